@@ -1,0 +1,127 @@
+//! Work beside calls: on a thread of its own, never on a core that serves.
+
+use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use secrecy::SecretString;
+
+use crate::{Answer, Hint, Provider, ProviderId, Query, Result, State, Target};
+
+/// The engine as background work sees it: no caller, only service credentials.
+#[async_trait(?Send)]
+pub trait Background {
+    /// All providers, in configured order; changes with a reload.
+    fn providers(&self) -> Vec<Provider>;
+
+    /// The base URL under which callers reach standpipe.
+    fn public_url(&self) -> String;
+
+    /// Asks a provider as standpipe itself.
+    ///
+    /// # Errors
+    /// As [`crate::Federation::query`]; also when the provider's credential is its callers'.
+    async fn query(&self, target: &Target, query: Query) -> Result<Answer>;
+
+    /// Replaces what a provider's index knows: the hints that lead to it.
+    fn publish_index(&self, provider: &ProviderId, hints: Vec<Hint>);
+
+    /// The extension's records.
+    fn state(&self) -> Arc<dyn State>;
+
+    /// Spawns local work that ends with standpipe.
+    fn spawn(&self, work: std::pin::Pin<Box<dyn Future<Output = ()>>>);
+
+    /// Calls to addresses that are no provider's, usable on any thread.
+    fn outbound(&self) -> Arc<dyn Outbound>;
+
+    /// Resolves when standpipe drains: finish, do not begin.
+    async fn stopped(&self);
+
+    /// Resolves after each reload of the configuration.
+    async fn reloaded(&self);
+
+    /// Signs claims as standpipe's own issuer.
+    ///
+    /// # Errors
+    /// No issuer is configured.
+    async fn sign(&self, claims: &serde_json::Value) -> Result<SecretString>;
+
+    /// Verifies a token against a trusted issuer and gives its claims.
+    ///
+    /// # Errors
+    /// The token is not good, or nobody could be asked for the keys.
+    async fn verify(&self, token: &SecretString) -> Result<serde_json::Value>;
+
+    /// A handle with the same powers that outlives the hook.
+    fn handle(&self) -> Rc<dyn Background>;
+}
+
+/// HTTP calls to addresses that are no provider's: a source, a hook. Works on any thread.
+#[async_trait]
+pub trait Outbound: Send + Sync {
+    /// Sends a request to an absolute URL that an operator configured, never one a caller named. Redirects are
+    /// not followed; the answer is buffered up to `limits.answer_buffer`.
+    ///
+    /// # Errors
+    /// Unreachable, no answer within `limit`, or too large.
+    async fn fetch(&self, request: http::Request<Bytes>, limit: Duration) -> Result<Answer>;
+}
+
+/// Names a job within its extension. Scheduling a job whose id is already queued replaces it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct JobId(pub String);
+
+impl fmt::Display for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A job to be put in the queue.
+#[derive(Clone, Debug)]
+pub struct NewJob {
+    /// Its name within the extension.
+    pub id: JobId,
+    /// What it needs to know; sealed at rest.
+    pub payload: Bytes,
+    /// How long to wait before the first attempt.
+    pub delay: Duration,
+}
+
+/// A job that is due.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// Its name within the extension.
+    pub id: JobId,
+    /// What it was scheduled with, or what its last attempt left.
+    pub payload: Bytes,
+    /// Attempts before this one.
+    pub attempts: u32,
+}
+
+/// How an attempt at a job ended.
+#[derive(Clone, Debug)]
+pub enum JobOutcome {
+    /// It is done and leaves the queue.
+    Done,
+    /// Not yet: try again after the delay, with this payload.
+    Again {
+        /// How long to wait.
+        delay: Duration,
+        /// What the next attempt needs to know.
+        payload: Bytes,
+        /// Why, for the operator.
+        reason: String,
+    },
+    /// It needs a caller's credentials that have expired; it waits until that caller returns.
+    NeedsCredentials {
+        /// What the next attempt needs to know.
+        payload: Bytes,
+    },
+    /// It will never work; it stays visible with the reason.
+    Failed(String),
+}

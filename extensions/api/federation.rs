@@ -1,0 +1,147 @@
+//! The handle by which a hook asks providers: bound to the caller, the deadline and the trace of one call.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{Request, Response};
+
+use crate::{
+    Caller, Credential, Mapping, NewJob, PeerId, Provider, ProviderId, RemoteScope, Resource, Result, State,
+    Target,
+};
+
+/// A question to a provider: the path is as the provider sees it, relative to its base URL.
+pub type Query = Request<Bytes>;
+
+/// A provider's whole answer.
+pub type Answer = Response<Bytes>;
+
+/// The engine as an extension sees it during one call.
+///
+/// Every request made through it carries the caller's credential for the provider, `Via`, the hop count
+/// and the trace, obeys the provider's limits and breaker, ends at the call's deadline, and runs no hooks.
+#[async_trait(?Send)]
+pub trait Federation {
+    /// Who is calling.
+    fn caller(&self) -> &Arc<Caller>;
+
+    /// The base URL under which callers reach standpipe, without a trailing slash. Links point there.
+    fn public_url(&self) -> &str;
+
+    /// The providers this caller may reach, in configured order.
+    fn providers(&self) -> Vec<Provider>;
+
+    /// The provider the caller pinned with `Standpipe-Provider`, when the caller may reach it.
+    fn pinned(&self) -> Option<ProviderId>;
+
+    /// Asks one provider. The answer is buffered up to `limits.answer_buffer`.
+    ///
+    /// # Errors
+    /// Whatever kept the answer from coming: unreachable, timeout, refused by limit or breaker, too large.
+    async fn query(&self, target: &Target, query: Query) -> Result<Answer>;
+
+    /// Asks many concurrently; one entry per target, in the order given, errors included.
+    async fn query_each(&self, queries: Vec<(Target, Query)>) -> Vec<(Target, Result<Answer>)>;
+
+    /// Where a resource lives: mapped, in a provider's index, at the only provider of its dialect, or found by asking.
+    ///
+    /// # Errors
+    /// Ambiguous, or somebody did not answer.
+    async fn locate(&self, dialect: &str, resource: &Resource) -> Result<Located>;
+
+    /// The current mappings of a kind and id, whatever their parent. At most `limit`.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    async fn mappings(
+        &self,
+        kind: &crate::Kind,
+        id: &crate::ResourceId,
+        limit: usize,
+    ) -> Result<Vec<Mapping>>;
+
+    /// Records a mapping durably.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    async fn learn(&self, mapping: Mapping) -> Result<()>;
+
+    /// Leaves a tombstone in place of a mapping.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    async fn forget(&self, resource: &Resource) -> Result<()>;
+
+    /// Creates a resource: claims the mapping, sends the query, confirms or takes back the claim.
+    ///
+    /// # Errors
+    /// As [`Federation::query`]; the claim is then settled by the dialect's verdict.
+    async fn create(&self, resource: &Resource, target: &Target, query: Query) -> Result<Answer>;
+
+    /// The caller's credential at a provider, for the rare extension that speaks to it by other means.
+    ///
+    /// # Errors
+    /// The credential could not be obtained.
+    async fn credential(&self, provider: &ProviderId, scope: Option<&RemoteScope>) -> Result<Credential>;
+
+    /// Gives a peer mappings, so that it routes the resources without asking.
+    ///
+    /// # Errors
+    /// No such peer, refused, or not delivered by the deadline.
+    async fn inject(&self, peer: &PeerId, injections: &[Injection], delivery: Delivery) -> Result<()>;
+
+    /// Durable, sealed records of the extension, one transaction with mappings and jobs.
+    fn state(&self) -> Arc<dyn State>;
+
+    /// Puts a durable job in the queue.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    async fn schedule(&self, job: NewJob) -> Result<()>;
+
+    /// Runs a future later on this core, beyond the end of the call, for at most `limit`; used to refresh caches.
+    fn detach(&self, limit: Duration, work: std::pin::Pin<Box<dyn Future<Output = ()>>>);
+
+    /// The same handle without the caller's lifetime: keeps the caller's identity, gets a deadline of its own.
+    fn detached(&self, limit: Duration) -> std::rc::Rc<dyn Federation>;
+}
+
+/// What is known of a resource's place.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Located {
+    /// It lives here.
+    At(Target),
+    /// Everybody who could know was asked, and says no.
+    Nowhere,
+}
+
+/// What a peer can be given.
+#[derive(Clone, Debug)]
+pub enum Injection {
+    /// Where a resource lives.
+    Resource(Mapping),
+    /// The provider token that a caller's token stands for.
+    Token {
+        /// The caller's token, which the peer stores as a keyed hash.
+        caller_token: secrecy::SecretString,
+        /// The provider the token is for.
+        provider: ProviderId,
+        /// The scope it is for.
+        remote_scope: Option<RemoteScope>,
+        /// The provider's token, which the peer stores sealed.
+        provider_token: secrecy::SecretString,
+        /// When it ends.
+        expires_at: crate::Timestamp,
+    },
+}
+
+/// How an injection travels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// The caller waits for it, at most this long.
+    Now(Duration),
+    /// Through the durable outbox, until it is delivered or given up.
+    Outbox,
+}

@@ -1,0 +1,153 @@
+//! Who is calling, and with which credential a provider is asked.
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use http::request::Parts;
+use http::{HeaderName, HeaderValue};
+use secrecy::SecretString;
+
+use crate::{
+    Caller, Connection, CredentialAlias, Problems, ProviderId, RemoteScope, Result, SecretRef, Timestamp,
+};
+
+/// Recognises callers by one kind of credential.
+#[async_trait(?Send)]
+pub trait Authenticator: Send + Sync + 'static {
+    /// The word used in `callers = [..]` of a listener.
+    fn name(&self) -> &'static str;
+
+    /// The `WWW-Authenticate` challenge a 401 carries for it (RFC 9110, section 11.6.1).
+    fn challenge(&self) -> Option<HeaderValue>;
+
+    /// A caller recognised from memory, without waiting. The plain forward lives from this.
+    fn recall(&self, _head: &Parts, _connection: &Connection) -> Option<Arc<Caller>> {
+        None
+    }
+
+    /// Recognises the caller, taking what time it needs off the serving core.
+    async fn identify(&self, head: &Parts, connection: &Connection) -> Identified;
+}
+
+/// What an authenticator says of a request.
+#[derive(Clone, Debug)]
+pub enum Identified {
+    /// This is who it is.
+    Caller(Arc<Caller>),
+    /// The request carries nothing of this authenticator's kind; ask the next.
+    NotMine,
+    /// It carries something of this kind that is not good. The reason is for the log.
+    Refused(String),
+    /// It could not be checked.
+    CouldNotCheck(String),
+}
+
+/// Makes credential sources of one kind from configuration.
+pub trait CredentialStrategy: Send + Sync + 'static {
+    /// The word used in `credential = { kind = ".." }`.
+    fn kind(&self) -> &'static str;
+
+    /// Reads the credential's table.
+    ///
+    /// # Errors
+    /// Every mistake, with paths relative to the table.
+    fn source(
+        &self,
+        table: &toml::Table,
+        secrets: &dyn Secrets,
+    ) -> Result<Arc<dyn CredentialSource>, Problems>;
+}
+
+/// Reads secrets where references point.
+pub trait Secrets {
+    /// The secret's text.
+    ///
+    /// # Errors
+    /// A sentence that says what is missing; it never holds the secret.
+    fn read(&self, reference: &SecretRef) -> Result<SecretString, String>;
+}
+
+/// Obtains the credential of one provider.
+#[async_trait(?Send)]
+pub trait CredentialSource: Send + Sync + 'static {
+    /// A credential at hand without waiting.
+    fn recall(&self, _request: &CredentialRequest<'_>) -> Option<Credential> {
+        None
+    }
+
+    /// Obtains a credential; exchanges tokens where needed.
+    ///
+    /// # Errors
+    /// The caller may not have one, or the party that gives it did not.
+    async fn obtain(&self, request: &CredentialRequest<'_>) -> Result<Credential>;
+
+    /// The provider said 401: whatever was remembered for this request is no good.
+    fn refused(&self, _request: &CredentialRequest<'_>) {}
+
+    /// Whether background work can use it without a caller.
+    fn is_unattended(&self) -> bool {
+        true
+    }
+}
+
+/// For whom and where a credential is wanted.
+#[derive(Clone, Copy, Debug)]
+pub struct CredentialRequest<'a> {
+    /// The caller; `None` for background work.
+    pub caller: Option<&'a Caller>,
+    /// The caller's request head, for strategies that exchange what it carries.
+    pub head: Option<&'a http::HeaderMap>,
+    /// The provider.
+    pub provider: &'a ProviderId,
+    /// The scope inside the provider.
+    pub remote_scope: Option<&'a RemoteScope>,
+    /// The alias kept with the mapping of the resource.
+    pub alias: Option<&'a CredentialAlias>,
+}
+
+/// What a request to a provider carries to be let in.
+#[derive(Clone)]
+pub struct Credential {
+    /// Header fields, marked sensitive; they replace fields of the same name.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// Whether the caller's own `Authorization` travels on.
+    pub authorization: CallerAuthorization,
+    /// Under which of the provider's credentials this is.
+    pub alias: Option<CredentialAlias>,
+    /// When it ends.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// What becomes of the caller's `Authorization` field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallerAuthorization {
+    /// It is removed; the rule.
+    Removed,
+    /// It travels to the provider unchanged; only for `passthrough`.
+    PassedOn,
+}
+
+impl Credential {
+    /// No credential at all.
+    pub const fn none() -> Self {
+        Self {
+            headers: Vec::new(),
+            authorization: CallerAuthorization::Removed,
+            alias: None,
+            expires_at: None,
+        }
+    }
+
+    /// An `Authorization` field.
+    pub fn authorization(mut value: HeaderValue) -> Self {
+        value.set_sensitive(true);
+        Self { headers: vec![(http::header::AUTHORIZATION, value)], ..Self::none() }
+    }
+}
+
+impl fmt::Debug for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Credential(..)")
+    }
+}

@@ -1,0 +1,58 @@
+//! The contract between standpipe's engine and everything registered for a path.
+//!
+//! An extension sees this crate and nothing else of standpipe; the engine implements the handles
+//! ([`Federation`], [`Background`], [`State`]) and calls the traits ([`Extension`], [`Dialect`],
+//! [`Authenticator`], [`CredentialStrategy`], [`Upstream`]). There is no I/O here.
+//!
+//! Read in this order: `extension` (the three hooks), `federation` (what a hook can ask for),
+//! `dialect` (what differs per API), then the nouns.
+
+mod id;
+pub use id::{CallId, CallerId, CredentialAlias, Kind, PeerId, ProviderId, RemoteScope, ResourceId, Scope};
+
+mod resource;
+pub use resource::{Hint, Resource};
+
+mod mapping;
+pub use mapping::{Mapping, MappingState, Origin, Timestamp};
+
+mod provider;
+pub use provider::{Provider, Target};
+
+mod body;
+pub use body::{Body, BoxError};
+
+mod call;
+pub use call::{Call, Caller, Connection, Params};
+
+mod error;
+pub use error::{Error, ErrorKind, Fault, Result};
+
+mod settings;
+pub use settings::{Problem, Problems, SecretRef, Settings};
+
+mod route;
+pub use route::{Face, Methods, Rest, Route};
+
+mod extension;
+pub use extension::{Extension, Flow, Upstream};
+
+mod dialect;
+pub use dialect::{Address, Dialect, Effect, Operation, Outcome, RequestView, Verdict, Vote};
+
+mod federation;
+pub use federation::{Answer, Delivery, Federation, Injection, Located, Query};
+
+mod state;
+pub use state::{Change, Conflict, Record, RecordKey, Revision, State};
+
+mod background;
+pub use background::{Background, Job, JobId, JobOutcome, NewJob, Outbound};
+
+mod identity;
+pub use identity::{
+    Authenticator, CallerAuthorization, Credential, CredentialRequest, CredentialSource, CredentialStrategy,
+    Identified, Secrets,
+};
+
+pub mod testing;

@@ -1,0 +1,69 @@
+//! A provider as extensions see it: no credentials, no sockets.
+
+use std::fmt;
+
+use crate::{ProviderId, RemoteScope, Settings};
+
+/// A named upstream with a dialect and a base URL.
+#[derive(Clone)]
+pub struct Provider {
+    /// Its configured name.
+    pub id: ProviderId,
+    /// The name of the [`crate::Dialect`] it speaks.
+    pub dialect: &'static str,
+    /// Its base URL without a trailing slash; may hold a dialect's own placeholders.
+    pub url: String,
+    /// Whether what cannot be resolved goes here when searching is off (at most one per dialect).
+    pub local: bool,
+    /// What the dialect made of the keys of the provider's table that the engine does not know.
+    pub settings: Settings,
+}
+
+impl fmt::Debug for Provider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Provider")
+            .field("id", &self.id)
+            .field("dialect", &self.dialect)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Where a request is bound: a provider and, where its dialect has them, a scope and a service inside it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Target {
+    /// The provider.
+    pub provider: ProviderId,
+    /// The scope the credential is asked for, for example a Keystone project.
+    pub remote_scope: Option<RemoteScope>,
+    /// The base URL to use instead of the provider's own; must be one of the provider's known bases.
+    pub endpoint: Option<String>,
+}
+
+impl Target {
+    /// The provider itself, with no scope and its own base URL.
+    pub fn provider(provider: ProviderId) -> Self {
+        Self { provider, remote_scope: None, endpoint: None }
+    }
+
+    /// The same target in a scope.
+    #[must_use]
+    pub fn in_scope(mut self, scope: RemoteScope) -> Self {
+        self.remote_scope = Some(scope);
+        self
+    }
+}
+
+impl From<&Provider> for Target {
+    fn from(provider: &Provider) -> Self {
+        Self::provider(provider.id.clone())
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.remote_scope {
+            Some(scope) => write!(f, "{}/{scope}", self.provider),
+            None => write!(f, "{}", self.provider),
+        }
+    }
+}

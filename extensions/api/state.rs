@@ -1,0 +1,82 @@
+//! Durable, sealed records of an extension.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::{JobId, Mapping, NewJob, Resource, Result};
+
+/// The key of a record within its extension; `/` separates parts, so that a prefix lists a group.
+pub type RecordKey = String;
+
+/// Counts the writes of one record; a compare-and-set names the one it read.
+pub type Revision = u64;
+
+/// A record as it was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Its key.
+    pub key: RecordKey,
+    /// Its content, opened.
+    pub value: Bytes,
+    /// Which write it is from.
+    pub revision: Revision,
+}
+
+/// The records of one extension (and, for an in-process provider, of that provider alone). Contents are
+/// sealed at rest; keys are not, so they hold no secrets. Works on any thread.
+#[async_trait]
+pub trait State: Send + Sync {
+    /// Reads a record.
+    ///
+    /// # Errors
+    /// The store does not answer, or the record was sealed under a key that is gone.
+    async fn get(&self, key: &str) -> Result<Option<Record>>;
+
+    /// Records whose key begins with `prefix` and is greater than `after`, in key order, at most `limit`.
+    ///
+    /// # Errors
+    /// As [`State::get`].
+    async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<Record>>;
+
+    /// Carries out all changes in one durable transaction, or none of them.
+    ///
+    /// # Errors
+    /// The store does not answer. A compare-and-set that lost is not an error but a [`Conflict`].
+    async fn commit(&self, changes: Vec<Change>) -> Result<Result<(), Conflict>>;
+}
+
+/// One change of a transaction.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// Writes a record whose current revision must be the expected one; `None`: it must not exist yet.
+    Put {
+        /// The record's key.
+        key: RecordKey,
+        /// Its new content.
+        value: Bytes,
+        /// The revision that was read.
+        expected: Option<Revision>,
+    },
+    /// Removes a record whose current revision must be the expected one.
+    Remove {
+        /// The record's key.
+        key: RecordKey,
+        /// The revision that was read.
+        expected: Revision,
+    },
+    /// Records a mapping.
+    Learn(Mapping),
+    /// Leaves a tombstone in place of a mapping.
+    Forget(Resource),
+    /// Puts a job of this extension in the queue.
+    Schedule(NewJob),
+    /// Takes a job of this extension out of the queue.
+    Cancel(JobId),
+}
+
+/// A compare-and-set that lost: somebody else wrote the record since it was read. Nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conflict {
+    /// The record that differs.
+    pub key: RecordKey,
+}

@@ -1,0 +1,405 @@
+//! Stand-ins for the engine, for unit tests of extensions: no sockets, no files, no clock.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{Extensions, Method, Response, StatusCode, Uri};
+use secrecy::SecretString;
+
+use crate::{
+    Answer, Background, Call, CallId, Caller, Change, Conflict, Connection, Credential, Delivery, Error,
+    ErrorKind, Fault, Federation, Hint, Injection, Kind, Located, Mapping, NewJob, Outbound, Params, PeerId,
+    Provider, ProviderId, Query, Record, RemoteScope, Resource, ResourceId, Result, Settings, State, Target,
+};
+
+type Script = Box<dyn Fn(&Target, &Query) -> Result<Answer>>;
+type Work = Pin<Box<dyn Future<Output = ()>>>;
+
+/// A federation whose providers answer from a script, and which remembers what it was asked.
+pub struct FakeFederation(Rc<Inner>);
+
+struct Inner {
+    caller: Arc<Caller>,
+    providers: Vec<Provider>,
+    pinned: Option<ProviderId>,
+    script: Script,
+    located: BTreeMap<Resource, Target>,
+    asked: RefCell<Vec<(Target, Query)>>,
+    detached: RefCell<Vec<Work>>,
+    state: Arc<MemoryState>,
+}
+
+impl FakeFederation {
+    /// Providers by name, all of one dialect, with empty settings; each question is answered by `script`.
+    pub fn new(
+        dialect: &'static str,
+        names: &[&str],
+        script: impl Fn(&Target, &Query) -> Result<Answer> + 'static,
+    ) -> Self {
+        let providers = names.iter().map(|name| provider(name, dialect)).collect();
+        Self(Rc::new(Inner {
+            caller: caller("test"),
+            providers,
+            pinned: None,
+            script: Box::new(script),
+            located: BTreeMap::new(),
+            asked: RefCell::default(),
+            detached: RefCell::default(),
+            state: Arc::default(),
+        }))
+    }
+
+    /// The same, with other providers.
+    #[must_use]
+    pub fn with_providers(mut self, providers: Vec<Provider>) -> Self {
+        self.change(|inner| inner.providers = providers);
+        self
+    }
+
+    /// The same, with a provider pinned by the caller.
+    #[must_use]
+    pub fn pinning(mut self, provider: &str) -> Self {
+        self.change(|inner| inner.pinned = Some(provider.into()));
+        self
+    }
+
+    /// The same, knowing where a resource lives.
+    #[must_use]
+    pub fn locating(mut self, resource: Resource, target: Target) -> Self {
+        self.change(|inner| {
+            inner.located.insert(resource, target);
+        });
+        self
+    }
+
+    fn change(&mut self, change: impl FnOnce(&mut Inner)) {
+        // A federation being built has no second handle yet; later changes are not offered.
+        if let Some(inner) = Rc::get_mut(&mut self.0) {
+            change(inner);
+        }
+    }
+
+    /// What was asked so far, in order.
+    pub fn asked(&self) -> Vec<(Target, Query)> {
+        self.0.asked.borrow().clone()
+    }
+
+    /// Work that a hook detached, for the test to run.
+    pub fn detached_work(&self) -> Vec<Work> {
+        self.0.detached.take()
+    }
+
+    /// The records of the extension.
+    pub fn memory(&self) -> &MemoryState {
+        &self.0.state
+    }
+}
+
+#[async_trait(?Send)]
+impl Federation for FakeFederation {
+    fn caller(&self) -> &Arc<Caller> {
+        &self.0.caller
+    }
+
+    fn public_url(&self) -> &str {
+        "http://standpipe.test"
+    }
+
+    fn providers(&self) -> Vec<Provider> {
+        self.0.providers.clone()
+    }
+
+    fn pinned(&self) -> Option<ProviderId> {
+        self.0.pinned.clone()
+    }
+
+    async fn query(&self, target: &Target, query: Query) -> Result<Answer> {
+        self.0.asked.borrow_mut().push((target.clone(), query.clone()));
+        (self.0.script)(target, &query)
+    }
+
+    async fn query_each(&self, queries: Vec<(Target, Query)>) -> Vec<(Target, Result<Answer>)> {
+        let mut answers = Vec::with_capacity(queries.len());
+        for (target, query) in queries {
+            let answer = self.query(&target, query).await;
+            answers.push((target, answer));
+        }
+        answers
+    }
+
+    async fn locate(&self, _dialect: &str, resource: &Resource) -> Result<Located> {
+        Ok(self.0.located.get(resource).map_or(Located::Nowhere, |target| Located::At(target.clone())))
+    }
+
+    async fn mappings(&self, kind: &Kind, id: &ResourceId, limit: usize) -> Result<Vec<Mapping>> {
+        let matching = |mapping: &Mapping| mapping.resource.kind == *kind && mapping.resource.id == *id;
+        Ok(self.0.state.mappings().into_iter().filter(matching).take(limit).collect())
+    }
+
+    async fn learn(&self, mapping: Mapping) -> Result<()> {
+        self.0.state.apply(Change::Learn(mapping));
+        Ok(())
+    }
+
+    async fn forget(&self, resource: &Resource) -> Result<()> {
+        self.0.state.apply(Change::Forget(resource.clone()));
+        Ok(())
+    }
+
+    async fn create(&self, _resource: &Resource, target: &Target, query: Query) -> Result<Answer> {
+        self.query(target, query).await
+    }
+
+    async fn credential(&self, _provider: &ProviderId, _scope: Option<&RemoteScope>) -> Result<Credential> {
+        Ok(Credential::none())
+    }
+
+    async fn inject(&self, peer: &PeerId, _injections: &[Injection], _delivery: Delivery) -> Result<()> {
+        Err(Error::bad_request(format!("no peer is named {peer}")))
+    }
+
+    fn state(&self) -> Arc<dyn State> {
+        self.0.state.clone()
+    }
+
+    async fn schedule(&self, job: NewJob) -> Result<()> {
+        self.0.state.apply(Change::Schedule(job));
+        Ok(())
+    }
+
+    fn detach(&self, _limit: Duration, work: Work) {
+        self.0.detached.borrow_mut().push(work);
+    }
+
+    fn detached(&self, _limit: Duration) -> Rc<dyn Federation> {
+        Rc::new(Self(self.0.clone()))
+    }
+}
+
+/// Background work's view of the same fake: providers answer from a script, nothing stops.
+pub struct FakeBackground {
+    providers: Vec<Provider>,
+    state: Arc<MemoryState>,
+    index: Arc<Mutex<BTreeMap<ProviderId, Vec<Hint>>>>,
+    spawned: Rc<RefCell<Vec<Work>>>,
+}
+
+impl FakeBackground {
+    /// No script: questions to providers fail as unreachable.
+    pub fn new(providers: Vec<Provider>) -> Rc<Self> {
+        Rc::new(Self { providers, state: Arc::default(), index: Arc::default(), spawned: Rc::default() })
+    }
+
+    /// The records.
+    pub fn memory(&self) -> Arc<MemoryState> {
+        self.state.clone()
+    }
+
+    /// What was published for a provider.
+    pub fn index(&self, provider: &ProviderId) -> Vec<Hint> {
+        self.index.lock().unwrap_or_else(PoisonError::into_inner).get(provider).cloned().unwrap_or_default()
+    }
+
+    /// Work that was spawned, for the test to run.
+    pub fn spawned_work(&self) -> Vec<Work> {
+        self.spawned.take()
+    }
+}
+
+#[async_trait(?Send)]
+impl Background for FakeBackground {
+    fn providers(&self) -> Vec<Provider> {
+        self.providers.clone()
+    }
+
+    fn public_url(&self) -> String {
+        "http://standpipe.test".into()
+    }
+
+    async fn query(&self, target: &Target, _query: Query) -> Result<Answer> {
+        let fault = Fault::Provider(target.provider.clone());
+        Err(Error::new(ErrorKind::CouldNotAsk, fault, format!("{target} is not there in this test")))
+    }
+
+    fn publish_index(&self, provider: &ProviderId, hints: Vec<Hint>) {
+        self.index.lock().unwrap_or_else(PoisonError::into_inner).insert(provider.clone(), hints);
+    }
+
+    fn state(&self) -> Arc<dyn State> {
+        self.state.clone()
+    }
+
+    fn spawn(&self, work: Work) {
+        self.spawned.borrow_mut().push(work);
+    }
+
+    fn outbound(&self) -> Arc<dyn Outbound> {
+        Arc::new(Unreachable)
+    }
+
+    async fn stopped(&self) {
+        std::future::pending().await
+    }
+
+    async fn reloaded(&self) {
+        std::future::pending().await
+    }
+
+    async fn sign(&self, _claims: &serde_json::Value) -> Result<SecretString> {
+        Err(Error::internal("this fake has no issuer"))
+    }
+
+    async fn verify(&self, _token: &SecretString) -> Result<serde_json::Value> {
+        Err(Error::internal("this fake has no issuer"))
+    }
+
+    fn handle(&self) -> Rc<dyn Background> {
+        Rc::new(Self {
+            providers: self.providers.clone(),
+            state: self.state.clone(),
+            index: self.index.clone(),
+            spawned: self.spawned.clone(),
+        })
+    }
+}
+
+/// A network on which nobody answers.
+struct Unreachable;
+
+#[async_trait]
+impl Outbound for Unreachable {
+    async fn fetch(&self, request: http::Request<Bytes>, _limit: Duration) -> Result<Answer> {
+        let text = format!("{} is not there in this test", request.uri());
+        Err(Error::new(ErrorKind::CouldNotAsk, Fault::Proxy, text))
+    }
+}
+
+/// Records in memory, with the same compare-and-set rules as the real store.
+#[derive(Default)]
+pub struct MemoryState(Mutex<Memory>);
+
+#[derive(Default)]
+struct Memory {
+    records: BTreeMap<String, Record>,
+    mappings: BTreeMap<Resource, Mapping>,
+    jobs: BTreeMap<crate::JobId, NewJob>,
+    writes: u64,
+}
+
+impl MemoryState {
+    fn apply(&self, change: Change) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).apply(change);
+    }
+
+    /// The mappings learned and not forgotten.
+    pub fn mappings(&self) -> Vec<Mapping> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).mappings.values().cloned().collect()
+    }
+
+    /// The jobs in the queue.
+    pub fn jobs(&self) -> Vec<NewJob> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).jobs.values().cloned().collect()
+    }
+}
+
+impl Memory {
+    fn conflict(&self, change: &Change) -> Option<Conflict> {
+        let (key, expected) = match change {
+            Change::Put { key, expected, .. } => (key, *expected),
+            Change::Remove { key, expected } => (key, Some(*expected)),
+            Change::Learn(_) | Change::Forget(_) | Change::Schedule(_) | Change::Cancel(_) => return None,
+        };
+        let current = self.records.get(key).map(|record| record.revision);
+        (current != expected).then(|| Conflict { key: key.clone() })
+    }
+
+    fn apply(&mut self, change: Change) {
+        self.writes += 1;
+        match change {
+            Change::Put { key, value, .. } => {
+                let record = Record { key: key.clone(), value, revision: self.writes };
+                self.records.insert(key, record);
+            }
+            Change::Remove { key, .. } => drop(self.records.remove(&key)),
+            Change::Learn(mapping) => drop(self.mappings.insert(mapping.resource.clone(), mapping)),
+            Change::Forget(resource) => drop(self.mappings.remove(&resource)),
+            Change::Schedule(job) => drop(self.jobs.insert(job.id.clone(), job)),
+            Change::Cancel(job) => drop(self.jobs.remove(&job)),
+        }
+    }
+}
+
+#[async_trait]
+impl State for MemoryState {
+    async fn get(&self, key: &str) -> Result<Option<Record>> {
+        Ok(self.0.lock().unwrap_or_else(PoisonError::into_inner).records.get(key).cloned())
+    }
+
+    async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<Record>> {
+        let memory = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let from = memory.records.range(prefix.to_owned()..);
+        let group = from.take_while(|(key, _)| key.starts_with(prefix));
+        let rest = group.filter(|(key, _)| after.is_none_or(|after| key.as_str() > after));
+        Ok(rest.take(limit).map(|(_, record)| record.clone()).collect())
+    }
+
+    async fn commit(&self, changes: Vec<Change>) -> Result<Result<(), Conflict>> {
+        let mut memory = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(conflict) = changes.iter().find_map(|change| memory.conflict(change)) {
+            return Ok(Err(conflict));
+        }
+        changes.into_iter().for_each(|change| memory.apply(change));
+        Ok(Ok(()))
+    }
+}
+
+/// A provider with empty settings.
+pub fn provider(name: &str, dialect: &'static str) -> Provider {
+    Provider {
+        id: name.into(),
+        dialect,
+        url: format!("http://{name}.test"),
+        local: false,
+        settings: Settings::new(()),
+    }
+}
+
+/// A caller without tenant or groups.
+pub fn caller(name: &str) -> Arc<Caller> {
+    Arc::new(Caller {
+        id: format!("test:{name}").into(),
+        tenant: None,
+        groups: Vec::new(),
+        authenticator: "test",
+    })
+}
+
+/// A call with parameters as a pattern would have found them.
+pub fn call(method: Method, uri: &str, params: &[(&str, &str)]) -> Call {
+    Call {
+        id: CallId::from_bits(1),
+        deadline: Instant::now() + Duration::from_secs(30),
+        caller: caller("test"),
+        connection: Arc::new(Connection { peer: None, scheme: "http", client_certificate: None }),
+        method,
+        uri: uri.parse().unwrap_or_else(|_| Uri::from_static("/")),
+        params: Params::decode(params.iter().map(|(name, value)| (Arc::from(*name), *value))),
+        notes: Extensions::new(),
+    }
+}
+
+/// An answer with a JSON body.
+pub fn json_answer(status: StatusCode, body: &serde_json::Value) -> Answer {
+    let mut answer = Response::new(Bytes::from(body.to_string()));
+    *answer.status_mut() = status;
+    answer
+        .headers_mut()
+        .insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
+    answer
+}

@@ -1,0 +1,3 @@
+//! The cloudpipe dialect: pipes, offers, needs.
+
+pub mod broker;

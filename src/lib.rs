@@ -1,0 +1,7 @@
+//! standpipe: one endpoint in front of many providers' brokers.
+
+pub mod config;
+
+pub mod listener;
+
+pub mod store;

@@ -1,0 +1,1 @@
+//! Mappings and records that survive.
