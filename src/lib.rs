@@ -4,4 +4,6 @@ pub mod config;
 
 pub mod listener;
 
+pub mod route;
+
 pub mod store;

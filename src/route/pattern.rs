@@ -1,0 +1,200 @@
+//! A path pattern, parsed once: how it looks as a regular expression, how specific it is, what it captures.
+
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+use standpipe_api::{Methods, Params, Route};
+
+/// A parsed [`Route`].
+#[derive(Debug)]
+pub(crate) struct Pattern {
+    segments: Vec<Segment>,
+    methods: Methods,
+}
+
+#[derive(Debug)]
+enum Segment {
+    Literal(String),
+    One(Arc<str>),
+    Rest(Arc<str>),
+}
+
+impl Pattern {
+    /// Parses a route.
+    ///
+    /// # Errors
+    /// What is wrong with the pattern, as a sentence.
+    pub(crate) fn parse(route: &Route) -> Result<Self, String> {
+        let wrong = |what: &str| Err(format!("pattern `{}` {what}", route.pattern));
+        if route.methods == Methods::Only(Vec::new()) {
+            return wrong("has no methods");
+        }
+        let Some(path) = route.pattern.strip_prefix('/') else { return wrong("must begin with `/`") };
+        let words: Vec<&str> = if path.is_empty() { Vec::new() } else { path.split('/').collect() };
+        let mut segments = Vec::with_capacity(words.len());
+        for (at, word) in words.iter().enumerate() {
+            let segment =
+                Segment::parse(word).map_err(|what| format!("pattern `{}` {what}", route.pattern))?;
+            if matches!(segment, Segment::Rest(_)) && at + 1 != words.len() {
+                return wrong("has segments after `{*..}`");
+            }
+            if segments
+                .iter()
+                .any(|earlier: &Segment| earlier.name().is_some() && earlier.name() == segment.name())
+            {
+                return wrong("uses one parameter name twice");
+            }
+            segments.push(segment);
+        }
+        Ok(Self { segments, methods: route.methods.clone() })
+    }
+
+    /// A regular expression for `METHOD /path`.
+    pub(crate) fn regex(&self) -> String {
+        let mut regex = match &self.methods {
+            Methods::Any => "^[A-Za-z]+ ".to_owned(),
+            Methods::Only(methods) => {
+                let words: Vec<String> =
+                    methods.iter().map(|method| regex::escape(method.as_str())).collect();
+                format!("^(?:{}) ", words.join("|"))
+            }
+        };
+        if self.segments.is_empty() {
+            regex.push('/');
+        }
+        for segment in &self.segments {
+            regex.push('/');
+            match segment {
+                Segment::Literal(word) => regex.push_str(&regex::escape(word)),
+                Segment::One(_) => regex.push_str("[^/]+"),
+                Segment::Rest(_) => regex.push_str(".+"),
+            }
+        }
+        regex.push('$');
+        regex
+    }
+
+    /// The pattern's parameters in a path that its regular expression matched.
+    pub(crate) fn capture(&self, path: &str) -> Params {
+        let mut rest = path.strip_prefix('/').unwrap_or(path);
+        Params::decode(self.segments.iter().filter_map(|segment| {
+            let (word, after) = match segment {
+                Segment::Rest(_) => (rest, ""),
+                _ => rest.split_once('/').unwrap_or((rest, "")),
+            };
+            rest = after;
+            segment.name().map(|name| (name.clone(), word))
+        }))
+    }
+
+    /// Whether its first segment is a parameter or there is none: such a pattern does not own a reserved root.
+    pub(crate) fn begins_open(&self) -> bool {
+        !matches!(self.segments.first(), Some(Segment::Literal(_)))
+    }
+
+    /// The first segment, when it is a literal.
+    pub(crate) fn root(&self) -> Option<&str> {
+        match self.segments.first() {
+            Some(Segment::Literal(word)) => Some(word),
+            _ => None,
+        }
+    }
+
+    /// Orders patterns that match the same path: a literal beats `{name}` beats `{*rest}`, from left to right.
+    pub(crate) fn specificity(&self, other: &Self) -> Ordering {
+        let ranks = |pattern: &Self| pattern.segments.iter().map(Segment::rank).collect::<Vec<_>>();
+        ranks(other).cmp(&ranks(self))
+    }
+}
+
+impl Segment {
+    fn parse(word: &str) -> Result<Self, &'static str> {
+        if word.is_empty() {
+            return Err("has an empty segment");
+        }
+        let Some(name) = word.strip_prefix('{').and_then(|word| word.strip_suffix('}')) else {
+            return match word.contains(['{', '}', '*', '?', '#', '%']) {
+                true => Err("has a character that a literal segment cannot hold"),
+                false => Ok(Self::Literal(word.to_owned())),
+            };
+        };
+        let (name, segment): (&str, fn(Arc<str>) -> Self) = match name.strip_prefix('*') {
+            Some(name) => (name, Self::Rest),
+            None => (name, Self::One),
+        };
+        let good = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        if good { Ok(segment(name.into())) } else { Err("has a parameter without a proper name") }
+    }
+
+    fn name(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::Literal(_) => None,
+            Self::One(name) | Self::Rest(name) => Some(name),
+        }
+    }
+
+    fn rank(&self) -> u8 {
+        match self {
+            Self::Literal(_) => 0,
+            Self::One(_) => 1,
+            Self::Rest(_) => 2,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(pattern: &str) -> Pattern {
+        Pattern::parse(&Route::get(pattern)).unwrap()
+    }
+
+    fn matches(pattern: &str, target: &str) -> bool {
+        regex::Regex::new(&parsed(pattern).regex()).unwrap().is_match(target)
+    }
+
+    #[test]
+    fn a_parameter_is_exactly_one_segment() {
+        assert!(matches("/{resource}/pipes", "GET /db/pipes"));
+        assert!(matches("/{resource}/pipes", "GET /arn:rds:db/pipes"));
+        assert!(!matches("/{resource}/pipes", "GET /a/b/pipes"));
+        assert!(!matches("/{resource}/pipes", "GET //pipes"));
+        assert!(!matches("/{resource}/pipes", "POST /db/pipes"));
+        assert!(!matches("/{resource}/pipes", "GET /db/pipes/"));
+        assert!(matches("/{resource}/{*rest}", "GET /db/a/b/"));
+        assert!(matches("/", "GET /"));
+    }
+
+    #[test]
+    fn parameters_are_decoded_and_the_rest_stays_whole() {
+        let params = parsed("/{resource}/x/{*rest}").capture("/arn%3Ards/x/a%2Fb/c");
+        assert_eq!(params.get("resource"), "arn:rds");
+        assert_eq!(params.get("rest"), "a/b/c");
+    }
+
+    #[test]
+    fn a_literal_beats_a_parameter_beats_the_rest() {
+        let mut patterns = [parsed("/{a}/{*rest}"), parsed("/{a}/{b}"), parsed("/{a}/pipes")];
+        patterns.sort_by(|one, other| other.specificity(one));
+        assert_eq!(
+            patterns.map(|pattern| pattern.regex()),
+            ["^(?:GET) /[^/]+/pipes$", "^(?:GET) /[^/]+/[^/]+$", "^(?:GET) /[^/]+/.+$"]
+        );
+    }
+
+    #[test]
+    fn a_bad_pattern_is_refused_with_the_reason() {
+        for (pattern, reason) in [
+            ("offers", "begin with"),
+            ("/a//b", "empty segment"),
+            ("/{*rest}/b", "after `{*..}`"),
+            ("/{a}/{a}", "twice"),
+            ("/{}", "proper name"),
+            ("/a*", "cannot hold"),
+        ] {
+            let error = Pattern::parse(&Route::get(pattern)).unwrap_err();
+            assert!(error.contains(reason), "{error}");
+        }
+    }
+}
