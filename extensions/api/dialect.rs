@@ -3,6 +3,8 @@
 //! The engine resolves, claims, forwards and answers without knowing any API; at each of these points it
 //! asks the dialect one question. Everything here is synchronous and without I/O.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 
@@ -45,8 +47,8 @@ pub trait Dialect: Send + Sync + 'static {
     }
 
     /// Where at a provider a request goes. The default is the provider's URL followed by the path.
-    fn address(&self, provider: &Provider, path: &str) -> Address {
-        Address { base: provider.url.clone(), path: path.to_owned() }
+    fn address<'a>(&self, provider: &'a Provider, path: &'a str) -> Address<'a> {
+        Address { base: Cow::Borrowed(&provider.url), path: Cow::Borrowed(path) }
     }
 
     /// The safe question (GET or HEAD) that finds out whether a provider has a resource, with a path as a provider
@@ -163,11 +165,11 @@ pub struct RequestView<'a> {
 
 /// Where at a provider a request goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Address {
+pub struct Address<'a> {
     /// The base URL, without a trailing slash: scheme, authority and possibly a path prefix.
-    pub base: String,
+    pub base: Cow<'a, str>,
     /// The rest of the path, beginning with `/`, or empty.
-    pub path: String,
+    pub path: Cow<'a, str>,
 }
 
 /// What an answer to the safe question means.

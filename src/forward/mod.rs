@@ -1,0 +1,252 @@
+//! Step 6: a request and a provider in, an answer out.
+//!
+//! Pools are per core; breaker and concurrency limit are the provider's, shared by all cores. Bodies stream
+//! both ways. A request is sent again only when nothing can have happened: the connection was not made, a
+//! pooled connection died before the request was written, or it died before any byte of an answer and the
+//! request is idempotent and still whole.
+
+mod body;
+pub mod breaker;
+pub mod deadline;
+mod failure;
+pub mod headers;
+pub mod origin;
+mod pool;
+pub mod tls;
+mod wire;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::{HeaderMap, Method, Request, Response, Uri};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use standpipe_api::Body;
+use tokio::sync::OwnedSemaphorePermit;
+
+use self::body::{Download, Lease, Progress};
+use self::deadline::{Deadlines, now};
+pub use self::failure::Failure;
+use self::origin::Origin;
+use self::pool::Connection;
+pub use self::pool::Pool;
+pub use self::wire::Tls;
+use self::wire::Wire;
+use crate::providers::{Destination, Provider};
+
+/// Bytes of an answer's head and of its body that one connection holds before it is read on.
+const MOST_BUFFERED: usize = 128 * 1024;
+
+/// What one core needs to forward: its pool and its deadlines.
+#[derive(Clone, Default)]
+pub struct Forward {
+    pool: Pool,
+    deadlines: Deadlines,
+}
+
+/// A request's head, kept while it may have to be sent again.
+pub struct Head {
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+}
+
+impl Head {
+    /// Keeps the head of a request whose body is all here, if sending it twice is the same as once.
+    pub fn keep(request: &Request<Body>) -> Option<(Self, Body)> {
+        let body = request.body().as_bytes().filter(|_| request.method().is_idempotent())?;
+        let head = Self {
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            headers: request.headers().clone(),
+        };
+        Some((head, Body::from(body.clone())))
+    }
+
+    fn request(self, body: Body) -> Request<Body> {
+        let mut request = Request::new(body);
+        *request.method_mut() = self.method;
+        *request.uri_mut() = self.uri;
+        *request.headers_mut() = self.headers;
+        request
+    }
+}
+
+impl Forward {
+    /// The deadlines of this core.
+    pub fn deadlines(&self) -> &Deadlines {
+        &self.deadlines
+    }
+
+    /// The pool of this core.
+    pub fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// Wakes deadlines and closes idle connections, as long as the core runs.
+    pub async fn run(self) {
+        let sweep = async {
+            loop {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                self.pool.sweep(now());
+            }
+        };
+        futures_util::future::join(self.deadlines.clone().run(), sweep).await;
+    }
+
+    /// Sends a request whose head is already the provider's, and waits for the head of the answer.
+    ///
+    /// # Errors
+    /// Why there is none, and whether the request may have arrived.
+    pub async fn send(
+        &self,
+        provider: &Provider,
+        destination: &Destination,
+        request: Request<Body>,
+        deadline: Instant,
+    ) -> Result<Response<Body>, Failure> {
+        provider.breaker.admit(now).map_err(Failure::BreakerOpen)?;
+        let permit = self.turn(provider, deadline).await?;
+        let answered = match destination {
+            Destination::InProcess(upstream) => {
+                let patience = deadline.min(now() + provider.config.response_timeout);
+                let served = self.deadlines.within(|| patience, upstream.serve(request)).await;
+                served.map_err(|_| Failure::Timeout)
+            }
+            Destination::Origin(origin) => self.exchange(provider, origin, request, deadline, permit).await,
+        };
+        match &answered {
+            Ok(_) => provider.breaker.succeeded(),
+            Err(failure) if failure.counts() => provider.breaker.failed(now()),
+            Err(_) => {}
+        }
+        answered
+    }
+
+    /// Waits for a turn under the provider's concurrency limit.
+    async fn turn(&self, provider: &Provider, deadline: Instant) -> Result<OwnedSemaphorePermit, Failure> {
+        if let Ok(permit) = provider.turns.clone().try_acquire_owned() {
+            return Ok(permit);
+        }
+        let wait = provider.config.queue_wait;
+        let end = deadline.min(now() + wait);
+        let turn = self.deadlines.within(|| end, provider.turns.clone().acquire_owned()).await;
+        turn.ok().and_then(Result::ok).ok_or(Failure::Busy(wait))
+    }
+
+    async fn exchange(
+        &self,
+        provider: &Provider,
+        origin: &Arc<Origin>,
+        request: Request<Body>,
+        deadline: Instant,
+        permit: OwnedSemaphorePermit,
+    ) -> Result<Response<Body>, Failure> {
+        let settings = &provider.config;
+        let (parts, body) = request.into_parts();
+        let whole = body.as_bytes().is_some();
+        let (body, progress) = Progress::track(body, settings.idle_timeout, settings.response_timeout);
+        // A body that still streams moves the deadline along; without one the call's own deadline counts too.
+        let patience = || if whole { progress.deadline().min(deadline) } else { progress.deadline() };
+        let mut request = Request::from_parts(parts, body);
+        let mut pooled = self.pool.take(origin.id);
+        loop {
+            let reused = pooled.is_some();
+            let mut connection = match pooled.take() {
+                Some(connection) => connection,
+                None => self.connect(provider, origin, deadline).await?,
+            };
+            let again = if reused { Head::keep(&request) } else { None };
+            let attempt = self.deadlines.within(patience, attempt(&mut connection, request)).await;
+            match attempt.map_err(|_| Failure::Timeout)? {
+                Ok(response) => {
+                    let (pool, origin, lifetime) = (self.pool.clone(), origin.id, settings.idle_timeout);
+                    let lease = Lease { connection, pool, origin, lifetime, permit };
+                    return Ok(self.answer(response, lease));
+                }
+                Err(Attempt::NotWritten(unsent)) if reused => request = *unsent,
+                Err(Attempt::NotWritten(_)) => {
+                    let closed = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+                    return Err(Failure::Unreachable(closed));
+                }
+                Err(Attempt::NoAnswer(_)) if let Some((head, body)) = again => request = head.request(body),
+                Err(Attempt::NoAnswer(error) | Attempt::Broken(error)) => return Err(Failure::Broken(error)),
+                Err(Attempt::Upload(error)) => return Err(Failure::Upload(error)),
+            }
+        }
+    }
+
+    async fn connect(
+        &self,
+        provider: &Provider,
+        origin: &Origin,
+        deadline: Instant,
+    ) -> Result<Connection, Failure> {
+        let end = deadline.min(now() + provider.config.connect_timeout);
+        let tls = provider.tls(origin).map_err(Failure::Unreachable)?;
+        let wire = self.deadlines.within(|| end, Wire::connect(origin, tls)).await;
+        let wire = wire.map_err(|_| Failure::ConnectTimeout)?.map_err(Failure::Unreachable)?;
+        let received = wire.received();
+        // Small bodies leave in one write with their head; `writev` costs more than the copy it saves.
+        let handshake =
+            http1::Builder::new().writev(false).max_buf_size(MOST_BUFFERED).handshake(TokioIo::new(wire));
+        let (sender, driver) = handshake.await.map_err(Failure::Broken)?;
+        let open = provider.connections.open();
+        tokio::task::spawn_local(async move {
+            // What ends a connection badly ends its request badly, and is reported there.
+            if let Err(error) = driver.await {
+                tracing::trace!(%error, "connection to a provider ended");
+            }
+            drop(open);
+        });
+        Ok(Connection { sender, received })
+    }
+
+    fn answer(&self, response: Response<Incoming>, lease: Lease) -> Response<Body> {
+        let (parts, incoming) = response.into_parts();
+        if hyper::body::Body::is_end_stream(&incoming) {
+            lease.give_back();
+            return Response::from_parts(parts, Body::empty());
+        }
+        let idle = lease.lifetime;
+        let deadlines = self.deadlines.clone();
+        let download = Download { incoming, lease: Some(lease), deadlines, idle, wait: None };
+        Response::from_parts(parts, Body::stream(download))
+    }
+}
+
+/// How one attempt on one connection failed.
+enum Attempt {
+    /// Not a byte was written.
+    NotWritten(Box<Request<Body>>),
+    /// The connection died before any byte of an answer.
+    NoAnswer(hyper::Error),
+    /// It died, or spoke nonsense, within an answer.
+    Broken(hyper::Error),
+    /// The request's own body failed.
+    Upload(hyper::Error),
+}
+
+async fn attempt(connection: &mut Connection, request: Request<Body>) -> Result<Response<Incoming>, Attempt> {
+    let before = connection.received.get();
+    if connection.sender.ready().await.is_err() {
+        return Err(Attempt::NotWritten(Box::new(request)));
+    }
+    let mut error = match connection.sender.try_send_request(request).await {
+        Ok(response) => return Ok(response),
+        Err(error) => error,
+    };
+    if let Some(unsent) = error.take_message() {
+        return Err(Attempt::NotWritten(Box::new(unsent)));
+    }
+    let error = error.into_error();
+    if error.is_user() {
+        return Err(Attempt::Upload(error));
+    }
+    if connection.received.get() == before {
+        Err(Attempt::NoAnswer(error))
+    } else {
+        Err(Attempt::Broken(error))
+    }
+}
