@@ -1,10 +1,41 @@
 //! Everything standpipe registers for a path: one `mod` and one line in [`all`] per extension.
 
+use std::sync::Arc;
+
 use standpipe_api::Extension;
 
 pub mod cloudpipe;
 
+/// First path segments of all faces, present and planned. No resource is reached under them.
+pub const RESERVED: &[&str] = &[
+    "providers",
+    "v2",
+    "offers",
+    "needs",
+    "pipes",
+    "matches",
+    "attachments",
+    "addons",
+    "image",
+    "volume",
+    "compute",
+    "network",
+    "identity",
+    "ends",
+    "peer",
+    "oauth2",
+    "events",
+    ".well-known",
+];
+
 /// Every extension, in the order in which they are asked.
 pub fn all() -> Vec<Box<dyn Extension>> {
-    Vec::new()
+    let resources = Arc::new(cloudpipe::Resources::default());
+    vec![
+        Box::new(cloudpipe::Cloudpipe::new(resources.clone())),
+        Box::new(cloudpipe::Aggregate::new(resources.clone())),
+        Box::new(cloudpipe::RoutePipes::new(resources)),
+        Box::new(cloudpipe::Rewrite),
+        Box::new(cloudpipe::broker::CloudpipeBroker::default()),
+    ]
 }

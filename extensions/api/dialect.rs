@@ -38,8 +38,16 @@ pub trait Dialect: Send + Sync + 'static {
         false
     }
 
-    /// The resources a request names, most specific first (binding, then instance). Create operations claim the first.
+    /// The resources a request names, most specific first (binding, then instance). Create operations claim the
+    /// first, if [`Dialect::claims`] agrees.
     fn names(&self, operation: Operation, request: &RequestView<'_>) -> Vec<Resource>;
+
+    /// Whether the operation brings the resource that the request names first into being, so that it is claimed. An API
+    /// whose bodies may leave the new id to the provider names only the parent then, and must say no here:
+    /// without a claim, the verdicts that take one back or leave it open mean nothing.
+    fn claims(&self, operation: Operation, _first: &Resource) -> bool {
+        operation.effect == Effect::Create
+    }
 
     /// Ids in the request that a provider's index may know.
     fn hints(&self, _operation: Operation, _request: &RequestView<'_>) -> Vec<Hint> {

@@ -62,6 +62,24 @@ pub trait Federation {
         limit: usize,
     ) -> Result<Vec<Mapping>>;
 
+    /// The current mappings of a kind at one provider that the caller may know of, tombstones left out. At most `limit`,
+    /// in the order of their ids.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    async fn mappings_at(
+        &self,
+        provider: &ProviderId,
+        kind: &crate::Kind,
+        limit: usize,
+    ) -> Result<Vec<Mapping>>;
+
+    /// Names the credential that a query to this provider carries: two calls with equal names may share a cached
+    /// answer. Empty when it is standpipe's own, the same for every caller; by default each caller has its own.
+    fn identity_at(&self, _provider: &ProviderId) -> Arc<str> {
+        Arc::from(self.caller().id.as_str())
+    }
+
     /// Records a mapping durably.
     ///
     /// # Errors

@@ -119,6 +119,10 @@ impl Federation for FakeFederation {
         self.0.pinned.clone()
     }
 
+    fn identity_at(&self, _provider: &ProviderId) -> Arc<str> {
+        Arc::from("")
+    }
+
     async fn query(&self, target: &Target, query: Query) -> Result<Answer> {
         self.0.asked.borrow_mut().push((target.clone(), query.clone()));
         (self.0.script)(target, &query)
@@ -139,6 +143,14 @@ impl Federation for FakeFederation {
 
     async fn mappings(&self, kind: &Kind, id: &ResourceId, limit: usize) -> Result<Vec<Mapping>> {
         let matching = |mapping: &Mapping| mapping.resource.kind == *kind && mapping.resource.id == *id;
+        Ok(self.0.state.mappings().into_iter().filter(matching).take(limit).collect())
+    }
+
+    async fn mappings_at(&self, provider: &ProviderId, kind: &Kind, limit: usize) -> Result<Vec<Mapping>> {
+        let matching = |mapping: &Mapping| {
+            let gone = mapping.state == crate::MappingState::Gone;
+            mapping.resource.kind == *kind && mapping.provider == *provider && !gone
+        };
         Ok(self.0.state.mappings().into_iter().filter(matching).take(limit).collect())
     }
 

@@ -1,0 +1,327 @@
+//! `GET /offers`, `/needs` and `/pipes`: every provider's and resource's, asked at once, as one list.
+//!
+//! Each item is as its broker gave it, plus `provider`, `resource` and `_links` that lead through standpipe.
+//! Who did not answer is named in `Standpipe-Partial`; blueprints last known good stand in, marked stale.
+
+mod blueprints;
+mod filter;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, LINK, VARY};
+use http::{Method, Request, Response, StatusCode};
+use serde_json::{Map, Value, json};
+use standpipe_api::{
+    Answer, Body, Call, Error, ErrorKind, Extension, Fault, Federation, Flow, Provider, ProviderId, Query,
+    ResourceId, Result, Route, Target,
+};
+
+use self::blueprints::{Blueprints, Known};
+use self::filter::Filter;
+use super::dialect::{NAME, RESOURCE};
+use super::path;
+use super::resources::Resources;
+use super::rewrite::Bases;
+use super::shape;
+
+/// Who did not answer, and why.
+const PARTIAL: HeaderName = HeaderName::from_static("standpipe-partial");
+/// Questions one call may ask; more resources than this need a filter.
+const MOST_QUESTIONS: usize = 1000;
+/// Learned resources of a provider that join its configured ones.
+const MOST_LEARNED: usize = 1000;
+
+/// The extension.
+pub struct Aggregate {
+    resources: Arc<Resources>,
+    blueprints: Arc<Blueprints>,
+}
+
+/// One list to be asked for.
+#[derive(Clone)]
+struct Wanted {
+    provider: Provider,
+    at: usize,
+    resource: ResourceId,
+    side: &'static str,
+}
+
+/// One list's items, or why there are none.
+struct Part {
+    wanted: Wanted,
+    items: Vec<Map<String, Value>>,
+    missing: Option<Missing>,
+}
+
+/// Why a provider is missing, or that its items are old.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Missing {
+    reason: &'static str,
+    stale: Option<u64>,
+}
+
+impl Aggregate {
+    /// Asks for the resources of these lists, and for learned ones.
+    pub fn new(resources: Arc<Resources>) -> Self {
+        Self { resources, blueprints: Arc::default() }
+    }
+
+    /// The lists the filter leaves, and the providers that cannot be asked.
+    async fn wanted(
+        &self,
+        fed: &dyn Federation,
+        side: &'static str,
+        filter: &Filter,
+    ) -> Result<(Vec<Wanted>, Vec<(ProviderId, Missing)>)> {
+        let (mut wanted, mut left_out) = (Vec::new(), Vec::new());
+        let pinned = fed.pinned();
+        for (at, provider) in fed.providers().into_iter().enumerate().filter(|(_, one)| one.dialect == NAME) {
+            let chosen = filter.provider.as_deref().or(pinned.as_ref().map(ProviderId::as_str));
+            if chosen.is_some_and(|chosen| chosen != provider.id.as_str()) {
+                continue;
+            }
+            // A caller's own credential must not visit all providers in turn.
+            if chosen.is_none() && !fed.identity_at(&provider.id).is_empty() {
+                left_out.push((provider.id.clone(), Missing { reason: "credential", stale: None }));
+                continue;
+            }
+            let mut ids = self.resources.ids(&provider);
+            let learned = fed.mappings_at(&provider.id, &RESOURCE, MOST_LEARNED).await?;
+            ids.extend(learned.into_iter().map(|mapping| mapping.resource.id));
+            ids.sort_unstable();
+            ids.dedup();
+            let kept = ids.into_iter().filter(|id| filter.takes_resource(id.as_str()));
+            wanted.extend(kept.map(|resource| Wanted { provider: provider.clone(), at, resource, side }));
+        }
+        if wanted.len() > MOST_QUESTIONS {
+            let public = format!(
+                "{} resources would have to be asked, and {MOST_QUESTIONS} are the limit",
+                wanted.len()
+            );
+            return Err(Error::new(ErrorKind::Overloaded, Fault::Caller, public)
+                .advise("name a provider or a resource: ?provider=...&resource=..."));
+        }
+        Ok((wanted, left_out))
+    }
+
+    /// All parts, from memory where that is fresh enough, else asked for.
+    async fn parts(&self, fed: &dyn Federation, wanted: Vec<Wanted>) -> Vec<Part> {
+        let (mut parts, mut asked, mut aging) = (Vec::new(), Vec::new(), Vec::new());
+        for wanted in wanted {
+            match self.blueprints.known(&wanted, &fed.identity_at(&wanted.provider.id)) {
+                Known::Fresh(items) => parts.push(Part { wanted, items, missing: None }),
+                Known::Aging(items) => {
+                    aging.push(wanted.clone());
+                    parts.push(Part { wanted, items, missing: None });
+                }
+                Known::Old | Known::Nothing => asked.push(wanted),
+            }
+        }
+        if !aging.is_empty() {
+            let (blueprints, later) = (self.blueprints.clone(), fed.detached(blueprints::PATIENCE));
+            let refresh = async move { drop(ask(&blueprints, &*later, aging).await) };
+            fed.detach(blueprints::PATIENCE, Box::pin(refresh));
+        }
+        parts.extend(ask(&self.blueprints, fed, asked).await);
+        parts
+    }
+}
+
+async fn ask(blueprints: &Blueprints, fed: &dyn Federation, wanted: Vec<Wanted>) -> Vec<Part> {
+    let question = |wanted: &Wanted| -> Option<(Target, Query)> {
+        let path = format!("/{}/{}", path::encode(wanted.resource.as_str()), wanted.side);
+        Some((Target::from(&wanted.provider), Request::get(path).body(Bytes::new()).ok()?))
+    };
+    let queries: Vec<_> = wanted.iter().filter_map(question).collect();
+    let answers = fed.query_each(queries).await;
+    let each = wanted.into_iter().zip(answers).map(|(wanted, (_, answer))| {
+        let identity = fed.identity_at(&wanted.provider.id);
+        match read(answer) {
+            Ok(items) => {
+                blueprints.keep(&wanted, &identity, items.clone());
+                Part { wanted, items, missing: None }
+            }
+            Err(reason) => match blueprints.last_good(&wanted, &identity) {
+                Some((items, age)) => {
+                    Part { wanted, items, missing: Some(Missing { reason, stale: Some(age) }) }
+                }
+                None => Part { wanted, items: Vec::new(), missing: Some(Missing { reason, stale: None }) },
+            },
+        }
+    });
+    each.collect()
+}
+
+/// The items of an answer, or the word for why there are none.
+fn read(answer: Result<Answer>) -> Result<Vec<Map<String, Value>>, &'static str> {
+    let answer = answer.map_err(|error| match error.kind() {
+        ErrorKind::Timeout => "timeout",
+        ErrorKind::Overloaded => "overloaded",
+        ErrorKind::CouldNotAsk | ErrorKind::NotSent => "unreachable",
+        ErrorKind::Nonsense => "nonsense",
+        _ => "refused",
+    })?;
+    match answer.status() {
+        status if status.is_success() => shape::items(&answer).map_err(|_| "nonsense"),
+        // The resource is gone, and an authority said so.
+        StatusCode::NOT_FOUND | StatusCode::GONE => Ok(Vec::new()),
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err("denied"),
+        _ => Err("refused"),
+    }
+}
+
+#[async_trait(?Send)]
+impl Extension for Aggregate {
+    fn name(&self) -> &'static str {
+        "cloudpipe-aggregate"
+    }
+
+    fn routes(&self) -> Vec<Route> {
+        let read = |pattern| Route::of([Method::GET, Method::HEAD], pattern);
+        vec![read("/offers"), read("/needs"), read("/pipes")]
+    }
+
+    async fn take_over(
+        &self,
+        call: &mut Call,
+        _request: &mut Request<Body>,
+        fed: &dyn Federation,
+    ) -> Result<Flow> {
+        let side = match call.uri.path() {
+            "/offers" => "offers",
+            "/needs" => "needs",
+            _ => "pipes",
+        };
+        let filter = Filter::parse(call.uri.query().unwrap_or_default())?;
+        let (wanted, left_out) = self.wanted(fed, side, &filter).await?;
+        let parts = self.parts(fed, wanted).await;
+        let missing = missing(&parts, left_out);
+        let nobody =
+            parts.iter().all(|part| part.missing.as_ref().is_some_and(|missing| missing.stale.is_none()));
+        if !missing.is_empty() && (filter.strict || (nobody && !parts.is_empty())) {
+            let silent = missing.into_iter().map(|(provider, _)| provider).collect();
+            return Err(Error::could_not_ask(format!("the whole list of {side}"), silent));
+        }
+        let (items, next) = filter.page(merge(parts, fed.public_url()));
+        respond(call, fed.public_url(), &items, next, &missing).map(Flow::Respond)
+    }
+}
+
+/// One entry per provider; a provider without any answer counts more than stale items of it.
+fn missing(parts: &[Part], left_out: Vec<(ProviderId, Missing)>) -> Vec<(ProviderId, Missing)> {
+    let mut missing = left_out;
+    for part in parts {
+        let Some(found) = &part.missing else { continue };
+        match missing.iter_mut().find(|(provider, _)| *provider == part.wanted.provider.id) {
+            Some((_, known)) if found.stale.is_none() || found.stale > known.stale => *known = found.clone(),
+            Some(_) => {}
+            None => missing.push((part.wanted.provider.id.clone(), found.clone())),
+        }
+    }
+    missing
+}
+
+/// An item with what its place in the list depends on.
+pub(super) struct Item {
+    /// The provider's place in the configuration, the resource, the item's own name.
+    pub key: (usize, String, String),
+    /// The item.
+    pub value: Map<String, Value>,
+}
+
+/// Joins the parts in their stable order and adds to each item where it is from.
+fn merge(parts: Vec<Part>, public_url: &str) -> Vec<Item> {
+    let mut claimed: Vec<(&str, usize)> =
+        parts.iter().map(|part| (part.wanted.resource.as_str(), part.wanted.at)).collect();
+    claimed.sort_unstable();
+    claimed.dedup();
+    let shared = |id: &str| claimed.iter().filter(|(resource, _)| *resource == id).count() > 1;
+    let places: Vec<String> =
+        parts.iter().map(|part| place(&part.wanted, shared(part.wanted.resource.as_str()))).collect();
+    let mut items = Vec::new();
+    for (part, place) in parts.into_iter().zip(places) {
+        let Wanted { provider, at, resource, side } = part.wanted;
+        let bases = Bases::new(&provider.url, None, public_url);
+        for mut value in part.items {
+            let name = shape::name(&value).unwrap_or_default().to_owned();
+            let links =
+                links(&value, &bases, &format!("{public_url}{place}/{side}/{}", path::encode(&name)), side);
+            value.insert("provider".into(), provider.id.as_str().into());
+            value.insert("resource".into(), resource.as_str().into());
+            value.insert("_links".into(), links);
+            items.push(Item { key: (at, resource.as_str().to_owned(), name), value });
+        }
+    }
+    items.sort_by(|one, other| one.key.cmp(&other.key));
+    items
+}
+
+/// Where a resource is reached: at the root, unless two providers have it or the word is a face's.
+fn place(wanted: &Wanted, shared: bool) -> String {
+    let id = wanted.resource.as_str();
+    let encoded = path::encode(id);
+    let reserved = crate::RESERVED.contains(&id);
+    if shared || reserved {
+        format!("/providers/{}/{encoded}", wanted.provider.id)
+    } else {
+        format!("/{encoded}")
+    }
+}
+
+/// The item's links: the broker's own, rewritten, and ours in front of them.
+fn links(item: &Map<String, Value>, bases: &Bases, own: &str, side: &str) -> Value {
+    let mut links = item.get("_links").and_then(Value::as_object).cloned().unwrap_or_default();
+    links.values_mut().for_each(|link| rewrite(link, bases));
+    links.insert("self".into(), json!({ "href": own }));
+    if side != "pipes" {
+        links.insert("bindings".into(), json!({ "href": format!("{own}/bindings") }));
+    }
+    Value::Object(links)
+}
+
+fn rewrite(link: &mut Value, bases: &Bases) {
+    match link {
+        Value::Array(links) => links.iter_mut().for_each(|link| rewrite(link, bases)),
+        Value::Object(link) => {
+            let rewritten = link.get("href").and_then(Value::as_str).and_then(|href| bases.rewrite(href));
+            if let Some(href) = rewritten {
+                link.insert("href".into(), href.into());
+            }
+        }
+        _ => {}
+    }
+}
+
+fn respond(
+    call: &Call,
+    public_url: &str,
+    items: &[Item],
+    next: Option<String>,
+    missing: &[(ProviderId, Missing)],
+) -> Result<Response<Body>> {
+    let values: Vec<&Map<String, Value>> = items.iter().map(|item| &item.value).collect();
+    let body = serde_json::to_vec(&values)
+        .map_err(|error| Error::internal("the list cannot be written").because(error))?;
+    let mut response = Response::new(if call.method == Method::HEAD {
+        Body::empty()
+    } else {
+        Body::from(Bytes::from(body))
+    });
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("private"));
+    headers.insert(VARY, HeaderValue::from_static("authorization"));
+    for (provider, missing) in missing {
+        let stale = missing.stale.map_or_else(String::new, |age| format!(";stale={age}"));
+        let told = format!("{provider};reason={}{stale}", missing.reason);
+        headers.extend(HeaderValue::try_from(told).ok().map(|told| (PARTIAL, told)));
+    }
+    let next = next.map(|query| format!("<{public_url}{}?{query}>; rel=\"next\"", call.uri.path()));
+    headers.extend(next.and_then(|next| HeaderValue::try_from(next).ok()).map(|next| (LINK, next)));
+    Ok(response)
+}
+
+#[cfg(test)]
+mod tests;

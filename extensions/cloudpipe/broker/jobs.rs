@@ -1,0 +1,155 @@
+//! Work that outlives the request which caused it, and a crash: sinks, and releasing what sources keep.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use standpipe_api::{Change, Error, Job, JobId, JobOutcome, NewJob, ProviderId, ResourceId};
+
+use super::answer::Refusal;
+use super::core::{Broker, PAGE, decode, stored};
+use super::pipe::{Pipe, PipeId, pipe_key, pipe_prefix, segment, unbind_key};
+use super::wire::Setup;
+
+/// A job of the broker, as its payload says it. It names its provider, since all brokers of a standpipe share
+/// one queue.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", tag = "task")]
+pub(super) enum Task {
+    /// Configure the app of a resource from all its pipes.
+    Sink { provider: ProviderId, resource: ResourceId },
+    /// Release what sources keep for a pipe that is gone, or never came to be.
+    Unbind { provider: ProviderId, resource: ResourceId, id: PipeId },
+}
+
+impl Task {
+    pub(super) const fn provider(&self) -> &ProviderId {
+        match self {
+            Self::Sink { provider, .. } | Self::Unbind { provider, .. } => provider,
+        }
+    }
+
+    /// The same work has the same id, so that scheduling it again replaces it.
+    pub(super) fn id(&self) -> JobId {
+        JobId(match self {
+            Self::Sink { provider, resource } => format!("sink/{provider}/{}", segment(resource.as_str())),
+            Self::Unbind { provider, resource, id } => {
+                format!("unbind/{provider}/{}/{}", segment(resource.as_str()), segment(id.as_str()))
+            }
+        })
+    }
+
+    pub(super) fn job(&self, delay: Duration) -> Result<NewJob, Error> {
+        let payload = serde_json::to_vec(self)
+            .map_err(|error| Error::internal("a job cannot be written").because(error))?;
+        Ok(NewJob { id: self.id(), payload: Bytes::from(payload), delay })
+    }
+
+    pub(super) fn read(job: &Job) -> Result<Self, String> {
+        serde_json::from_slice(&job.payload)
+            .map_err(|error| format!("{} has no readable payload: {error}", job.id))
+    }
+}
+
+impl Broker {
+    /// Carries out a job.
+    pub(super) async fn run(&self, task: &Task, job: Job) -> JobOutcome {
+        let done = match task {
+            Task::Sink { resource, .. } => self.sink(resource).await,
+            Task::Unbind { resource, id, .. } => self.settle(resource, id).await,
+        };
+        match done {
+            Ok(()) => JobOutcome::Done,
+            Err(reason) => {
+                tracing::warn!(broker = %self.name, job = %job.id, reason, "a job failed and will be tried again");
+                JobOutcome::Again { delay: backoff(job.attempts), payload: job.payload, reason }
+            }
+        }
+    }
+
+    async fn sink(&self, resource: &ResourceId) -> Result<(), String> {
+        let turnstile = self.sink_turnstile(resource);
+        let seen = turnstile.begin().await;
+        let applied = self.apply(resource).await;
+        turnstile.tried(&seen);
+        applied
+    }
+
+    /// Without the resource, or without a sink, there is nothing left to configure.
+    async fn apply(&self, resource: &ResourceId) -> Result<(), String> {
+        let setup = self.setup().map_err(text)?;
+        let Some(sink) = setup.settings.resources.get(resource).and_then(|resource| resource.sink.as_ref())
+        else {
+            return Ok(());
+        };
+        let state = self.state().map_err(text)?;
+        let prefix = pipe_prefix(resource);
+        let mut pipes = Vec::new();
+        let mut after: Option<String> = None;
+        loop {
+            let page = state.list(&prefix, after.as_deref(), PAGE).await.map_err(|error| error.log_text())?;
+            for record in &page {
+                let pipe = stored(record).map_err(|error| error.log_text())?.pipe;
+                pipes.push((pipe.id.clone(), setup.pipe(resource, &pipe)));
+            }
+            match page.last() {
+                Some(last) => after = Some(last.key.clone()),
+                None => break,
+            }
+        }
+        // Keys are ordered as they are encoded, which is not the order of the ids.
+        pipes.sort_by(|(one, _), (other, _)| one.cmp(other));
+        let pipes: Vec<serde_json::Value> = pipes.into_iter().map(|(_, pipe)| pipe).collect();
+        sink.0.apply(resource.as_str(), &pipes).await.map_err(|error| error.log_text())
+    }
+
+    /// After a start or a reload the addresses of the pipes or the sinks themselves may be other ones: each sink is
+    /// applied once.
+    pub(super) async fn settle_sinks(&self, setup: &Setup) -> Result<(), Refusal> {
+        if !self.unsettled.swap(false, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let mut changes = Vec::new();
+        let with_sink = setup.settings.resources.iter().filter(|(_, resource)| resource.sink.is_some());
+        for (resource, _) in with_sink {
+            let task = Task::Sink { provider: self.name.clone(), resource: resource.clone() };
+            changes.push(Change::Schedule(task.job(Duration::ZERO)?));
+        }
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let committed = self.state()?.commit(changes).await;
+        self.unsettled.fetch_or(committed.is_err(), Ordering::AcqRel);
+        // Jobs alone are never compared, so there is no conflict to look at.
+        committed?.map_or_else(|_conflict| Ok(()), Ok)
+    }
+
+    async fn settle(&self, resource: &ResourceId, id: &PipeId) -> Result<(), String> {
+        let setup = self.setup().map_err(text)?;
+        let _turn = self.locks.take(&pipe_key(resource, id)).await.map_err(text)?;
+        let state = self.state().map_err(text)?;
+        let log = |error: Error| error.log_text();
+        let Some(record) = state.get(&unbind_key(resource, id)).await.map_err(log)? else {
+            return Ok(());
+        };
+        let pipe: Pipe = decode(&record).map_err(log)?;
+        if !setup.settings.resources.contains_key(resource) {
+            return Err(format!("{resource} is no longer configured, so nobody can release {id}"));
+        }
+        self.release(&setup, resource, &pipe).await.map_err(text)?;
+        let remove = Change::Remove { key: record.key, expected: record.revision };
+        // A conflict means that somebody else settled it.
+        state.commit(vec![remove]).await.map(drop).map_err(log)
+    }
+}
+
+fn text(refusal: Refusal) -> String {
+    refusal.detail().to_owned()
+}
+
+/// Doubles from one second to five minutes.
+fn backoff(attempts: u32) -> Duration {
+    const LONGEST: Duration = Duration::from_secs(300);
+    Duration::from_secs(1_u64.checked_shl(attempts.min(16)).unwrap_or(u64::MAX)).min(LONGEST)
+}

@@ -1,0 +1,172 @@
+//! A pipe as callers, sources and sinks see it: the spec's JSON, with the broker's own uri, issuer and links.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+use standpipe_api::ResourceId;
+
+use super::answer::Refusal;
+use super::blueprint::Blueprint;
+use super::declared::DeclaredSource;
+use super::pipe::{Binding, BlueprintName, End, Pipe, PipeId, Side, segment};
+use super::schema::{Schema, check_end, combine};
+use super::settings::{BrokerSettings, ResourceSettings};
+
+/// The settings in force during one request, and the addresses that follow from them.
+#[derive(Clone)]
+pub(super) struct Setup {
+    pub(super) settings: Arc<BrokerSettings>,
+    /// The broker's base URL, without a trailing slash.
+    pub(super) base: String,
+    /// What `this.issuer` shows.
+    pub(super) issuer: String,
+}
+
+/// A source that a pipe's own data is made by.
+pub(super) struct Part<'a> {
+    /// `resource`, `proto:<id>` or `adapter:<id>`.
+    pub(super) name: String,
+    pub(super) source: &'a DeclaredSource,
+}
+
+impl Setup {
+    pub(super) fn resource(&self, id: &ResourceId) -> Result<&ResourceSettings, Refusal> {
+        self.settings.resources.get(id).ok_or_else(|| Refusal::unknown(format!("there is no resource {id}")))
+    }
+
+    pub(super) fn blueprint(
+        &self,
+        resource: &ResourceId,
+        side: Side,
+        name: &BlueprintName,
+    ) -> Result<&Blueprint, Refusal> {
+        let mut blueprints = self.resource(resource)?.blueprints.iter();
+        blueprints
+            .find(|known| known.is(side, name))
+            .ok_or_else(|| Refusal::unknown(format!("{resource} has no {name} among its {}", side.word())))
+    }
+
+    /// The sources of a pipe, in the order in which later ones win.
+    pub(super) fn parts(&self, resource: &ResourceId, binding: Option<&Binding>) -> Vec<Part<'_>> {
+        let own = self.settings.resources.get(resource).and_then(|resource| resource.source.as_ref());
+        let mut parts: Vec<Part<'_>> =
+            own.map(|source| Part { name: "resource".to_owned(), source }).into_iter().collect();
+        let Some(binding) = binding else { return parts };
+        let protos = binding.proto.iter().map(|id| ("proto", id, self.settings.protos.get(id)));
+        let adapters = binding.adapters.iter().map(|id| ("adapter", id, self.settings.adapters.get(id)));
+        for (word, id, template) in protos.chain(adapters) {
+            if let Some(source) = template.and_then(|template| template.end(binding.side).source.as_ref()) {
+                parts.push(Part { name: format!("{word}:{id}"), source });
+            }
+        }
+        parts
+    }
+
+    /// Every source there is.
+    pub(super) fn sources(&self) -> impl Iterator<Item = &DeclaredSource> {
+        let resources = self.settings.resources.values().filter_map(|resource| resource.source.as_ref());
+        let templates = self.settings.protos.values().chain(self.settings.adapters.values());
+        let ends = templates.flat_map(|template| [&template.offer, &template.need]);
+        resources.chain(ends.filter_map(|end| end.source.as_ref()))
+    }
+
+    /// The schemas that proto and adapters set for an end, where `side` is the side that end is on.
+    fn schemas(&self, binding: Option<&Binding>, side: fn(Side) -> Side) -> Vec<&Schema> {
+        let Some(binding) = binding else { return Vec::new() };
+        let protos = binding.proto.iter().filter_map(|id| self.settings.protos.get(id));
+        let adapters = binding.adapters.iter().filter_map(|id| self.settings.adapters.get(id));
+        let ends = protos.chain(adapters).map(|template| template.end(side(binding.side)));
+        ends.filter_map(|end| end.schema.as_ref()).collect()
+    }
+
+    /// Holds both ends against their schemas.
+    pub(super) fn check(&self, pipe: &Pipe) -> Result<(), Refusal> {
+        let mut found = Vec::new();
+        for (path, end, side) in
+            [("this", &pipe.this, same as fn(Side) -> Side), ("other", &pipe.other, Side::opposite)]
+        {
+            let templates = self.schemas(pipe.binding.as_ref(), side).into_iter();
+            check_end(path, end.data.as_ref(), templates, &end.schemas, &mut found);
+        }
+        if found.is_empty() { Ok(()) } else { Err(Refusal::invalid(found)) }
+    }
+
+    /// The uri of this end of a pipe.
+    pub(super) fn uri(&self, resource: &ResourceId, id: &PipeId) -> String {
+        format!("{}/{}/pipes/{}", self.base, segment(resource.as_str()), segment(id.as_str()))
+    }
+
+    /// The same without scheme and authority, for `Location`.
+    pub(super) fn location(&self, resource: &ResourceId, id: &PipeId) -> String {
+        let uri = self.uri(resource, id);
+        let path = uri.split_once("://").and_then(|(_, rest)| rest.find('/').and_then(|at| rest.get(at..)));
+        path.unwrap_or(&uri).to_owned()
+    }
+
+    /// As the spec's `Pipe`.
+    pub(super) fn pipe(&self, resource: &ResourceId, pipe: &Pipe) -> Value {
+        let uri = self.uri(resource, &pipe.id);
+        let mine = self.schemas(pipe.binding.as_ref(), same);
+        let others = self.schemas(pipe.binding.as_ref(), Side::opposite);
+        let this = End { uri: Some(uri.clone()), issuer: Some(self.issuer.clone()), ..pipe.this.clone() };
+        json!({
+            "id": pipe.id.as_str(),
+            "this": wire_end(&this, &mine),
+            "other": wire_end(&pipe.other, &others),
+            "_links": self.links(resource, uri, pipe.binding.as_ref()),
+        })
+    }
+
+    fn links(&self, resource: &ResourceId, uri: String, binding: Option<&Binding>) -> Value {
+        let mut links = json!({"self": {"href": uri}});
+        let (Some(binding), Some(object)) = (binding, links.as_object_mut()) else { return links };
+        let resource = segment(resource.as_str());
+        let name = segment(&binding.blueprint.0);
+        let blueprint = format!("{}/{resource}/{}/{name}", self.base, binding.side.word());
+        let link = |word: &str, id: &str| json!({"href": format!("{blueprint}/{word}/{}", segment(id))});
+        let adapters: Vec<Value> = binding.adapters.iter().map(|id| link("adapters", &id.0)).collect();
+        object.insert("blueprint".to_owned(), json!({"href": blueprint}));
+        object.insert("adapters".to_owned(), adapters.into());
+        if let Some(proto) = &binding.proto {
+            object.insert("proto".to_owned(), link("protos", &proto.0));
+        }
+        links
+    }
+
+    /// The answer to a binding, which satisfies those who read the pipe's fields beside `adapters` and `proto` as
+    /// well as those who look for them under `pipe`.
+    pub(super) fn binding(&self, resource: &ResourceId, pipe: &Pipe) -> Value {
+        let nested = self.pipe(resource, pipe);
+        let mut flat = nested.as_object().cloned().unwrap_or_default();
+        flat.insert("pipe".to_owned(), nested);
+        if let Some(binding) = &pipe.binding {
+            let adapters: Vec<&str> = binding.adapters.iter().map(|id| id.0.as_str()).collect();
+            flat.insert("adapters".to_owned(), json!(adapters));
+            if let Some(proto) = &binding.proto {
+                flat.insert("proto".to_owned(), json!(proto.0));
+            }
+        }
+        Value::Object(flat)
+    }
+}
+
+const fn same(side: Side) -> Side {
+    side
+}
+
+fn wire_end(end: &End, templates: &[&Schema]) -> Value {
+    let mut wire = Map::new();
+    for (name, value) in [("uri", &end.uri), ("issuer", &end.issuer)] {
+        if let Some(value) = value {
+            wire.insert(name.to_owned(), Value::String(value.clone()));
+        }
+    }
+    let schemas = templates.iter().map(|schema| schema.json()).chain(&end.schemas);
+    if let Some(schema) = combine(schemas) {
+        wire.insert("schema".to_owned(), schema);
+    }
+    if let Some(data) = &end.data {
+        wire.insert("data".to_owned(), Value::Object(data.clone()));
+    }
+    Value::Object(wire)
+}

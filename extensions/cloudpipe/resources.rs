@@ -1,0 +1,165 @@
+//! Which resources each provider is configured with, read again and again where the list is elsewhere.
+
+use std::collections::HashMap;
+use std::process::Stdio;
+use std::rc::Rc;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use standpipe_api::{Background, Hint, Provider, ProviderId, ResourceId, Target};
+use tokio::io::AsyncReadExt as _;
+
+use super::dialect::{NAME, RESOURCE};
+use super::listing::ResourceList;
+use super::settings::{ListAt, Polled, ProviderSettings, ResourceSource};
+
+/// Bytes of a list.
+const LONGEST: u64 = 8 << 20;
+/// How long one reading may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The lists, by provider; filled in the background, read by hooks on every core.
+#[derive(Debug, Default)]
+pub struct Resources(RwLock<HashMap<ProviderId, Arc<ResourceList>>>);
+
+impl Resources {
+    /// The configured resources of a provider.
+    pub fn of(&self, provider: &Provider) -> Arc<ResourceList> {
+        if let Some(ProviderSettings { resources: ResourceSource::Listed(list), .. }) =
+            ProviderSettings::of(provider)
+        {
+            return list.clone();
+        }
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(&provider.id).cloned().unwrap_or_default()
+    }
+
+    /// The ids of a provider's configured resources.
+    pub fn ids(&self, provider: &Provider) -> Vec<ResourceId> {
+        self.of(provider).items().iter().map(|listed| listed.id.clone()).collect()
+    }
+
+    /// A resource's own URL.
+    pub fn url(&self, provider: &Provider, id: &str) -> Option<String> {
+        match ProviderSettings::of(provider) {
+            // The rule is a short list in the configuration: no lock on the way of a call.
+            Some(ProviderSettings { resources: ResourceSource::Listed(list), .. }) => {
+                list.url(id).map(str::to_owned)
+            }
+            Some(_) => self.of(provider).url(id).map(str::to_owned),
+            None => None,
+        }
+    }
+
+    fn put(&self, provider: ProviderId, list: Arc<ResourceList>) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(provider, list);
+    }
+}
+
+/// Publishes all lists and keeps the polled ones fresh, until the end. Begins anew after each reload.
+pub(super) async fn keep(resources: Arc<Resources>, background: Rc<dyn Background>) {
+    loop {
+        let polled = publish_listed(&*background);
+        let polls =
+            polled.into_iter().map(|(provider, polled)| poll(&resources, &*background, provider, polled));
+        let polls = futures_util::future::join_all(polls);
+        tokio::select! {
+            _ = polls => background.reloaded().await,
+            () = background.reloaded() => {}
+            () = background.stopped() => return,
+        }
+    }
+}
+
+fn publish_listed(background: &dyn Background) -> Vec<(Provider, Polled)> {
+    let mut polled = Vec::new();
+    for provider in background.providers().into_iter().filter(|provider| provider.dialect == NAME) {
+        match ProviderSettings::of(&provider).map(|settings| settings.resources.clone()) {
+            Some(ResourceSource::Listed(list)) => publish(background, &provider, &list),
+            Some(ResourceSource::Polled(from)) => polled.push((provider, from)),
+            None => {}
+        }
+    }
+    polled
+}
+
+fn publish(background: &dyn Background, provider: &Provider, list: &ResourceList) {
+    for listed in list.items().iter().filter(|listed| crate::RESERVED.contains(&listed.id.as_str())) {
+        tracing::warn!(
+            provider = %provider.id,
+            resource = %listed.id,
+            "the resource's id is a reserved word: it is reached under /providers/{}/ only", provider.id
+        );
+    }
+    let hints = list.items().iter().map(|listed| Hint::new(RESOURCE, listed.id.clone())).collect();
+    background.publish_index(&provider.id, hints);
+}
+
+async fn poll(resources: &Resources, background: &dyn Background, provider: Provider, polled: Polled) {
+    let mut told = String::new();
+    loop {
+        let read = tokio::time::timeout(PATIENCE, read(background, &provider, &polled.from)).await;
+        match read
+            .unwrap_or_else(|_| Err("it took too long".into()))
+            .and_then(|text| ResourceList::parse(&text))
+        {
+            Ok(list) => {
+                told.clear();
+                publish(background, &provider, &list);
+                resources.put(provider.id.clone(), Arc::new(list));
+            }
+            Err(error) if error == told => {}
+            Err(error) => {
+                tracing::warn!(provider = %provider.id, error, "the list of resources cannot be read; the last good one stays");
+                told = error;
+            }
+        }
+        tokio::time::sleep(polled.refresh).await;
+    }
+}
+
+async fn read(background: &dyn Background, provider: &Provider, from: &ListAt) -> Result<Bytes, String> {
+    match from {
+        ListAt::File(path) => {
+            let file = tokio::fs::File::open(path).await;
+            let mut text = Vec::new();
+            let wrong = |error: std::io::Error| format!("cannot read {}: {error}", path.display());
+            file.map_err(wrong)?.take(LONGEST).read_to_end(&mut text).await.map_err(wrong)?;
+            Ok(text.into())
+        }
+        ListAt::Command(words) => command(words).await,
+        ListAt::Url(url) => {
+            let request = http::Request::get(url).body(Bytes::new()).map_err(|error| error.to_string())?;
+            let answer = if url.starts_with('/') {
+                background.query(&Target::from(provider), request).await
+            } else {
+                background.outbound().fetch(request, PATIENCE).await
+            };
+            let answer = answer.map_err(|error| error.log_text())?;
+            if answer.status().is_success() {
+                Ok(answer.into_body())
+            } else {
+                Err(format!("it answered {}", answer.status()))
+            }
+        }
+    }
+}
+
+async fn command(words: &[String]) -> Result<Bytes, String> {
+    let Some((program, arguments)) = words.split_first() else { return Err("no command".into()) };
+    let wrong = |error: std::io::Error| format!("cannot run {program}: {error}");
+    let mut command = tokio::process::Command::new(program);
+    command
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true);
+    let mut child = command.spawn().map_err(wrong)?;
+    let mut text = Vec::new();
+    if let Some(out) = child.stdout.take() {
+        out.take(LONGEST).read_to_end(&mut text).await.map_err(wrong)?;
+    }
+    let status = child.wait().await.map_err(wrong)?;
+    if status.success() { Ok(text.into()) } else { Err(format!("{program} ended with {status}")) }
+}
