@@ -1,7 +1,20 @@
 //! standpipe: one endpoint in front of many providers' brokers.
+//!
+//! # The map
+//! One request's way is [`proxy`]: read that first. The steps it calls stand below in the order in which a request
+//! meets them; no step calls another. What they have in common follows: the engine and its providers, the
+//! handles that extensions get, the store, and what an operator sees.
+//!
+//! The engine knows no API: that knowledge is in the crate `standpipe-extensions`, behind the contract of
+//! `standpipe-api`.
 
-pub mod config;
+pub mod proxy;
+
+pub mod call;
+
 pub mod error;
+
+// The steps.
 
 pub mod listener;
 
@@ -9,12 +22,50 @@ pub mod identify;
 
 pub mod route;
 
-pub mod token;
+pub mod resolve;
 
-pub mod providers;
+pub mod token;
 
 pub mod forward;
 
+pub mod learn;
+
 pub mod respond;
 
+// What the steps have in common.
+
+pub mod engine;
+
+pub mod providers;
+
+pub mod query;
+
 pub mod store;
+
+pub mod single_flight;
+
+pub mod fail_point;
+
+// What extensions get.
+
+pub mod federation;
+
+pub mod background;
+
+pub mod outbound;
+
+// From a command line to a running process, and its operator.
+
+pub mod config;
+
+pub mod assemble;
+
+pub mod serve;
+
+pub mod standalone;
+
+pub mod telemetry;
+
+pub mod admin;
+
+pub mod cli;

@@ -5,6 +5,7 @@ use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use http::{HeaderValue, Uri};
 use rustls::ClientConfig;
 use standpipe_api::{Provider as Public, ProviderId, Upstream};
 use tokio::sync::Semaphore;
@@ -12,9 +13,10 @@ use tokio::sync::Semaphore;
 use crate::config;
 use crate::forward::Tls;
 use crate::forward::breaker::Breaker;
-use crate::forward::origin::{BadBase, Origin};
+use crate::forward::origin::{BadBase, Origin, target};
 use crate::forward::tls::client_config;
 use crate::route::DialectId;
+use crate::telemetry::ProviderMetrics;
 use crate::token::Credentials;
 
 /// Base URLs beside its own that a provider may have at once; a template gives each resource one.
@@ -38,6 +40,8 @@ pub struct Provider {
     pub breaker: Breaker,
     /// Open connections of all cores.
     pub connections: Connections,
+    /// What is counted of its calls.
+    pub metrics: ProviderMetrics,
     tls: OnceLock<Arc<ClientConfig>>,
 }
 
@@ -55,6 +59,28 @@ pub enum Destination {
     Origin(Arc<Origin>),
     /// In this process.
     InProcess(Arc<dyn Upstream>),
+}
+
+impl Destination {
+    /// The target of a request there, byte for byte behind the base's prefix.
+    ///
+    /// # Errors
+    /// The bytes do not make a target.
+    pub fn target(&self, path: &str, query: Option<&str>) -> Result<Uri, http::Error> {
+        match self {
+            Self::Origin(origin) => origin.target(path, query),
+            Self::InProcess(_) => target("", path, query),
+        }
+    }
+
+    /// What `Host` says there.
+    pub fn authority(&self) -> &HeaderValue {
+        static HERE: HeaderValue = HeaderValue::from_static("in-process");
+        match self {
+            Self::Origin(origin) => &origin.authority,
+            Self::InProcess(_) => &HERE,
+        }
+    }
 }
 
 /// The base URLs of a provider, parsed.
@@ -105,6 +131,7 @@ impl Provider {
         config: config::Provider,
         place: Place,
         credentials: Credentials,
+        metrics: ProviderMetrics,
     ) -> Self {
         let turns = Arc::new(Semaphore::new(
             usize::try_from(config.concurrency.get()).unwrap_or(Semaphore::MAX_PERMITS),
@@ -120,6 +147,7 @@ impl Provider {
             turns,
             breaker,
             connections,
+            metrics,
             tls: OnceLock::new(),
         }
     }

@@ -4,12 +4,20 @@
 //! newtypes, paths are absolute, references point somewhere. How each is written in TOML, with its default,
 //! stands in `config/standpipe.toml`, which a test holds against these types.
 
+mod load;
+mod providers;
+mod reader;
+#[cfg(test)]
+mod tests;
+
 use std::net::{IpAddr, SocketAddr};
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use standpipe_api::{CredentialAlias, ProviderId, SecretRef};
+
+pub use self::load::{Known, load, read};
 
 /// Everything an operator decided, or left to its default.
 #[derive(Clone, Debug)]

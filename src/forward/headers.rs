@@ -194,7 +194,9 @@ fn forwarded(headers: &mut HeaderMap, outgoing: &Outgoing<'_>, earlier_host: Opt
             Some(line) => format!("{line}, {peer}"),
             None => peer,
         };
-        headers.extend(HeaderValue::try_from(line).ok().map(|line| (X_FORWARDED_FOR, line)));
+        if let Ok(line) = HeaderValue::try_from(line) {
+            headers.insert(X_FORWARDED_FOR, line);
+        }
     }
     if !headers.contains_key(X_FORWARDED_PROTO) {
         headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(outgoing.scheme));
@@ -214,7 +216,9 @@ mod tests {
             (HeaderName::try_from(*name).unwrap(), HeaderValue::try_from(*value).unwrap())
         };
         let mut headers = HeaderMap::new();
-        lines.iter().map(parsed).for_each(|(name, value)| drop(headers.append(name, value)));
+        for (name, value) in lines.iter().map(parsed) {
+            headers.append(name, value);
+        }
         headers
     }
 

@@ -18,6 +18,7 @@ mod wire;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, Uri};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
@@ -45,30 +46,36 @@ pub struct Forward {
     deadlines: Deadlines,
 }
 
-/// A request's head, kept while it may have to be sent again.
-pub struct Head {
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
+/// A request that can be sent again: sending it twice is the same as once, and its body is all here.
+#[derive(Clone)]
+pub struct Replay {
+    /// The method, which is idempotent (RFC 9110, section 9.2.2).
+    pub method: Method,
+    /// The target at the provider.
+    pub uri: Uri,
+    /// The fields, already the provider's.
+    pub headers: HeaderMap,
+    body: Bytes,
 }
 
-impl Head {
-    /// Keeps the head of a request whose body is all here, if sending it twice is the same as once.
-    pub fn keep(request: &Request<Body>) -> Option<(Self, Body)> {
+impl Replay {
+    /// Keeps a request, if it can be sent again.
+    pub fn keep(request: &Request<Body>) -> Option<Self> {
         let body = request.body().as_bytes().filter(|_| request.method().is_idempotent())?;
-        let head = Self {
+        Some(Self {
             method: request.method().clone(),
             uri: request.uri().clone(),
             headers: request.headers().clone(),
-        };
-        Some((head, Body::from(body.clone())))
+            body: body.clone(),
+        })
     }
 
-    fn request(self, body: Body) -> Request<Body> {
-        let mut request = Request::new(body);
-        *request.method_mut() = self.method;
-        *request.uri_mut() = self.uri;
-        *request.headers_mut() = self.headers;
+    /// The request again.
+    pub fn request(&self) -> Request<Body> {
+        let mut request = Request::new(Body::from(self.body.clone()));
+        request.method_mut().clone_from(&self.method);
+        request.uri_mut().clone_from(&self.uri);
+        request.headers_mut().clone_from(&self.headers);
         request
     }
 }
@@ -95,7 +102,8 @@ impl Forward {
         futures_util::future::join(self.deadlines.clone().run(), sweep).await;
     }
 
-    /// Sends a request whose head is already the provider's, and waits for the head of the answer.
+    /// Sends a request whose head is already the provider's, and waits for the head of the answer. With a `replay` it
+    /// is sent again when a pooled connection dies before any byte of an answer.
     ///
     /// # Errors
     /// Why there is none, and whether the request may have arrived.
@@ -104,6 +112,7 @@ impl Forward {
         provider: &Provider,
         destination: &Destination,
         request: Request<Body>,
+        replay: Option<&Replay>,
         deadline: Instant,
     ) -> Result<Response<Body>, Failure> {
         provider.breaker.admit(now).map_err(Failure::BreakerOpen)?;
@@ -114,7 +123,10 @@ impl Forward {
                 let served = self.deadlines.within(|| patience, upstream.serve(request)).await;
                 served.map_err(|_| Failure::Timeout)
             }
-            Destination::Origin(origin) => self.exchange(provider, origin, request, deadline, permit).await,
+            Destination::Origin(origin) => {
+                let sending = Sending { provider, origin, replay, deadline };
+                self.exchange(sending, request, permit).await
+            }
         };
         match &answered {
             Ok(_) => provider.breaker.succeeded(),
@@ -122,6 +134,39 @@ impl Forward {
             Err(_) => {}
         }
         answered
+    }
+
+    /// Sends one request on a connection of its own, to an origin that is no provider's.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub async fn send_once(
+        &self,
+        origin: &Origin,
+        request: Request<Body>,
+        limit: Duration,
+    ) -> Result<Response<Body>, Failure> {
+        let unusable =
+            |problem: standpipe_api::Problem| Failure::Unreachable(std::io::Error::other(problem.text));
+        let config = match &origin.server_name {
+            Some(_) => Some(tls::client_config(None).map_err(unusable)?),
+            None => None,
+        };
+        let tls = origin.server_name.as_ref().zip(config.as_ref()).map(|(name, config)| Tls { name, config });
+        let end = now() + limit;
+        let wire = self.deadlines.within(|| end, Wire::connect(origin, tls)).await;
+        let wire = wire.map_err(|_| Failure::ConnectTimeout)?.map_err(Failure::Unreachable)?;
+        let handshake = http1::Builder::new().max_buf_size(MOST_BUFFERED).handshake(TokioIo::new(wire)).await;
+        let (mut sender, driver) = handshake.map_err(Failure::Broken)?;
+        tokio::task::spawn_local(async move {
+            // What ends the connection badly ends its one request badly, and is reported there.
+            if let Err(error) = driver.await {
+                tracing::trace!(%error, "outbound connection ended");
+            }
+        });
+        let answered = self.deadlines.within(|| end, sender.send_request(request)).await;
+        let response = answered.map_err(|_| Failure::Timeout)?.map_err(Failure::Broken)?;
+        Ok(response.map(|body| Body::stream(body::Plain(body))))
     }
 
     /// Waits for a turn under the provider's concurrency limit.
@@ -137,12 +182,11 @@ impl Forward {
 
     async fn exchange(
         &self,
-        provider: &Provider,
-        origin: &Arc<Origin>,
+        sending: Sending<'_>,
         request: Request<Body>,
-        deadline: Instant,
         permit: OwnedSemaphorePermit,
     ) -> Result<Response<Body>, Failure> {
+        let Sending { provider, origin, mut replay, deadline } = sending;
         let settings = &provider.config;
         let (parts, body) = request.into_parts();
         let whole = body.as_bytes().is_some();
@@ -157,7 +201,6 @@ impl Forward {
                 Some(connection) => connection,
                 None => self.connect(provider, origin, deadline).await?,
             };
-            let again = if reused { Head::keep(&request) } else { None };
             let attempt = self.deadlines.within(patience, attempt(&mut connection, request)).await;
             match attempt.map_err(|_| Failure::Timeout)? {
                 Ok(response) => {
@@ -170,7 +213,9 @@ impl Forward {
                     let closed = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
                     return Err(Failure::Unreachable(closed));
                 }
-                Err(Attempt::NoAnswer(_)) if let Some((head, body)) = again => request = head.request(body),
+                Err(Attempt::NoAnswer(_)) if reused && replay.is_some() => {
+                    request = replay.take().map(Replay::request).unwrap_or_default();
+                }
                 Err(Attempt::NoAnswer(error) | Attempt::Broken(error)) => return Err(Failure::Broken(error)),
                 Err(Attempt::Upload(error)) => return Err(Failure::Upload(error)),
             }
@@ -214,6 +259,14 @@ impl Forward {
         let download = Download { incoming, lease: Some(lease), deadlines, idle, wait: None };
         Response::from_parts(parts, Body::stream(download))
     }
+}
+
+/// What stays the same over the attempts of one request.
+struct Sending<'a> {
+    provider: &'a Provider,
+    origin: &'a Arc<Origin>,
+    replay: Option<&'a Replay>,
+    deadline: Instant,
 }
 
 /// How one attempt on one connection failed.

@@ -79,19 +79,27 @@ impl Origin {
     /// # Errors
     /// The bytes do not make a target, which a listener would have refused.
     pub fn target(&self, path: &str, query: Option<&str>) -> Result<Uri, http::Error> {
-        let room = self.prefix.len() + path.len() + query.map_or(0, |query| query.len() + 1);
-        let mut target = String::with_capacity(room.max(1));
-        target.push_str(&self.prefix);
-        target.push_str(path);
-        if target.is_empty() {
-            target.push('/');
-        }
-        if let Some(query) = query {
-            target.push('?');
-            target.push_str(query);
-        }
-        Ok(Uri::from(PathAndQuery::from_maybe_shared(bytes::Bytes::from(target))?))
+        target(&self.prefix, path, query)
     }
+}
+
+/// A request target behind a prefix.
+///
+/// # Errors
+/// The bytes do not make a target.
+pub fn target(prefix: &str, path: &str, query: Option<&str>) -> Result<Uri, http::Error> {
+    let room = prefix.len() + path.len() + query.map_or(0, |query| query.len() + 1);
+    let mut target = String::with_capacity(room.max(1));
+    target.push_str(prefix);
+    target.push_str(path);
+    if target.is_empty() {
+        target.push('/');
+    }
+    if let Some(query) = query {
+        target.push('?');
+        target.push_str(query);
+    }
+    Ok(Uri::from(PathAndQuery::from_maybe_shared(bytes::Bytes::from(target))?))
 }
 
 fn server_name(host: &str) -> Result<ServerName<'static>, BadBase> {

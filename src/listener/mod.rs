@@ -1,1 +1,119 @@
 //! Step 1: sockets to requests.
+//!
+//! In: bound sockets, one set per core. Out: calls of a [`Service`] with a request, and its answer on the wire.
+//! Connections, heads, waits and requests in flight are bounded here; nothing here knows callers or paths.
+
+mod accept;
+mod bind;
+mod connection;
+mod drain;
+mod guard;
+mod refuse;
+mod tls;
+mod watch;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use arc_swap::ArcSwap;
+use http::{Request, Response};
+use standpipe_api::{Body, Connection, Problems};
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+
+pub use self::accept::{serve, serve_unix};
+pub use self::bind::{BindError, Bound, CoreSockets, bind};
+pub use self::drain::Drain;
+use crate::config::{self, Limits};
+
+/// The index of a listener in the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ListenerId(pub usize);
+
+impl ListenerId {
+    /// The operator's socket, which is in no list.
+    pub const ADMIN: Self = Self(usize::MAX);
+}
+
+/// What the listener hands requests to. It never fails: whatever goes wrong is an answer.
+pub trait Service: 'static {
+    /// Answers a request.
+    fn handle(
+        &self,
+        request: Request<Body>,
+        connection: Arc<Connection>,
+        socket: ListenerId,
+    ) -> impl Future<Output = Response<Body>> + 'static;
+}
+
+/// What all cores share of the listeners: limits, certificates, counts.
+pub struct Shared {
+    limits: ArcSwap<Limits>,
+    tls: Vec<Option<ArcSwap<TlsAcceptor>>>,
+    connections: Arc<Semaphore>,
+    most_connections: usize,
+    in_flight: AtomicUsize,
+    refused: AtomicU64,
+    accept_errors: AtomicU64,
+}
+
+impl Shared {
+    /// For the listeners of a configuration.
+    ///
+    /// # Errors
+    /// Certificates and keys that cannot be used, by file.
+    pub fn new(listeners: &[config::Listener], limits: &Limits) -> Result<Self, Problems> {
+        let acceptors = tls::acceptors(listeners)?;
+        Ok(Self {
+            limits: ArcSwap::from_pointee(limits.clone()),
+            tls: acceptors.into_iter().map(|acceptor| acceptor.map(ArcSwap::from_pointee)).collect(),
+            connections: Arc::new(Semaphore::new(limits.connections)),
+            most_connections: limits.connections,
+            in_flight: AtomicUsize::new(0),
+            refused: AtomicU64::new(0),
+            accept_errors: AtomicU64::new(0),
+        })
+    }
+
+    /// Takes in changed limits and certificates. Connections that are open keep what they began with. How many
+    /// connections there may be is fixed at the start.
+    ///
+    /// # Errors
+    /// Certificates and keys that cannot be used; nothing is changed then.
+    pub fn reload(&self, listeners: &[config::Listener], limits: &Limits) -> Result<(), Problems> {
+        let acceptors = tls::acceptors(listeners)?;
+        for (current, fresh) in self.tls.iter().zip(acceptors) {
+            if let (Some(current), Some(fresh)) = (current, fresh) {
+                current.store(Arc::new(fresh));
+            }
+        }
+        self.limits.store(Arc::new(limits.clone()));
+        Ok(())
+    }
+
+    fn limits(&self) -> Arc<Limits> {
+        self.limits.load_full()
+    }
+
+    fn acceptor(&self, socket: ListenerId) -> Option<Arc<TlsAcceptor>> {
+        self.tls.get(socket.0).and_then(Option::as_ref).map(ArcSwap::load_full)
+    }
+
+    /// Open connections.
+    pub fn connections(&self) -> usize {
+        self.most_connections.saturating_sub(self.connections.available_permits())
+    }
+
+    /// Requests whose answer has not ended.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Request heads refused by the parser.
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests;

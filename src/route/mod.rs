@@ -21,8 +21,11 @@ use self::pattern::Pattern;
 /// The first segment of the transparent face.
 pub const TRANSPARENT: &str = "providers";
 
-/// All routes and operations, compiled.
-pub struct Router {
+/// All routes and operations, compiled. Cheap to clone.
+#[derive(Clone)]
+pub struct Router(Arc<Compiled>);
+
+struct Compiled {
     set: RegexSet,
     entries: Vec<Entry>,
     dialects: Vec<Arc<dyn Dialect>>,
@@ -39,7 +42,7 @@ struct Entry {
 #[derive(Clone, Copy)]
 enum Owner {
     Extension(ExtensionId),
-    Operation(DialectId, Operation),
+    Operation(DialectId, Operation, usize),
 }
 
 struct Served {
@@ -91,10 +94,28 @@ pub enum Root {
 /// What is registered for a method and path.
 #[derive(Debug, Default)]
 pub struct Found {
-    /// The dialect's operation with its parameters; the most specific that matches.
-    pub operation: Option<(Operation, Params)>,
+    /// The dialect's operation; the most specific that matches.
+    pub operation: Option<Matched>,
     /// The extensions that asked for the call, in calling order.
     pub extensions: Vec<(ExtensionId, Params)>,
+}
+
+/// A dialect's operation for a request.
+#[derive(Clone, Debug)]
+pub struct Matched {
+    /// The operation.
+    pub operation: Operation,
+    /// Its place in the dialect's list, by which its metrics are found.
+    pub position: usize,
+    /// What its pattern found in the path.
+    pub params: Params,
+}
+
+impl Matched {
+    /// What the dialect does not know.
+    pub fn other() -> Self {
+        Self { operation: Operation::OTHER, position: usize::MAX, params: Params::default() }
+    }
 }
 
 impl Router {
@@ -113,23 +134,23 @@ impl Router {
 
     /// The dialects, by id.
     pub fn dialects(&self) -> &[Arc<dyn Dialect>] {
-        &self.dialects
+        &self.0.dialects
     }
 
     /// A dialect by its id, which only this router gives out.
     #[expect(clippy::indexing_slicing, reason = "a DialectId is only made by this router, from its own list")]
     pub fn dialect(&self, id: DialectId) -> &Arc<dyn Dialect> {
-        &self.dialects[id.0]
+        &self.0.dialects[id.0]
     }
 
     /// A dialect by the word used in configuration.
     pub fn dialect_named(&self, name: &str) -> Option<DialectId> {
-        self.dialects.iter().position(|dialect| dialect.name() == name).map(DialectId)
+        self.0.dialects.iter().position(|dialect| dialect.name() == name).map(DialectId)
     }
 
     /// The names of all faces, by id.
     pub fn face_names(&self) -> impl Iterator<Item = &'static str> + '_ {
-        self.faces.iter().map(|served| served.face.name)
+        self.0.faces.iter().map(|served| served.face.name)
     }
 
     /// Where a path leads. The path has been checked for dot segments by the listener.
@@ -145,13 +166,13 @@ impl Router {
         if root == TRANSPARENT {
             return transparent(rest);
         }
-        if root.contains('%') && self.roots.contains_key(&*percent_decode_str(root).decode_utf8_lossy()) {
+        if root.contains('%') && self.0.roots.contains_key(&*percent_decode_str(root).decode_utf8_lossy()) {
             return Err(Error::bad_request("the first path segment is a reserved word in percent-encoding")
                 .advise("write the word itself, or reach a resource of that name under /providers/{name}/"));
         }
-        let owner = self.roots.get(root).copied();
-        let face = owner.or(self.open).ok_or_else(|| no_route(path))?;
-        let dialect = self.faces.get(face.0).and_then(|served| served.dialect);
+        let owner = self.0.roots.get(root).copied();
+        let face = owner.or(self.0.open).ok_or_else(|| no_route(path))?;
+        let dialect = self.0.faces.get(face.0).and_then(|served| served.dialect);
         let root = if owner.is_some() { Root::Reserved } else { Root::Open };
         Ok(Way { face, provider: None, dialect, path, root })
     }
@@ -163,8 +184,8 @@ impl Router {
         target.push(' ');
         target.push_str(way.path);
         let mut found = Found::default();
-        let mut best: Option<(&Pattern, Operation)> = None;
-        for entry in self.set.matches(&target).iter().filter_map(|at| self.entries.get(at)) {
+        let mut best: Option<(&Pattern, Operation, usize)> = None;
+        for entry in self.0.set.matches(&target).iter().filter_map(|at| self.0.entries.get(at)) {
             if way.root == Root::Reserved && entry.pattern.begins_open() {
                 continue;
             }
@@ -172,15 +193,19 @@ impl Router {
                 Owner::Extension(id) if is_asked(id, &found, way) => {
                     found.extensions.push((id, entry.pattern.capture(way.path)));
                 }
-                Owner::Operation(dialect, operation) if Some(dialect) == way.dialect => {
-                    if best.is_none_or(|(pattern, _)| entry.pattern.specificity(pattern).is_gt()) {
-                        best = Some((&entry.pattern, operation));
+                Owner::Operation(dialect, operation, position) if Some(dialect) == way.dialect => {
+                    if best.is_none_or(|(pattern, ..)| entry.pattern.specificity(pattern).is_gt()) {
+                        best = Some((&entry.pattern, operation, position));
                     }
                 }
                 Owner::Extension(_) | Owner::Operation(..) => {}
             }
         }
-        found.operation = best.map(|(pattern, operation)| (operation, pattern.capture(way.path)));
+        found.operation = best.map(|(pattern, operation, position)| Matched {
+            operation,
+            position,
+            params: pattern.capture(way.path),
+        });
         found
     }
 
@@ -263,9 +288,11 @@ impl Build {
         }
         let id = DialectId(self.dialects.len());
         self.face(dialect.face(), Some(id));
-        for (route, operation) in dialect.operations() {
+        for (position, (route, operation)) in dialect.operations().into_iter().enumerate() {
             match Pattern::parse(&route) {
-                Ok(pattern) => self.entries.push(Entry { pattern, owner: Owner::Operation(id, operation) }),
+                Ok(pattern) => {
+                    self.entries.push(Entry { pattern, owner: Owner::Operation(id, operation, position) })
+                }
                 Err(text) => self.problems.push(Problem::at(at, text)),
             }
         }
@@ -304,7 +331,7 @@ impl Build {
             return Err(self.problems);
         }
         let Self { entries, dialects, faces, roots, open, .. } = self;
-        Ok(Router { set, entries, dialects, faces, roots, open })
+        Ok(Router(Arc::new(Compiled { set, entries, dialects, faces, roots, open })))
     }
 }
 

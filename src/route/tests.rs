@@ -74,7 +74,7 @@ fn router(extensions: Vec<Arc<dyn Extension>>) -> Router {
 fn operation(router: &Router, path: &str) -> Option<&'static str> {
     let way = router.way(path).unwrap();
     let way = Way { dialect: way.dialect.or(router.dialect_named("pipes")), ..way };
-    router.find(&Method::GET, &way).operation.map(|(operation, _)| operation.name)
+    router.find(&Method::GET, &way).operation.map(|matched| matched.operation.name)
 }
 
 #[test]

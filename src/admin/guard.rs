@@ -1,0 +1,199 @@
+//! Who may talk to the admin listener.
+//!
+//! On a Unix socket the file's mode decides. On TCP everybody on the machine can connect, and so can a web
+//! page in a browser there: hence a token, no browser origins, and only loopback names in `Host`.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use http::header::{AUTHORIZATION, HOST, ORIGIN};
+use http::uri::Authority;
+use http::{HeaderMap, Request};
+use secrecy::{ExposeSecret, SecretString};
+use standpipe_api::{Error, ErrorKind, Fault, Result};
+
+/// Shortest token accepted, in characters: 16 random ones cannot be guessed over a socket.
+const SHORTEST: usize = 16;
+
+/// How a socket is guarded.
+#[derive(Debug)]
+pub enum Guard {
+    /// By its file's mode, 0600.
+    Socket,
+    /// By a bearer token.
+    Token {
+        /// What `Authorization: Bearer` must hold.
+        token: SecretString,
+        /// The port that `Host` may name.
+        port: u16,
+    },
+}
+
+/// Why a TCP admin listener cannot be guarded.
+#[derive(Debug, thiserror::Error)]
+pub enum GuardError {
+    /// It would be reachable from elsewhere.
+    #[error("admin.address: {0} is not a loopback address; use 127.0.0.1 or [::1], or admin.socket")]
+    NotLoopback(SocketAddr),
+    /// No token to compare with.
+    #[error("admin.token_file: cannot read {path}: {source}; make one with: openssl rand -hex 32 > {path}")]
+    Unreadable {
+        /// The configured file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A token anybody could guess.
+    #[error(
+        "admin.token_file: {0} holds fewer than {SHORTEST} characters; make one with: openssl rand -hex 32 > {0}"
+    )]
+    TooShort(PathBuf),
+}
+
+impl Guard {
+    /// The guard of a TCP listener bound to `address`, with the token in a file (white space around it is cut).
+    ///
+    /// # Errors
+    /// Not loopback, file unreadable, token too short.
+    pub fn token_file(address: SocketAddr, path: &Path) -> Result<Self, GuardError> {
+        if !address.ip().is_loopback() {
+            return Err(GuardError::NotLoopback(address));
+        }
+        Ok(Self::Token { token: read_token(path)?, port: address.port() })
+    }
+
+    /// Refuses what a browser sends on behalf of a page, and names that only DNS rebinding leads here.
+    pub(super) fn check_source<B>(&self, request: &Request<B>) -> Result<()> {
+        let Self::Token { port, .. } = self else { return Ok(()) };
+        if request.headers().contains_key(ORIGIN) {
+            return Err(forbidden("requests with an Origin come from web pages, which may not ask here"));
+        }
+        // HTTP/1.1 names the host in the field, HTTP/2 in the target.
+        let field = request.headers().get(HOST).map(|value| Authority::try_from(value.as_bytes()).ok());
+        let target = request.uri().authority().cloned().map(Some);
+        let mut named = field.into_iter().chain(target).peekable();
+        let known = |host: Option<Authority>| host.is_some_and(|host| is_local(&host, *port));
+        if named.peek().is_none() || !named.all(known) {
+            return Err(forbidden("the Host is no loopback name or address of this listener")
+                .advise("use http://127.0.0.1 or http://localhost with the listener's port"));
+        }
+        Ok(())
+    }
+
+    /// Refuses who does not hold the token.
+    pub(super) fn check_token<B>(&self, request: &Request<B>) -> Result<()> {
+        let Self::Token { token, .. } = self else { return Ok(()) };
+        let sent = bearer(request.headers()).unwrap_or_default();
+        verify_slices_are_equal(sent, token.expose_secret().as_bytes()).map_err(|_| {
+            Error::new(ErrorKind::Unauthenticated, Fault::Caller, "the admin listener wants its bearer token")
+                .advise("send Authorization: Bearer with the content of admin.token_file")
+        })
+    }
+}
+
+/// Reads the token of the admin listener.
+///
+/// # Errors
+/// File unreadable, token too short.
+pub(crate) fn read_token(path: &Path) -> Result<SecretString, GuardError> {
+    let text = fs::read_to_string(path)
+        .map_err(|source| GuardError::Unreadable { path: path.to_owned(), source })?;
+    let token = text.trim();
+    if token.len() < SHORTEST {
+        return Err(GuardError::TooShort(path.to_owned()));
+    }
+    Ok(SecretString::from(token))
+}
+
+fn forbidden(text: &'static str) -> Error {
+    Error::new(ErrorKind::Forbidden, Fault::Caller, text)
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
+    let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().as_bytes())
+}
+
+fn is_local(host: &Authority, port: u16) -> bool {
+    let name = host.host();
+    let address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    let loopback =
+        name.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback());
+    let same_port = host.port_u16().is_none_or(|named| named == port);
+    loopback && same_port && !host.as_str().contains('@')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TOKEN: &str = "0123456789abcdef";
+
+    fn guard() -> Guard {
+        Guard::Token { token: TOKEN.into(), port: 9901 }
+    }
+
+    fn request(headers: &[(&str, &str)]) -> Request<()> {
+        let mut request = Request::builder().uri("/metrics");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.body(()).unwrap()
+    }
+
+    #[test]
+    fn only_the_exact_token_opens() {
+        let good = request(&[("authorization", &format!("Bearer {TOKEN}"))]);
+        assert!(guard().check_token(&good).is_ok());
+        for wrong in
+            ["Bearer 0123456789abcdeF", "Bearer 0123456789abcde", "Basic 0123456789abcdef", "Bearer ", ""]
+        {
+            let error = guard().check_token(&request(&[("authorization", wrong)])).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unauthenticated, "{wrong}");
+            assert!(!format!("{error:?} {}", error.advice()).contains(TOKEN));
+        }
+        assert!(guard().check_token(&request(&[])).is_err());
+    }
+
+    #[test]
+    fn only_loopback_names_of_this_port_are_hosts() {
+        for host in ["localhost:9901", "LOCALHOST", "127.0.0.1:9901", "127.8.8.8", "[::1]:9901"] {
+            assert!(guard().check_source(&request(&[("host", host)])).is_ok(), "{host}");
+        }
+        for host in
+            ["evil.example", "localhost:9902", "localhost.evil.example", "a@localhost", "10.0.0.1", ""]
+        {
+            let error = guard().check_source(&request(&[("host", host)])).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Forbidden, "{host}");
+        }
+        assert!(guard().check_source(&request(&[])).is_err());
+    }
+
+    #[test]
+    fn a_web_page_is_refused_even_with_a_good_host() {
+        for origin in ["http://localhost:9901", "null", "https://evil.example"] {
+            let page = request(&[("host", "localhost:9901"), ("origin", origin)]);
+            assert_eq!(guard().check_source(&page).unwrap_err().kind(), ErrorKind::Forbidden);
+        }
+    }
+
+    #[test]
+    fn a_token_file_must_hold_a_token_and_the_address_be_loopback() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let loopback: SocketAddr = "127.0.0.1:1".parse().unwrap();
+        assert!(matches!(Guard::token_file(loopback, file.path()), Err(GuardError::TooShort(_))));
+        fs::write(file.path(), format!("{TOKEN}\n")).unwrap();
+        assert!(Guard::token_file(loopback, file.path()).is_ok());
+        let open: SocketAddr = "0.0.0.0:1".parse().unwrap();
+        assert!(matches!(Guard::token_file(open, file.path()), Err(GuardError::NotLoopback(_))));
+        let absent = file.path().join("absent");
+        assert!(matches!(Guard::token_file(loopback, &absent), Err(GuardError::Unreadable { .. })));
+    }
+
+    #[test]
+    fn debug_output_hides_the_token() {
+        assert!(!format!("{:?}", guard()).contains(TOKEN));
+    }
+}

@@ -1,0 +1,176 @@
+//! The operator's socket: is it alive, is it ready, what does it count, whom does it know, what has it learned.
+//!
+//! In: requests of the second listener. Out: JSON, JSON Lines, Prometheus text, problem+json. It never answers
+//! on a public socket, never shows a secret (userinfo is cut from URLs), and writes mappings only through the
+//! table that serving cores read. Who may ask is decided by [`Guard`] before anything else.
+
+mod answer;
+mod guard;
+mod mappings;
+mod operator;
+mod providers;
+mod query;
+mod ready;
+mod table;
+mod transfer;
+
+use std::sync::Arc;
+
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use percent_encoding::percent_decode_str;
+use standpipe_api::{Body, CallId, Error, ErrorKind, Fault, Result};
+
+pub(crate) use guard::read_token;
+pub use guard::{Guard, GuardError};
+pub use operator::{MappingValue, OperatorMappings, Rows};
+pub use providers::{BreakerState, LastError, PoolStatus, ProviderStatus};
+pub use table::{Filter, Imported, KnownEndpoints, MappingTable};
+pub(crate) use transfer::Import;
+pub use transfer::{ImportReport, LineError, Lines};
+
+use crate::respond::{self, Manner};
+use crate::telemetry::Metrics;
+use ready::Readiness;
+
+/// What an operator can ask the engine about.
+pub trait Engine: KnownEndpoints {
+    /// Whether the process is on its way out and wants no new work.
+    fn draining(&self) -> bool;
+
+    /// The providers, in configured order.
+    fn providers(&self) -> Vec<ProviderStatus>;
+
+    /// Background work that failed to start, one sentence each; empty when all is well.
+    fn background_failures(&self) -> Vec<String>;
+}
+
+/// Answers the second listener's requests.
+pub struct AdminService {
+    guard: Guard,
+    engine: Arc<dyn Engine>,
+    mappings: Arc<OperatorMappings>,
+    metrics: Metrics,
+    readiness: Readiness,
+}
+
+/// What a path names.
+enum Page<'a> {
+    Live,
+    Ready,
+    Metrics,
+    Providers,
+    Mappings,
+    Mapping { kind: &'a str, id: &'a str },
+}
+
+impl Page<'_> {
+    fn of(path: &str) -> Option<Page<'_>> {
+        let mut segments = path.strip_prefix('/')?.split('/');
+        let page = match (segments.next()?, segments.next(), segments.next()) {
+            ("live", None, None) => Page::Live,
+            ("ready", None, None) => Page::Ready,
+            ("metrics", None, None) => Page::Metrics,
+            ("providers", None, None) => Page::Providers,
+            ("mappings", None, None) => Page::Mappings,
+            ("mappings", Some(kind), Some(id)) => Page::Mapping { kind, id },
+            _ => return None,
+        };
+        segments.next().is_none().then_some(page)
+    }
+
+    fn methods(&self) -> &'static [Method] {
+        match self {
+            Page::Live | Page::Ready | Page::Metrics | Page::Providers => &[Method::GET, Method::HEAD],
+            Page::Mappings => &[Method::GET, Method::HEAD, Method::POST],
+            Page::Mapping { .. } => &[Method::GET, Method::HEAD, Method::PUT, Method::DELETE],
+        }
+    }
+
+    /// Whether an orchestrator that has no token may ask.
+    fn is_open(&self) -> bool {
+        matches!(self, Page::Live | Page::Ready)
+    }
+}
+
+impl AdminService {
+    /// Joins what an operator can see; the guard belongs to the socket it is served on.
+    pub fn new(
+        guard: Guard,
+        engine: Arc<dyn Engine>,
+        table: Arc<dyn MappingTable>,
+        metrics: Metrics,
+    ) -> Self {
+        let known: Arc<dyn KnownEndpoints> = engine.clone();
+        let mappings = Arc::new(OperatorMappings::new(table, known));
+        Self { guard, engine, mappings, metrics, readiness: Readiness::default() }
+    }
+
+    /// Answers one request.
+    pub async fn answer(&self, request: Request<Body>) -> Response<Body> {
+        let call = CallId::from_bits(fastrand::u128(..));
+        let path = request.uri().path().to_owned();
+        let page = Page::of(&path);
+        let allowed = page.as_ref().map_or(&[][..], Page::methods);
+        match self.page(page, request).await {
+            Ok(response) => response,
+            Err(error) => {
+                match error.fault() {
+                    Fault::Caller => {
+                        tracing::debug!(%call, error = %error.log_text(), "admin request refused")
+                    }
+                    _ => tracing::warn!(%call, error = %error.log_text(), "admin request failed"),
+                }
+                const CHALLENGE: [HeaderValue; 1] =
+                    [HeaderValue::from_static("Bearer realm=\"standpipe admin\"")];
+                respond::error(&error, call, Manner { challenges: &CHALLENGE, allowed, ..Manner::default() })
+            }
+        }
+    }
+
+    async fn page(&self, page: Option<Page<'_>>, request: Request<Body>) -> Result<Response<Body>> {
+        self.guard.check_source(&request)?;
+        if !page.as_ref().is_some_and(Page::is_open) {
+            self.guard.check_token(&request)?;
+        }
+        let Some(page) = page else { return Err(no_page()) };
+        if !page.methods().contains(request.method()) {
+            let text = format!("{} is not for {}", request.uri().path(), request.method());
+            return Err(Error::new(ErrorKind::MethodNotAllowed, Fault::Caller, text));
+        }
+        match page {
+            Page::Live => Ok(answer::json(StatusCode::OK, &serde_json::json!({ "live": true }))),
+            Page::Ready => Ok(self.ready().await),
+            Page::Metrics => Ok(answer::metrics(self.metrics.render())),
+            Page::Providers => Ok(answer::json(StatusCode::OK, &providers::list(self.engine.providers()))),
+            Page::Mappings => mappings::all(&self.mappings, request).await,
+            Page::Mapping { kind, id } => {
+                mappings::one(&self.mappings, decoded("kind", kind)?, decoded("id", id)?, request).await
+            }
+        }
+    }
+
+    async fn ready(&self) -> Response<Body> {
+        let mut reasons = self.engine.background_failures();
+        if self.engine.draining() {
+            reasons.push("draining: this process is about to end".into());
+        }
+        reasons.extend(self.readiness.store_problem(&self.mappings).await);
+        let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        answer::json(status, &serde_json::json!({ "ready": reasons.is_empty(), "reasons": reasons }))
+    }
+}
+
+fn no_page() -> Error {
+    Error::new(ErrorKind::NoRoute, Fault::Caller, "the admin listener has no such path")
+        .advise("there are /live, /ready, /metrics, /providers, /mappings and /mappings/{kind}/{id}")
+}
+
+fn decoded(what: &str, segment: &str) -> Result<String> {
+    let text = percent_decode_str(segment).decode_utf8();
+    text.map(Into::into).map_err(|_| Error::bad_request(format!("the {what} in the path is not UTF-8")))
+}
+
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;

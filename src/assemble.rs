@@ -1,0 +1,233 @@
+//! From a configuration to running parts: extensions, providers, doors. All mistakes are reported together.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use standpipe_api::{
+    Authenticator, CredentialStrategy, Extension, Problem, Problems, Provider as Public, Settings,
+};
+
+use crate::config::{self, At, Config, Known};
+use crate::engine::{Door, Running};
+use crate::identify::{Anonymous, Authenticators, Basic};
+use crate::providers::{Bases, Place, Provider};
+use crate::route::{DialectId, FaceId, Router};
+use crate::telemetry::Metrics;
+use crate::token::{Credentials, ProcessSecrets, strategies};
+
+/// What listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Front {
+    /// The proxy with all its faces.
+    Proxy,
+    /// The one provider served in this process, alone, as a broker.
+    Broker,
+}
+
+/// What the extensions bring, before any configuration was read.
+pub struct Parts {
+    /// The extensions, configured, in calling order.
+    pub extensions: Vec<Arc<dyn Extension>>,
+    /// What they registered.
+    pub router: Router,
+    /// What will listen.
+    pub front: Front,
+}
+
+/// The words a configuration may use.
+pub fn known(extensions: &[Box<dyn Extension>]) -> Known {
+    let mut known = Known {
+        faces: vec![crate::route::TRANSPARENT],
+        authenticators: vec!["anonymous", "basic"],
+        credentials: strategies().iter().map(|strategy| strategy.kind()).collect(),
+        ..Known::default()
+    };
+    for extension in extensions {
+        known.extensions.push(extension.name());
+        known.upstreams.extend(extension.upstream_kind());
+        known.faces.extend(extension.faces().iter().map(|face| face.name));
+        known
+            .authenticators
+            .extend(extension.authenticators().iter().map(|authenticator| authenticator.name()));
+        known.credentials.extend(extension.credential_strategies().iter().map(|strategy| strategy.kind()));
+        for dialect in extension.dialects() {
+            known.dialects.push(dialect.name());
+            known.faces.push(dialect.face().name);
+        }
+    }
+    known
+}
+
+/// Reads a configuration and configures the extensions with it.
+///
+/// # Errors
+/// Every mistake of file, extensions, routes and providers.
+pub fn load(
+    path: Option<&Path>,
+    mut extensions: Vec<Box<dyn Extension>>,
+    reserved: &[&'static str],
+    front: Front,
+) -> Result<(Config, Parts), Problems> {
+    let config = config::load(path, &known(&extensions))?;
+    let mut problems = Problems::new();
+    for extension in &mut extensions {
+        let empty = toml::Table::new();
+        let table = config.extensions.get(extension.name()).and_then(toml::Value::as_table).unwrap_or(&empty);
+        if let Err(found) = extension.configure(table) {
+            let under = format!("extensions.{}", extension.name());
+            problems.extend(found.into_iter().map(|problem| problem.under(&under)));
+        }
+    }
+    let extensions: Vec<Arc<dyn Extension>> = extensions.into_iter().map(Arc::from).collect();
+    match Router::build(&extensions, reserved) {
+        Ok(router) if problems.is_empty() => Ok((config, Parts { extensions, router, front })),
+        Ok(_) => Err(problems),
+        Err(found) => {
+            problems.extend(found);
+            Err(problems)
+        }
+    }
+}
+
+/// Puts a configuration to work. Providers that have not changed since `earlier` stay as they are, with their
+/// pools, breakers and limits.
+///
+/// # Errors
+/// Every mistake that only dialects, credentials and files can tell.
+pub fn running(
+    config: Config,
+    parts: &Parts,
+    metrics: &Metrics,
+    earlier: Option<&Running>,
+) -> Result<Running, Problems> {
+    let mut problems = Problems::new();
+    let mut providers = Vec::with_capacity(config.providers.len());
+    for (at, settings) in config.providers.iter().enumerate() {
+        let before = earlier.and_then(|earlier| earlier.find(&settings.id));
+        // Secrets may have changed behind the same references, so only a provider without any is kept unread.
+        let same = |before: &&Arc<Provider>| {
+            before.config == *settings
+                && settings.credentials.iter().all(|credential| credential.table.is_empty())
+        };
+        let made = match before.filter(same) {
+            Some(kept) => Ok(kept.clone()),
+            None => provider(settings, parts, metrics, &config, before.map(|before| &**before)).map(Arc::new),
+        };
+        match made {
+            Ok(provider) => providers.push(provider),
+            Err(found) => {
+                problems.extend(found.into_iter().map(|problem| problem.under(&format!("provider[{at}]"))))
+            }
+        }
+    }
+    let doors = doors(&config, parts);
+    if problems.is_empty() { Ok(Running::new(config, providers, doors)) } else { Err(problems) }
+}
+
+fn provider(
+    settings: &config::Provider,
+    parts: &Parts,
+    metrics: &Metrics,
+    config: &Config,
+    earlier: Option<&Provider>,
+) -> Result<Provider, Problems> {
+    let id = parts.router.dialect_named(&settings.dialect).unwrap_or(DialectId(0));
+    let dialect = parts.router.dialect(id);
+    let mut problems = Problems::new();
+    let parsed = dialect.provider_settings(&settings.dialect_settings);
+    let parsed = parsed.unwrap_or_else(|found| {
+        problems.extend(found);
+        Settings::new(())
+    });
+    let url = match &settings.at {
+        At::Url(url) => url.clone(),
+        At::InProcess { .. } if parts.front == Front::Broker => config.public_url.clone(),
+        At::InProcess { .. } => format!("{}/providers/{}", config.public_url, settings.id),
+    };
+    let public = Public {
+        id: settings.id.clone(),
+        dialect: dialect.name(),
+        url: url.clone(),
+        local: settings.local,
+        settings: parsed,
+    };
+    let place = place(settings, &public, parts, earlier);
+    let credentials =
+        Credentials::build(&settings.credentials, &credential_strategies(parts), &ProcessSecrets);
+    let names: Vec<&'static str> = dialect.operations().iter().map(|(_, operation)| operation.name).collect();
+    let figures = metrics.provider(&settings.id, &names);
+    if url.starts_with("https")
+        && let Err(problem) = crate::forward::tls::client_config(settings.tls.as_ref())
+    {
+        problems.push(problem);
+    }
+    match (place, credentials) {
+        (Ok(place), Ok(credentials)) if problems.is_empty() => {
+            Ok(Provider::new(public, id, settings.clone(), place, credentials, figures))
+        }
+        (place, credentials) => {
+            problems.extend(place.err().into_iter().flatten());
+            problems.extend(credentials.err().into_iter().flatten());
+            Err(problems)
+        }
+    }
+}
+
+fn place(
+    settings: &config::Provider,
+    public: &Public,
+    parts: &Parts,
+    earlier: Option<&Provider>,
+) -> Result<Place, Problems> {
+    match &settings.at {
+        At::Url(url) => {
+            Bases::new(url).map(Place::Remote).map_err(|error| vec![Problem::at("url", error.to_string())])
+        }
+        At::InProcess { kind, table } => {
+            // What runs in this process has state; a reload changes its settings and leaves it running.
+            if let Some(Place::InProcess(upstream)) = earlier.map(|earlier| &earlier.place) {
+                upstream.reload(public, table).map_err(|found| under(found, kind))?;
+                return Ok(Place::InProcess(upstream.clone()));
+            }
+            let serving =
+                parts.extensions.iter().find(|extension| extension.upstream_kind() == Some(kind.as_str()));
+            let unknown = || vec![Problem::at(kind.clone(), "no extension serves such providers")];
+            let upstream = serving.ok_or_else(unknown)?.upstream(public, table);
+            upstream.map(Place::InProcess).map_err(|found| under(found, kind))
+        }
+    }
+}
+
+fn under(found: Problems, key: &str) -> Problems {
+    found.into_iter().map(|problem| problem.under(key)).collect()
+}
+
+fn doors(config: &Config, parts: &Parts) -> Vec<Door> {
+    let mut known: HashMap<&'static str, Arc<dyn Authenticator>> = HashMap::new();
+    known.insert("anonymous", Arc::new(Anonymous::new()));
+    known.insert("basic", Arc::new(Basic::new(&config.callers)));
+    for authenticator in parts.extensions.iter().flat_map(|extension| extension.authenticators()) {
+        known.insert(authenticator.name(), authenticator);
+    }
+    let names: Vec<&'static str> = parts.router.face_names().collect();
+    let door = |listener: &config::Listener| Door {
+        authenticators: Authenticators::new(
+            listener.callers.iter().filter_map(|name| known.get(name.as_str()).cloned()).collect(),
+        ),
+        faces: listener
+            .faces
+            .iter()
+            .filter_map(|name| names.iter().position(|known| known == name))
+            .map(FaceId)
+            .collect(),
+    };
+    config.listeners.iter().map(door).collect()
+}
+
+/// The strategies of the engine and its extensions.
+fn credential_strategies(parts: &Parts) -> Vec<Arc<dyn CredentialStrategy>> {
+    let mut all = strategies();
+    all.extend(parts.extensions.iter().flat_map(|extension| extension.credential_strategies()));
+    all
+}

@@ -1,0 +1,96 @@
+//! One call in flight, as the engine sees it: what is known so far, for its answer, its log line and its metrics.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::HeaderValue;
+use standpipe_api::{CallId, Caller, Connection, Dialect, Fault, Operation, ProviderId};
+
+use crate::forward::deadline::now;
+use crate::forward::headers::Trust;
+use crate::resolve::By;
+use crate::route::{DialectId, FaceId};
+
+/// The trail a call leaves on its way through the steps.
+#[derive(Clone)]
+pub struct Trail {
+    /// Names the call in answers and logs.
+    pub id: CallId,
+    /// When its head had been read.
+    pub started: Instant,
+    /// When its caller's patience, or ours, ends.
+    pub deadline: Instant,
+    /// The socket it came in on.
+    pub connection: Arc<Connection>,
+    /// Whether what that socket says of its own callers counts.
+    pub trust: Trust,
+    /// The host it asked for, on HTTP/2.
+    pub host: Option<http::uri::Authority>,
+    /// Standpipes it has passed.
+    pub hops: u32,
+    /// Who is calling, once known.
+    pub caller: Option<Arc<Caller>>,
+    /// The face it came to.
+    pub face: Option<FaceId>,
+    /// The dialect of the face or provider.
+    pub dialect: Option<Arc<dyn Dialect>>,
+    /// The same, by its id.
+    pub dialect_id: Option<DialectId>,
+    /// The dialect's operation.
+    pub operation: Option<Operation>,
+    /// Its place in the dialect's list.
+    pub position: usize,
+    /// The provider it went to.
+    pub provider: Option<ProviderId>,
+    /// How that provider was found.
+    pub by: Option<By>,
+    /// Whose fault a failure was.
+    pub fault: Option<Fault>,
+}
+
+impl Trail {
+    /// The beginning of a call.
+    pub fn new(connection: Arc<Connection>, trust: Trust, patience: std::time::Duration) -> Self {
+        let started = now();
+        Self {
+            id: CallId::from_bits(fastrand::u128(..)),
+            started,
+            deadline: started + patience,
+            connection,
+            trust,
+            host: None,
+            hops: 0,
+            caller: None,
+            face: None,
+            dialect: None,
+            dialect_id: None,
+            operation: None,
+            position: usize::MAX,
+            provider: None,
+            by: None,
+            fault: None,
+        }
+    }
+}
+
+/// What of a caller's head travels on with questions asked on its behalf.
+#[derive(Clone, Debug, Default)]
+pub struct OnBehalf {
+    /// The caller's credential, for providers that take it as it is.
+    pub authorization: Option<HeaderValue>,
+    /// The trace it belongs to (W3C Trace Context).
+    pub traceparent: Option<HeaderValue>,
+    /// Vendors' notes on that trace.
+    pub tracestate: Option<HeaderValue>,
+}
+
+impl OnBehalf {
+    /// Takes the fields out of a head.
+    pub fn of(headers: &http::HeaderMap) -> Self {
+        Self {
+            authorization: headers.get(http::header::AUTHORIZATION).cloned(),
+            traceparent: headers.get("traceparent").cloned(),
+            tracestate: headers.get("tracestate").cloned(),
+        }
+    }
+}

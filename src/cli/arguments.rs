@@ -1,0 +1,82 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use super::mappings;
+
+/// One endpoint in front of many providers' brokers.
+#[derive(Debug, Parser)]
+#[command(
+    name = "standpipe",
+    version,
+    max_term_width = 100,
+    after_help = "Try it: standpipe demo\nServe:  standpipe serve --config standpipe.toml"
+)]
+pub struct Arguments {
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve in front of the configured providers until SIGTERM; SIGHUP reloads
+    Serve {
+        /// Where the configuration is
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+    /// Start two brokers and a standpipe in front of them, and print what to try
+    Demo {
+        /// Keep the data here; a temporary folder when absent
+        #[arg(long, value_name = "DIR")]
+        data_dir: Option<PathBuf>,
+        /// The port of the one endpoint on 127.0.0.1; 0 takes a free one
+        #[arg(long, default_value_t = 8080)]
+        port: u16,
+    },
+    /// Serve the configuration's one built-in broker alone
+    #[command(after_help = "Example: standpipe broker --config config/broker-alpha.toml")]
+    Broker {
+        /// Where the configuration is
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+    /// Print every mistake of a configuration with its key path; exit 1 if there is one
+    Check {
+        /// Where the configuration is
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+    /// Read a password from standard input and print its hash for [[caller]]
+    #[command(after_help = "Example: printf %s \"$PASSWORD\" | standpipe hash-password")]
+    HashPassword,
+    /// Show and change where resources live
+    Mappings {
+        /// What to do with them
+        #[command(subcommand)]
+        command: Box<mappings::Command>,
+        /// Where the configuration is
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+}
+
+/// The configuration file.
+#[derive(Args, Clone, Debug)]
+pub struct ConfigFile {
+    /// The configuration file; standpipe.toml in the working folder when there is one
+    #[arg(long, global = true, env = "STANDPIPE_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl ConfigFile {
+    /// The file that was named, or the usual one if it is there.
+    pub fn path(&self) -> Option<PathBuf> {
+        let usual = PathBuf::from("standpipe.toml");
+        self.config.clone().or_else(|| usual.exists().then_some(usual))
+    }
+}

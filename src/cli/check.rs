@@ -1,0 +1,59 @@
+//! `standpipe check`: every mistake a start would find, without starting.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use crate::assemble::{self, Front};
+use crate::config::At;
+use crate::listener::Shared;
+use crate::telemetry::Metrics;
+
+/// Prints a summary of a good configuration.
+///
+/// # Errors
+/// The mistakes, a line each.
+pub(super) fn run(path: Option<PathBuf>, out: &mut dyn Write) -> Result<ExitCode, String> {
+    let lines = |problems| super::lines(&problems);
+    let loaded = assemble::load(
+        path.as_deref(),
+        standpipe_extensions::all(),
+        standpipe_extensions::RESERVED,
+        Front::Proxy,
+    );
+    let (config, parts) = loaded.map_err(lines)?;
+    let mut problems = Shared::new(&config.listeners, &config.limits).err().unwrap_or_default();
+    let running = assemble::running(config, &parts, &Metrics::new(), None);
+    let running = running.map_err(|found| {
+        problems.extend(found);
+        super::lines(&problems)
+    })?;
+    if !problems.is_empty() {
+        return Err(super::lines(&problems));
+    }
+    let config = &running.config;
+    let mut text =
+        format!("public url   {}\ndata         {}\n", config.public_url, config.data_dir.display());
+    for listener in &config.listeners {
+        let faces =
+            if listener.faces.is_empty() { "all faces".to_owned() } else { listener.faces.join(", ") };
+        let tls = if listener.tls.is_some() { ", TLS" } else { "" };
+        text += &format!(
+            "listener     {} ({faces}; callers: {}{tls})\n",
+            listener.address,
+            listener.callers.join(", ")
+        );
+    }
+    for provider in &config.providers {
+        let at = match &provider.at {
+            At::Url(url) => url.clone(),
+            At::InProcess { kind, .. } => format!("{kind} in this process"),
+        };
+        text += &format!("provider     {} ({}, {at})\n", provider.id, provider.dialect);
+    }
+    if config.providers.is_empty() {
+        text += super::serving::NO_PROVIDERS;
+    }
+    out.write_all(text.as_bytes()).map_err(|error| error.to_string())?;
+    Ok(ExitCode::SUCCESS)
+}

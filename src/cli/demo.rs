@@ -1,0 +1,121 @@
+//! `standpipe demo`: two brokers, each on a port of its own, and a standpipe in front of them.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use crate::assemble::{self, Front};
+use crate::serve::Server;
+use crate::telemetry::{AccessLog, Metrics};
+
+/// Runs until Ctrl-C.
+///
+/// # Errors
+/// What kept it from starting.
+pub(super) fn run(data_dir: Option<PathBuf>, port: u16, out: &mut dyn Write) -> Result<ExitCode, String> {
+    let wrong = |error: std::io::Error| error.to_string();
+    let temporary = tempfile::tempdir().map_err(wrong)?;
+    let folder = data_dir.unwrap_or_else(|| temporary.path().to_owned());
+    std::fs::create_dir_all(&folder).map_err(|error| format!("cannot make {}: {error}", folder.display()))?;
+    let alpha = start(&folder, "alpha", ALPHA, Front::Broker)?;
+    let beta = start(&folder, "beta", BETA, Front::Broker)?;
+    let urls = [&alpha, &beta]
+        .map(|server| server.addresses().first().map_or_else(String::new, |at| format!("http://{at}")));
+    let [alpha_url, beta_url] = &urls;
+    let front =
+        FRONT.replace("PORT", &port.to_string()).replace("ALPHA", alpha_url).replace("BETA", beta_url);
+    let standpipe = start(&folder, "standpipe", &front, Front::Proxy)?;
+    let url = standpipe.running().config.public_url.clone();
+    let text = TO_TRY
+        .replace("FOLDER", &folder.display().to_string())
+        .replace("ALPHA", alpha_url)
+        .replace("BETA", beta_url)
+        .replace("URL", &url);
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(wrong)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(wrong)?;
+    runtime
+        .block_on(async {
+            let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+            tokio::select! {
+                interrupted = tokio::signal::ctrl_c() => interrupted,
+                _ = terminate.recv() => Ok(()),
+            }
+        })
+        .map_err(wrong)?;
+    [standpipe, beta, alpha].into_iter().for_each(Server::stop);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn start(folder: &Path, name: &str, text: &str, front: Front) -> Result<Server, String> {
+    let file = folder.join(format!("{name}.toml"));
+    std::fs::write(&file, text).map_err(|error| format!("cannot write {}: {error}", file.display()))?;
+    let loaded =
+        assemble::load(Some(&file), standpipe_extensions::all(), standpipe_extensions::RESERVED, front);
+    let (config, parts) = loaded.map_err(|problems| super::lines(&problems))?;
+    Server::start(config, parts, &Metrics::new(), AccessLog::OFF).map_err(|error| format!("{name}: {error}"))
+}
+
+const ALPHA: &str = r#"# The provider's side: a database that offers itself.
+data_dir = "alpha"
+threads = 1
+[[listener]]
+address = "127.0.0.1:0"
+[[provider]]
+name = "alpha"
+dialect = "cloudpipe"
+[provider.broker.resource.db]
+data = { URI = "postgresqls://db.alpha.example:5432/main" }
+[[provider.broker.resource.db.offers]]
+name = "postgres"
+protos = ["postgresqls"]
+"#;
+
+const BETA: &str = r#"# The consumer's side: an app that needs a database.
+data_dir = "beta"
+threads = 1
+[[listener]]
+address = "127.0.0.1:0"
+[[provider]]
+name = "beta"
+dialect = "cloudpipe"
+[provider.broker.resource.frontend]
+[[provider.broker.resource.frontend.needs]]
+name = "database"
+protos = ["postgresqls"]
+max_pipes = 1
+"#;
+
+const FRONT: &str = r#"# One endpoint in front of both.
+data_dir = "standpipe"
+[[listener]]
+address = "127.0.0.1:PORT"
+[[provider]]
+name = "alpha"
+dialect = "cloudpipe"
+url = "ALPHA"
+resources = ["db"]
+[[provider]]
+name = "beta"
+dialect = "cloudpipe"
+url = "BETA"
+resources = ["frontend"]
+"#;
+
+const TO_TRY: &str = r#"standpipe listens on URL
+behind it: alpha (ALPHA) has the database `db`, beta (BETA) has the app `frontend`
+data and configuration: FOLDER
+
+What is there, from both brokers:
+  curl URL/offers
+  curl URL/needs
+
+Connect the app to the database: bind the offer, bind the need, hand the data over.
+  curl -H 'content-type: application/json' -d '{"id":"frontend"}' URL/db/offers/postgres/bindings
+  curl -H 'content-type: application/json' -d '{"id":"db"}' URL/frontend/needs/database/bindings
+  curl URL/db/pipes/frontend
+  curl -X PATCH -H 'content-type: application/json' \
+       -d '{"other":{"data":{"URI":"postgresqls://db.alpha.example:5432/main"}}}' URL/frontend/pipes/db
+  curl URL/pipes
+
+Ctrl-C ends it.
+"#;

@@ -1,0 +1,88 @@
+//! `standpipe serve` and `standpipe broker`: until SIGTERM; SIGHUP reloads.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::assemble::{self, Front, Parts};
+use crate::config::{self, Config, LogFormat};
+use crate::serve::{Server, only_upstream};
+use crate::telemetry::{self, Metrics};
+
+/// What to add to a configuration without providers.
+pub(super) const NO_PROVIDERS: &str = "\
+No provider is configured yet. Add one to the configuration and send SIGHUP:
+
+    [[provider]]
+    name = \"alpha\"
+    dialect = \"cloudpipe\"
+    url = \"http://127.0.0.1:9001\"
+    resources = [\"db\"]
+";
+
+/// Serves until the process is told to end.
+///
+/// # Errors
+/// What kept it from starting.
+pub(super) fn run(path: Option<PathBuf>, front: Front, err: &mut dyn Write) -> Result<ExitCode, String> {
+    let (config, parts) = load(path.as_deref(), front)?;
+    let metrics = Metrics::new();
+    let telemetry = telemetry::init(&config.log, &metrics).map_err(|error| error.to_string())?;
+    let (empty, text) = (config.providers.is_empty(), config.log.format == LogFormat::Text);
+    let server = Server::start(config, parts, &metrics, telemetry.access_log());
+    let server = server.map_err(|error| error.to_string())?;
+    let running = server.running();
+    if front == Front::Broker && only_upstream(&running).is_none() {
+        server.stop();
+        return Err("the configuration must have exactly one provider with a [provider.broker] table".into());
+    }
+    for address in server.addresses() {
+        tracing::info!(%address, public_url = running.config.public_url, "standpipe listens");
+    }
+    if empty && text {
+        writeln!(err, "{NO_PROVIDERS}").map_err(|error| error.to_string())?;
+    } else if empty {
+        tracing::warn!("no provider is configured");
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| error.to_string())?.block_on(until_the_end(&server, path, &metrics))?;
+    tracing::info!("standpipe ends: finishing what is in flight");
+    server.stop();
+    drop(telemetry);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn load(path: Option<&std::path::Path>, front: Front) -> Result<(Config, Parts), String> {
+    let loaded = assemble::load(path, standpipe_extensions::all(), standpipe_extensions::RESERVED, front);
+    loaded.map_err(|problems| super::lines(&problems))
+}
+
+async fn until_the_end(server: &Server, path: Option<PathBuf>, metrics: &Metrics) -> Result<(), String> {
+    let wrong = |error: std::io::Error| error.to_string();
+    let mut terminate = signal(SignalKind::terminate()).map_err(wrong)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(wrong)?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(wrong)?;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            _ = hangup.recv() => reload(server, path.as_deref(), metrics),
+        }
+    }
+}
+
+/// A configuration with mistakes changes nothing and is reported.
+fn reload(server: &Server, path: Option<&std::path::Path>, metrics: &Metrics) {
+    let known = assemble::known(&standpipe_extensions::all());
+    let reloaded = config::load(path, &known).and_then(|config| server.reload(config, metrics));
+    match reloaded {
+        Ok(()) => tracing::info!("the configuration was reloaded"),
+        Err(problems) => {
+            for problem in problems {
+                tracing::error!(problem = %problem, "the configuration was not reloaded; the old one stays");
+            }
+        }
+    }
+}

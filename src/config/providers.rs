@@ -1,0 +1,175 @@
+//! `[[provider]]`: where a provider is, how it is let in, how long it is waited for.
+
+use std::num::NonZeroU32;
+use std::path::Path;
+use std::time::Duration;
+
+use standpipe_api::{CredentialAlias, ProviderId};
+use toml::{Table, Value};
+
+use super::load::Known;
+use super::reader::Reader;
+use super::{At, Breaker, Credential, Provider, UpstreamTls};
+use crate::forward::origin::Origin;
+
+/// All providers of a configuration.
+pub(super) fn read(top: &mut Reader<'_>, folder: &Path, known: &Known) -> Vec<Provider> {
+    let mut providers: Vec<Provider> = Vec::new();
+    for (at, table) in top.tables("provider").into_iter().enumerate() {
+        let mut reader = top.inside(table, format!("provider[{at}]"));
+        let provider = provider(&mut reader, at, folder, known);
+        if providers.iter().any(|earlier| earlier.id == provider.id && !provider.id.as_str().is_empty()) {
+            reader.wrong("name", format!("another provider is named `{}`", provider.id));
+        }
+        if provider.local
+            && providers.iter().any(|earlier| earlier.local && earlier.dialect == provider.dialect)
+        {
+            reader.wrong("local", format!("another provider is the local one of {}", provider.dialect));
+        }
+        providers.push(provider);
+    }
+    providers
+}
+
+fn provider(reader: &mut Reader<'_>, at: usize, folder: &Path, known: &Known) -> Provider {
+    let name = reader.required("name").unwrap_or_default();
+    if !name.is_empty() && !is_name(&name) {
+        reader.wrong("name", "must be lower-case letters, digits and hyphens, at most 63, beginning and ending without a hyphen");
+    }
+    let dialect = reader.required("dialect").unwrap_or_default();
+    if !dialect.is_empty() && !known.dialects.contains(&dialect.as_str()) {
+        reader.wrong("dialect", format!("`{dialect}` is unknown; known are {}", known.dialects.join(", ")));
+    }
+    let place = place(reader, known);
+    let credentials = credentials(reader, at, folder, known);
+    let breaker = breaker(reader, at);
+    let tls = tls(reader, at, folder);
+    let mut span = |key, default| reader.span(key).unwrap_or(Duration::from_secs(default));
+    let (connect_timeout, response_timeout, idle_timeout) =
+        (span("connect_timeout", 5), span("response_timeout", 30), span("idle_timeout", 60));
+    let queue_wait = span("queue_wait", 1);
+    let concurrency = reader.count("concurrency").and_then(NonZeroU32::new);
+    Provider {
+        id: ProviderId::from(name),
+        dialect,
+        at: place,
+        credentials,
+        credential_group: reader.text("credential_group"),
+        local: reader.switch("local").unwrap_or(false),
+        connect_timeout,
+        response_timeout,
+        idle_timeout,
+        concurrency: concurrency.or(NonZeroU32::new(256)).unwrap_or(NonZeroU32::MIN),
+        queue_wait,
+        breaker,
+        tls,
+        dialect_settings: reader.rest(),
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    name.len() <= 63 && name.bytes().all(plain) && !name.starts_with('-') && !name.ends_with('-')
+}
+
+fn place(reader: &mut Reader<'_>, known: &Known) -> At {
+    let tables: Vec<_> =
+        known.upstreams.iter().filter_map(|kind| Some((*kind, reader.table(kind)?.clone()))).collect();
+    let url = reader.text("url");
+    match (url, tables.into_iter().next()) {
+        (Some(_), Some((kind, _))) => {
+            reader.wrong(kind, "a provider has a `url`, or is served in this process, not both");
+            At::Url(String::new())
+        }
+        (None, Some((kind, table))) => At::InProcess { kind: kind.to_owned(), table },
+        (Some(url), None) => {
+            let url = url.trim_end_matches('/').to_owned();
+            // A dialect's placeholder is whatever it stands for; any word makes a URL of it.
+            if let Err(error) = Origin::parse(&url.replace(['{', '}'], "")) {
+                reader.wrong("url", error.to_string());
+            }
+            At::Url(url)
+        }
+        (None, None) => {
+            if reader.value("url").is_none() {
+                reader.wrong(
+                    "url",
+                    format!("is missing (or one of the tables {})", known.upstreams.join(", ")),
+                );
+            }
+            At::Url(String::new())
+        }
+    }
+}
+
+fn credentials(reader: &mut Reader<'_>, at: usize, folder: &Path, known: &Known) -> Vec<Credential> {
+    let one = reader.table("credential").map(|table| vec![(table, format!("provider[{at}].credential"))]);
+    let several = reader.tables("credentials").into_iter().enumerate();
+    let several: Vec<_> =
+        several.map(|(nth, table)| (table, format!("provider[{at}].credentials[{nth}]"))).collect();
+    if one.is_some() && !several.is_empty() {
+        reader.wrong("credentials", "choose one of `credential` and `credentials`");
+    }
+    let tables = one.unwrap_or(several);
+    if tables.is_empty() {
+        return vec![Credential { alias: "default".into(), kind: "none".into(), table: Table::new() }];
+    }
+    let mut credentials: Vec<Credential> = Vec::new();
+    for (table, path) in tables {
+        let mut inside = reader.inside(table, path);
+        let kind = inside.required("kind").unwrap_or_default();
+        if !kind.is_empty() && !known.credentials.contains(&kind.as_str()) {
+            inside.wrong("kind", format!("`{kind}` is unknown; known are {}", known.credentials.join(", ")));
+        }
+        let alias = CredentialAlias::from(inside.text("alias").unwrap_or_else(|| "default".into()));
+        if credentials.iter().any(|earlier| earlier.alias == alias) {
+            inside.wrong("alias", format!("another credential of this provider is named `{alias}`"));
+        }
+        let table = inside.rest().into_iter().map(|(key, value)| (key, absolute(value, folder))).collect();
+        credentials.push(Credential { alias, kind, table });
+    }
+    credentials
+}
+
+/// `file:` references are relative to the configuration file's folder.
+fn absolute(value: Value, folder: &Path) -> Value {
+    match value {
+        Value::String(text) => match text.strip_prefix("file:") {
+            Some(path) => Value::String(format!("file:{}", folder.join(path).display())),
+            None => Value::String(text),
+        },
+        other => other,
+    }
+}
+
+fn breaker(reader: &mut Reader<'_>, at: usize) -> Breaker {
+    let empty = Table::new();
+    let table = reader.table("breaker").unwrap_or(&empty);
+    let mut inside = reader.inside(table, format!("provider[{at}].breaker"));
+    let failures = inside.count("failures").and_then(NonZeroU32::new);
+    let open = inside.span("open").unwrap_or(Duration::from_secs(10));
+    inside.finish();
+    Breaker { failures: failures.or(NonZeroU32::new(5)).unwrap_or(NonZeroU32::MIN), open }
+}
+
+fn tls(reader: &mut Reader<'_>, at: usize, folder: &Path) -> Option<UpstreamTls> {
+    let table = reader.table("tls")?;
+    let mut inside = reader.inside(table, format!("provider[{at}].tls"));
+    let roots = inside.text("roots").map(|path| folder.join(path));
+    let certificate = inside.text("certificate").map(|path| folder.join(path));
+    let key = inside.text("key").map(|path| folder.join(path));
+    let client = match (certificate, key) {
+        (Some(certificate), Some(key)) => Some((certificate, key)),
+        (None, None) => None,
+        (Some(_), None) => {
+            inside.wrong("key", "is required with `certificate`");
+            None
+        }
+        (None, Some(_)) => {
+            inside.wrong("certificate", "is required with `key`");
+            None
+        }
+    };
+    inside.finish();
+    Some(UpstreamTls { roots, client })
+}

@@ -1,0 +1,184 @@
+//! The shared parts: what all cores, the background thread and the admin listener have in common.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use arc_swap::ArcSwap;
+use http::HeaderValue;
+use standpipe_api::{
+    Error, ErrorKind, Extension, Fault, Mapping, Outbound, ProviderId, Resource, Result, Target,
+};
+
+use crate::config::Config;
+use crate::forward::headers::Hop;
+use crate::identify::Authenticators;
+use crate::learn::Learner;
+use crate::providers::Provider;
+use crate::resolve::{By, Place, Resolver};
+use crate::route::{DialectId, FaceId, Router};
+use crate::store::Store;
+use crate::telemetry::{AccessLog, Metrics, ProviderMetrics};
+
+/// Everything that lives as long as the process.
+pub struct Engine {
+    /// The extensions, in calling order.
+    pub extensions: Vec<Arc<dyn Extension>>,
+    /// What they registered.
+    pub router: Router,
+    /// The tables on disk.
+    pub store: Arc<dyn Store>,
+    /// Step 4.
+    pub resolver: Resolver,
+    /// Step 7.
+    pub learner: Learner,
+    /// This process among proxies.
+    pub hop: Hop,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// The figures of calls that never got a provider.
+    pub nowhere: ProviderMetrics,
+    /// Hooks that panicked, by extension.
+    pub hook_panics: Vec<metrics::Counter>,
+    /// Where calls leave their events.
+    pub access_log: AccessLog,
+    /// Calls to addresses that are no provider's; carried out on the background thread.
+    pub outbound: Arc<dyn Outbound>,
+    /// State-changing exchanges under way, which the end of the process waits for.
+    pub writing: Writing,
+    /// Rows of the mapping table, counted now and then.
+    pub mapping_count: AtomicU64,
+    /// What a reload replaces.
+    pub running: ArcSwap<Running>,
+}
+
+/// Counts exchanges that must run to their end.
+#[derive(Clone, Debug, Default)]
+pub struct Writing(Arc<AtomicUsize>);
+
+/// One of them; ends when dropped.
+#[derive(Debug)]
+pub struct OneWriting(Arc<AtomicUsize>);
+
+impl Writing {
+    /// Counts one.
+    pub fn begin(&self) -> OneWriting {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        OneWriting(self.0.clone())
+    }
+
+    /// How many are under way.
+    pub fn count(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for OneWriting {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// One configuration, put to work. A call keeps the one it began under.
+pub struct Running {
+    /// The configuration.
+    pub config: Config,
+    /// The providers, in configured order.
+    pub providers: Vec<Arc<Provider>>,
+    by_id: HashMap<ProviderId, usize>,
+    /// Who may come in through which listener, by its index.
+    pub doors: Vec<Door>,
+}
+
+/// A listener as the proxy sees it.
+pub struct Door {
+    /// Who may come in.
+    pub authenticators: Authenticators,
+    /// The faces it answers on; empty: all.
+    pub faces: Vec<FaceId>,
+}
+
+impl Running {
+    /// Puts checked parts together.
+    pub fn new(config: Config, providers: Vec<Arc<Provider>>, doors: Vec<Door>) -> Self {
+        let by_id = providers.iter().enumerate().map(|(at, provider)| (provider.id().clone(), at)).collect();
+        Self { config, providers, by_id, doors }
+    }
+
+    /// A provider by name.
+    pub fn find(&self, id: &ProviderId) -> Option<&Arc<Provider>> {
+        self.by_id.get(id).and_then(|at| self.providers.get(*at))
+    }
+
+    /// A provider that somebody named.
+    ///
+    /// # Errors
+    /// There is none of this name.
+    pub fn provider(&self, id: &ProviderId) -> Result<&Arc<Provider>> {
+        self.find(id).ok_or_else(|| {
+            Error::new(ErrorKind::NoRoute, Fault::Caller, format!("no provider is named {id}")).advise(
+                "the names of the providers stand in the configuration and in the items of GET /offers",
+            )
+        })
+    }
+
+    /// The place an extension chose.
+    ///
+    /// # Errors
+    /// There is no such provider, or the endpoint is not one of its bases.
+    pub fn place(&self, target: &Target) -> Result<Place> {
+        let provider = self.provider(&target.provider)?;
+        let endpoint = target.endpoint.as_deref();
+        self.known_endpoint(&target.provider, endpoint).map_err(Error::internal)?;
+        let mut place = Place::at(provider.clone(), By::TakenOver);
+        place.endpoint.clone_from(&target.endpoint);
+        place.remote_scope.clone_from(&target.remote_scope);
+        Ok(place)
+    }
+
+    /// The providers of a dialect, in configured order.
+    pub fn speaking(&self, dialect: DialectId) -> impl Iterator<Item = &Arc<Provider>> {
+        self.providers.iter().filter(move |provider| provider.dialect == dialect)
+    }
+
+    /// The challenges of a listener.
+    pub fn challenges(&self, door: usize) -> &[HeaderValue] {
+        self.doors.get(door).map_or(&[], |door| door.authenticators.challenges())
+    }
+
+    /// Whether an endpoint is one a provider's requests may go to (decision 20: an endpoint is where our credentials go).
+    ///
+    /// # Errors
+    /// Why not, as a sentence.
+    pub fn known_endpoint(&self, provider: &ProviderId, endpoint: Option<&str>) -> Result<(), String> {
+        let provider = self.find(provider).ok_or_else(|| format!("no provider is named {provider}"))?;
+        let Some(endpoint) = endpoint else { return Ok(()) };
+        let outside = || format!("{endpoint} is not under the url of {}", provider.id());
+        let base = provider.public.url.as_str();
+        let rest = match base.split_once('{') {
+            None => endpoint.strip_prefix(base),
+            // Only the path of a template may vary: a host that may vary could be anybody's.
+            Some((fixed, _)) if fixed.matches('/').count() >= 3 && fixed.ends_with('/') => {
+                endpoint.strip_prefix(fixed.trim_end_matches('/'))
+            }
+            Some(_) => None,
+        };
+        let plain = rest.ok_or_else(outside)?;
+        let steps = plain.split(['/', '\\']).any(|segment| matches!(segment, "." | ".."));
+        if (plain.is_empty() || plain.starts_with('/')) && !steps && !plain.contains(['%', '?', '#', '@']) {
+            Ok(())
+        } else {
+            Err(outside())
+        }
+    }
+}
+
+impl Engine {
+    /// The mapping a call would follow for a resource.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub async fn mapping(&self, resource: &Resource) -> Result<Option<Arc<Mapping>>> {
+        self.resolver.mappings().get(resource).await.map_err(Error::from)
+    }
+}

@@ -1,0 +1,182 @@
+//! The engine's side of the handle that hooks get: bound to one extension, one caller, one deadline.
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use standpipe_api::{
+    Answer, Caller, Change, Credential, Delivery, Error, ErrorKind, Fault, Federation, Injection, Kind,
+    Located, Mapping, MappingState, NewJob, Outcome, PeerId, Provider, ProviderId, Query, RemoteScope,
+    Resource, ResourceId, Result, State, Target,
+};
+
+use crate::engine::Engine;
+use crate::forward::deadline::now;
+use crate::query::Querier;
+use crate::resolve::{Place, Wanted};
+use crate::store::{Filter, Namespace, Records, Write};
+
+/// What one extension can do during one call.
+#[derive(Clone)]
+pub struct Handle {
+    querier: Querier,
+    /// Hooks only run for identified callers.
+    caller: Arc<Caller>,
+    extension: &'static str,
+    pinned: Option<ProviderId>,
+}
+
+impl Handle {
+    /// A handle for a hook of an extension.
+    pub fn new(
+        querier: Querier,
+        caller: Arc<Caller>,
+        extension: &'static str,
+        pinned: Option<ProviderId>,
+    ) -> Self {
+        Self { querier, caller, extension, pinned }
+    }
+
+    fn engine(&self) -> &Arc<Engine> {
+        &self.querier.engine
+    }
+
+    fn records(&self) -> Records {
+        Records::new(self.engine().resolver.mappings().clone(), Namespace::extension(self.extension))
+    }
+
+    fn place(&self, target: &Target) -> Result<Place> {
+        self.querier.running.place(target)
+    }
+
+    fn with_patience(&self, limit: Duration) -> Self {
+        let querier = Querier { deadline: now() + limit, ..self.querier.clone() };
+        Self { querier, ..self.clone() }
+    }
+}
+
+#[async_trait(?Send)]
+impl Federation for Handle {
+    fn caller(&self) -> &Arc<Caller> {
+        &self.caller
+    }
+
+    fn public_url(&self) -> &str {
+        &self.querier.running.config.public_url
+    }
+
+    fn providers(&self) -> Vec<Provider> {
+        self.querier.running.providers.iter().map(|provider| provider.public.clone()).collect()
+    }
+
+    fn pinned(&self) -> Option<ProviderId> {
+        self.pinned.clone()
+    }
+
+    fn identity_at(&self, provider: &ProviderId) -> Arc<str> {
+        let own =
+            self.querier.running.find(provider).is_some_and(|provider| provider.credentials.is_unattended());
+        if own { Arc::from("") } else { Arc::from(self.caller.id.as_str()) }
+    }
+
+    async fn query(&self, target: &Target, query: Query) -> Result<Answer> {
+        self.querier.ask(target, None, query).await
+    }
+
+    async fn query_each(&self, queries: Vec<(Target, Query)>) -> Vec<(Target, Result<Answer>)> {
+        self.querier.ask_each(queries).await
+    }
+
+    async fn locate(&self, dialect: &str, resource: &Resource) -> Result<Located> {
+        let unknown = || Error::internal(format!("no dialect is named {dialect}"));
+        let id = self.engine().router.dialect_named(dialect).ok_or_else(unknown)?;
+        let resources = std::slice::from_ref(resource);
+        let hint = [standpipe_api::Hint::new(resource.kind.clone(), resource.id.clone())];
+        let wanted =
+            Wanted { dialect: id, resources, creates: None, hints: &hint, pinned: self.pinned.as_ref() };
+        match self.engine().resolver.resolve(&wanted, &self.querier).await {
+            Ok(place) => Ok(Located::At(place.target())),
+            Err(error) if error.kind() == ErrorKind::UnknownResource => Ok(Located::Nowhere),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn mappings(&self, kind: &Kind, id: &ResourceId, limit: usize) -> Result<Vec<Mapping>> {
+        self.engine().store.mappings_named(kind, id, limit).await.map_err(Error::from)
+    }
+
+    async fn mappings_at(&self, provider: &ProviderId, kind: &Kind, limit: usize) -> Result<Vec<Mapping>> {
+        let filter = Filter { provider: Some(provider.clone()), kind: Some(kind.clone()), parent: None };
+        let rows = self.engine().store.scan(filter, None, limit).await.map_err(Error::from)?;
+        Ok(rows.into_iter().filter(|mapping| mapping.state != MappingState::Gone).collect())
+    }
+
+    async fn learn(&self, mapping: Mapping) -> Result<()> {
+        self.engine().resolver.mappings().apply(vec![Write::Put(mapping)]).await.map_err(Error::from)
+    }
+
+    async fn forget(&self, resource: &Resource) -> Result<()> {
+        let write = self.engine().learner.tombstone(resource);
+        self.engine().resolver.mappings().apply(vec![write]).await.map_err(Error::from)
+    }
+
+    async fn create(&self, resource: &Resource, target: &Target, query: Query) -> Result<Answer> {
+        let place = self.place(target)?;
+        let alias = place.provider.credentials.default_alias();
+        let held = self.engine().learner.claim(resource, &place, Some(&self.caller), &[], alias).await?;
+        let answered = self.querier.ask(target, None, query).await;
+        let dialect = self.engine().router.dialect(place.provider.dialect);
+        let operation = standpipe_api::Operation::new("create", standpipe_api::Effect::Create);
+        let outcome = match &answered {
+            Ok(answer) => Outcome::Answered { status: answer.status(), headers: answer.headers() },
+            Err(error) if error.kind() == ErrorKind::Timeout || error.kind() == ErrorKind::Nonsense => {
+                Outcome::Lost
+            }
+            Err(_) => Outcome::NotSent,
+        };
+        let verdict = dialect.judge(operation, &outcome);
+        held.settle(verdict).await?;
+        answered
+    }
+
+    async fn credential(&self, provider: &ProviderId, scope: Option<&RemoteScope>) -> Result<Credential> {
+        let mut target = Target::provider(provider.clone());
+        target.remote_scope = scope.cloned();
+        let provider = self.querier.running.provider(provider)?;
+        self.querier.credential(provider, &target, None).await
+    }
+
+    async fn inject(&self, peer: &PeerId, _injections: &[Injection], _delivery: Delivery) -> Result<()> {
+        Err(no_peer(peer))
+    }
+
+    fn state(&self) -> Arc<dyn State> {
+        Arc::new(self.records())
+    }
+
+    async fn schedule(&self, job: NewJob) -> Result<()> {
+        // A job alone has no compare-and-set that could lose.
+        let _cannot_conflict = self.records().commit(vec![Change::Schedule(job)]).await?;
+        Ok(())
+    }
+
+    fn detach(&self, limit: Duration, work: Pin<Box<dyn Future<Output = ()>>>) {
+        let deadlines = self.querier.forward.deadlines().clone();
+        let end = now() + limit;
+        tokio::task::spawn_local(async move {
+            // Work that takes too long is dropped; whoever detached it said how long it may take.
+            let _late = deadlines.within(|| end, work).await;
+        });
+    }
+
+    fn detached(&self, limit: Duration) -> Rc<dyn Federation> {
+        Rc::new(self.with_patience(limit))
+    }
+}
+
+/// No peers can be configured yet, so nobody has one.
+fn no_peer(peer: &PeerId) -> Error {
+    Error::new(ErrorKind::NotImplemented, Fault::Proxy, format!("no peer is named {peer}"))
+}

@@ -1,0 +1,209 @@
+//! Step 7: claim before, confirm after, forget on delete.
+//!
+//! A claim is durable before the creating call leaves, so that whatever happens to this process the resource
+//! stays routable. What an outcome means is the dialect's verdict; this step writes it down. Reads teach
+//! nothing new: a pinned read of an id that two providers have must not decide for everybody else.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use standpipe_api::{
+    Caller, CredentialAlias, Error, Hint, Mapping, MappingState, Origin, Resource, Result, Timestamp, Verdict,
+};
+
+use crate::fail_point::{FailPoint, reach};
+use crate::resolve::Place;
+use crate::store::{Claim, Mappings, Write};
+
+/// Writes down what calls do to resources.
+#[derive(Clone)]
+pub struct Learner(Arc<Inner>);
+
+struct Inner {
+    mappings: Arc<Mappings>,
+    tombstone: Duration,
+    /// Creating calls under way, so that one that is refused does not take back what another was promised.
+    creating: Mutex<HashMap<Resource, usize>>,
+}
+
+/// A creating call's hold on a resource. Dropped unsettled, it leaves the mapping as `maybe`.
+pub struct Held {
+    learner: Learner,
+    resource: Resource,
+    own: Own,
+    settled: Settled,
+}
+
+/// Whose the mapping is that a creating call found or made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Own {
+    /// This call's, claimed at that moment.
+    Claimed(Timestamp),
+    /// An earlier one's, at the same provider.
+    Earlier,
+    /// An earlier one's, at another provider.
+    Elsewhere,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Settled {
+    Yes,
+    No,
+}
+
+impl Learner {
+    /// Writes to a mapping table; tombstones stay for `tombstone`.
+    pub fn new(mappings: Arc<Mappings>, tombstone: Duration) -> Self {
+        Self(Arc::new(Inner { mappings, tombstone, creating: Mutex::default() }))
+    }
+
+    /// Claims a resource for a creating call. Durable on return.
+    ///
+    /// # Errors
+    /// The store does not answer; nothing may be sent then.
+    pub async fn claim(
+        &self,
+        resource: &Resource,
+        place: &Place,
+        caller: Option<&Caller>,
+        hints: &[Hint],
+        alias: Option<&CredentialAlias>,
+    ) -> Result<Held> {
+        let now = Timestamp::now();
+        let mapping = Mapping {
+            endpoint: place.endpoint.clone(),
+            remote_scope: place.remote_scope.clone(),
+            credential: alias.cloned(),
+            owner: caller.map(|caller| caller.id.clone()),
+            hints: hints.to_vec(),
+            state: MappingState::Intent,
+            origin: Origin::Created,
+            ..Mapping::learned(resource.clone(), place.provider.id().clone(), now)
+        };
+        self.enter(resource);
+        let mut held = Held {
+            learner: self.clone(),
+            resource: resource.clone(),
+            own: Own::Earlier,
+            settled: Settled::Yes,
+        };
+        let claim = self.0.mappings.claim(mapping).await.map_err(Error::from)?;
+        held.settled = Settled::No;
+        held.own = match claim {
+            Claim::Taken => Own::Claimed(now),
+            Claim::Existing(earlier) if earlier.provider == *place.provider.id() => Own::Earlier,
+            Claim::Existing(_) => Own::Elsewhere,
+        };
+        Ok(held)
+    }
+
+    /// Writes down what a call without a claim did to the resource it named first.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub async fn settle(&self, resource: &Resource, place: &Place, verdict: Verdict) -> Result<()> {
+        let state = match verdict {
+            Verdict::Keep | Verdict::Drop | Verdict::Maybe => return Ok(()),
+            Verdict::Live => MappingState::Live,
+            Verdict::Deleting => MappingState::Deleting,
+            Verdict::Gone => MappingState::Gone,
+        };
+        let Some(known) = self.0.mappings.get(resource).await.map_err(Error::from)? else { return Ok(()) };
+        let revives = state == MappingState::Live && known.state == MappingState::Gone;
+        if known.provider != *place.provider.id() || known.state == state || revives {
+            return Ok(());
+        }
+        self.write(resource, state).await
+    }
+
+    /// What puts a tombstone in a mapping's place.
+    pub fn tombstone(&self, resource: &Resource) -> Write {
+        self.change(resource, MappingState::Gone)
+    }
+
+    fn change(&self, resource: &Resource, state: MappingState) -> Write {
+        let expires_at = (state == MappingState::Gone).then(|| Timestamp::now().plus(self.0.tombstone));
+        Write::State { resource: resource.clone(), state, expires_at }
+    }
+
+    async fn write(&self, resource: &Resource, state: MappingState) -> Result<()> {
+        let write = self.change(resource, state);
+        reach(FailPoint::SettleBeforeWrite);
+        self.0.mappings.apply(vec![write]).await.map_err(Error::from)?;
+        reach(FailPoint::SettleAfterWrite);
+        Ok(())
+    }
+
+    fn enter(&self, resource: &Resource) {
+        let mut creating = self.0.creating.lock().unwrap_or_else(PoisonError::into_inner);
+        *creating.entry(resource.clone()).or_default() += 1;
+    }
+
+    fn leave(&self, resource: &Resource) {
+        let mut creating = self.0.creating.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = creating.get_mut(resource) {
+            *count -= 1;
+            if *count == 0 {
+                creating.remove(resource);
+            }
+        }
+    }
+
+    fn is_alone(&self, resource: &Resource) -> bool {
+        let creating = self.0.creating.lock().unwrap_or_else(PoisonError::into_inner);
+        creating.get(resource).is_none_or(|count| *count <= 1)
+    }
+}
+
+impl Held {
+    /// Writes down how the creating call ended.
+    ///
+    /// # Errors
+    /// The store does not answer; the claim then stays as it is, and is `maybe` after a restart.
+    pub async fn settle(mut self, verdict: Verdict) -> Result<()> {
+        let outcome = self.write(verdict).await;
+        if outcome.is_ok() {
+            self.settled = Settled::Yes;
+        }
+        outcome
+    }
+
+    async fn write(&self, verdict: Verdict) -> Result<()> {
+        let learner = &self.learner;
+        match (verdict, self.own) {
+            (Verdict::Drop, Own::Claimed(created_at)) if learner.is_alone(&self.resource) => {
+                let write = Write::DropClaim { resource: self.resource.clone(), created_at };
+                learner.0.mappings.apply(vec![write]).await.map_err(Error::from)
+            }
+            (Verdict::Drop, Own::Claimed(_)) => learner.write(&self.resource, MappingState::Maybe).await,
+            // Both providers have it now: no mapping may decide between them any more.
+            (Verdict::Live, Own::Elsewhere) => {
+                let write = Write::Remove { resource: self.resource.clone() };
+                learner.0.mappings.apply(vec![write]).await.map_err(Error::from)
+            }
+            (_, Own::Elsewhere) | (Verdict::Drop | Verdict::Keep, _) => Ok(()),
+            (Verdict::Maybe, Own::Earlier) => Ok(()),
+            (Verdict::Maybe, Own::Claimed(_)) => learner.write(&self.resource, MappingState::Maybe).await,
+            (Verdict::Live, _) => learner.write(&self.resource, MappingState::Live).await,
+            (Verdict::Deleting, _) => learner.write(&self.resource, MappingState::Deleting).await,
+            (Verdict::Gone, _) => learner.write(&self.resource, MappingState::Gone).await,
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.learner.leave(&self.resource);
+        let (Settled::No, Own::Claimed(_)) = (self.settled, self.own) else { return };
+        let (learner, resource) = (self.learner.clone(), self.resource.clone());
+        // A task that was dropped in the middle, by a panic or the end of its core: nobody knows what happened.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                if let Err(error) = learner.write(&resource, MappingState::Maybe).await {
+                    tracing::error!(%resource, error = error.log_text(), "a claim stays open until the next start");
+                }
+            });
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! One connection: HTTP/1.1 or HTTP/2 by what the client speaks, one task, one timer.
+
+use std::convert::Infallible;
+use std::io;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::header::{CONNECTION, HeaderValue};
+use http::{Request, Response, Version};
+use hyper::body::Incoming;
+use hyper::rt::Executor;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use standpipe_api::{Body, CallId, Connection, Error, ErrorKind, Fault};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, sleep_until};
+
+use super::guard::Guard;
+use super::refuse::refusal;
+use super::watch::{Answer, InFlight, Overdue, Watch, Watched};
+use super::{Drain, ListenerId, Service, Shared};
+use crate::config::Limits;
+use crate::respond::{self, Manner};
+
+/// The first bytes of HTTP/2 with prior knowledge (RFC 9113, section 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// Streams a client may have open on one HTTP/2 connection.
+const STREAMS: u32 = 250;
+/// Resets a client may send ahead of our work before the connection ends (rapid reset, CVE-2023-44487).
+const RESETS: usize = 32;
+/// Bytes in flight per HTTP/2 stream and connection; what one client can make us hold.
+const STREAM_WINDOW: u32 = 256 << 10;
+const CONNECTION_WINDOW: u32 = 1 << 20;
+
+/// What the client speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Protocol {
+    /// HTTP/1.0 or 1.1.
+    Http1,
+    /// HTTP/2.
+    Http2,
+    /// To be seen from its first bytes.
+    Unknown,
+}
+
+/// What a connection needs of its listener.
+pub(super) struct Host<S> {
+    pub(super) service: Rc<S>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) limits: Arc<Limits>,
+    pub(super) socket: ListenerId,
+    pub(super) connection: Arc<Connection>,
+    pub(super) drain: Drain,
+}
+
+impl<S: Service> Host<S> {
+    /// Serves a connection to its end.
+    pub(super) async fn serve<T>(self, mut stream: T, protocol: Protocol)
+    where
+        T: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
+        let sniffed = match protocol {
+            Protocol::Unknown => {
+                let deadline = Instant::now() + self.limits.idle;
+                match tokio::time::timeout_at(deadline, sniff(&mut stream)).await {
+                    Ok(Ok(sniffed)) => sniffed,
+                    Ok(Err(_)) | Err(_) => return,
+                }
+            }
+            known => (known, Vec::new()),
+        };
+        let watch = Watch::new();
+        let guard = match sniffed.0 {
+            Protocol::Http2 => Guard::blind(),
+            Protocol::Http1 | Protocol::Unknown => Guard::new(self.limits.header_bytes),
+        };
+        let stream = Prefixed { prefix: sniffed.1, at: 0, stream };
+        let stream = Watched { stream, watch: watch.clone(), guard };
+        let host = Rc::new(self);
+        let (answering, noting) = (host.clone(), watch.clone());
+        let service = service_fn(move |request| {
+            let (host, watch) = (answering.clone(), noting.clone());
+            async move { Ok::<_, Infallible>(host.answer(request, watch).await) }
+        });
+        let ended = if sniffed.0 == Protocol::Http2 {
+            let limits = &host.limits;
+            let mut builder = http2::Builder::new(LocalExecutor);
+            builder
+                .timer(TokioTimer::new())
+                .max_concurrent_streams(STREAMS)
+                .max_pending_accept_reset_streams(RESETS)
+                .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
+                .initial_stream_window_size(STREAM_WINDOW)
+                .initial_connection_window_size(CONNECTION_WINDOW)
+                .keep_alive_interval(limits.idle)
+                .keep_alive_timeout(Duration::from_secs(20));
+            host.run(builder.serve_connection(TokioIo::new(stream), service), &watch, |c| {
+                c.graceful_shutdown()
+            })
+            .await
+        } else {
+            let limits = &host.limits;
+            let mut builder = http1::Builder::new();
+            builder.max_headers(limits.header_count).max_buf_size(limits.header_bytes).writev(false);
+            host.run(builder.serve_connection(TokioIo::new(stream), service), &watch, |c| {
+                c.graceful_shutdown()
+            })
+            .await
+        };
+        host.note(ended, &watch);
+    }
+
+    /// Drives a connection, looks at its watch, and winds it down when the end begins.
+    async fn run<C>(&self, connection: C, watch: &Watch, wind_down: impl Fn(Pin<&mut C>)) -> hyper::Result<()>
+    where
+        C: Future<Output = hyper::Result<()>>,
+    {
+        let mut connection = pin!(connection);
+        let mut look = pin!(sleep_until(Instant::now() + self.limits.header_read));
+        let mut drained = pin!(self.drain.begun());
+        let mut winding_down = false;
+        loop {
+            tokio::select! {
+                biased;
+                ended = connection.as_mut() => return ended,
+                () = look.as_mut() => match watch.look(&self.limits) {
+                    Ok(next) => look.as_mut().reset(next.into()),
+                    Err(Overdue::Idle) if !winding_down => {
+                        winding_down = true;
+                        wind_down(connection.as_mut());
+                        look.as_mut().reset(Instant::now() + self.limits.header_read);
+                    }
+                    Err(overdue) => {
+                        tracing::debug!(peer = ?self.connection.peer, ?overdue, "connection closed");
+                        return Ok(());
+                    }
+                },
+                () = drained.as_mut(), if !winding_down => {
+                    winding_down = true;
+                    wind_down(connection.as_mut());
+                }
+            }
+        }
+    }
+
+    async fn answer(&self, request: Request<Incoming>, watch: Watch) -> Response<Body> {
+        watch.began();
+        let held = InFlight { watch, shared: self.shared.clone() };
+        let crowded = self.shared.in_flight.fetch_add(1, Ordering::Relaxed) >= self.limits.requests_in_flight;
+        let (response, last) = if let Some(error) = refusal(&request) {
+            self.shared.refused.fetch_add(1, Ordering::Relaxed);
+            (refuse(&error), request.version() < Version::HTTP_2)
+        } else if crowded {
+            (refuse(&overloaded()), false)
+        } else {
+            let request = request.map(|body| Body::stream(Received(body)));
+            (self.service.handle(request, self.connection.clone(), self.socket).await, false)
+        };
+        let (mut parts, body) = response.into_parts();
+        if last {
+            parts.headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        Response::from_parts(parts, Body::stream(Answer { body, _held: held }))
+    }
+
+    fn note(&self, ended: hyper::Result<()>, watch: &Watch) {
+        let Err(error) = ended else { return };
+        let reason = watch.refused().map(|refusal| refusal.0);
+        if reason.is_some() || error.is_parse() {
+            self.shared.refused.fetch_add(1, Ordering::Relaxed);
+            tracing::info!(peer = ?self.connection.peer, reason, %error, "request refused");
+        } else {
+            tracing::debug!(peer = ?self.connection.peer, %error, "connection ended");
+        }
+    }
+}
+
+fn refuse(error: &Error) -> Response<Body> {
+    respond::error(error, CallId::from_bits(fastrand::u128(..)), Manner::default())
+}
+
+fn overloaded() -> Error {
+    Error::new(
+        ErrorKind::Overloaded,
+        Fault::Proxy,
+        "as many requests are in flight as limits.requests_in_flight allows",
+    )
+    .retry_after(Duration::from_secs(1))
+}
+
+/// Reads until it is clear whether the client speaks HTTP/2. Nothing read is lost.
+async fn sniff<T: AsyncRead + Unpin>(stream: &mut T) -> io::Result<(Protocol, Vec<u8>)> {
+    let mut seen = Vec::with_capacity(PREFACE.len());
+    loop {
+        let mut byte = [0; 24];
+        let room = byte.get_mut(..PREFACE.len() - seen.len()).unwrap_or_default();
+        let read = stream.read(room).await?;
+        seen.extend_from_slice(room.get(..read).unwrap_or_default());
+        if read == 0 || !PREFACE.starts_with(&seen) {
+            return Ok((Protocol::Http1, seen));
+        }
+        if seen.len() == PREFACE.len() {
+            return Ok((Protocol::Http2, seen));
+        }
+    }
+}
+
+/// A stream some bytes of which have been read already.
+struct Prefixed<T> {
+    prefix: Vec<u8>,
+    at: usize,
+    stream: T,
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Prefixed<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let rest = self.prefix.get(self.at..).unwrap_or_default();
+        if rest.is_empty() {
+            return Pin::new(&mut self.stream).poll_read(cx, buf);
+        }
+        let room = rest.len().min(buf.remaining());
+        buf.put_slice(rest.get(..room).unwrap_or_default());
+        self.at += room;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Prefixed<T> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// A request's body, with any error.
+struct Received(Incoming);
+
+impl http_body::Body for Received {
+    type Data = bytes::Bytes;
+    type Error = standpipe_api::BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Self::Data>, Self::Error>>> {
+        Pin::new(&mut self.0).poll_frame(cx).map_err(Into::into)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.0.size_hint()
+    }
+}
+
+/// HTTP/2 streams run on the core of their connection.
+#[derive(Clone, Copy)]
+struct LocalExecutor;
+
+impl<F: Future<Output = ()> + 'static> Executor<F> for LocalExecutor {
+    fn execute(&self, stream: F) {
+        tokio::task::spawn_local(stream);
+    }
+}

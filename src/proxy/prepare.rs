@@ -1,0 +1,291 @@
+//! Steps 2 to 5 for one request: what is known of it before anything is sent.
+
+use std::sync::Arc;
+
+use http::header::AUTHORIZATION;
+use http::request::Parts;
+use http::uri::{PathAndQuery, Uri};
+use http::{HeaderMap, Request};
+use standpipe_api::{
+    Body, Call, CallerAuthorization, Credential, CredentialRequest, Error, ErrorKind, Fault, Hint,
+    ProviderId, RequestView, Resource, Result,
+};
+
+use super::Proxy;
+use crate::call::{OnBehalf, Trail};
+use crate::engine::Running;
+use crate::forward::headers::PIN;
+use crate::identify::Who;
+use crate::listener::ListenerId;
+use crate::query::Querier;
+use crate::resolve::{Place, Wanted};
+use crate::route::{ExtensionId, FaceId, Found, Matched, Way, no_route};
+
+/// A request and what it asks for.
+pub(super) struct Asked {
+    /// The request; its path is the one a provider sees.
+    pub(super) request: Request<Body>,
+    /// The call as hooks see it; only where hooks see it.
+    pub(super) call: Option<Call>,
+    /// The extensions that asked for it.
+    pub(super) extensions: Vec<(ExtensionId, standpipe_api::Params)>,
+    /// The dialect's operation; `None` when it knows none.
+    pub(super) matched: Option<Matched>,
+    /// The path for which the operation was found; hooks may change the request's.
+    path: String,
+    /// The provider the caller chose.
+    pub(super) pinned: Option<ProviderId>,
+    /// The resources it names, most specific first.
+    pub(super) resources: Vec<Resource>,
+    /// Whether it brings the first of them into being.
+    pub(super) creates: Option<Resource>,
+    /// Ids an index may know.
+    pub(super) hints: Vec<Hint>,
+    /// Why its caller is nobody we know; a provider may know the bearer.
+    pub(super) stranger: Option<Error>,
+}
+
+impl Proxy {
+    /// Step 2.
+    pub(super) async fn identify(
+        &self,
+        trail: &mut Trail,
+        running: &Running,
+        head: &Parts,
+        door: ListenerId,
+    ) -> Result<Option<Error>> {
+        let door = running.doors.get(door.0).ok_or_else(|| no_route(head.uri.path()))?;
+        if let Some(caller) = door.authenticators.recall(head, &trail.connection) {
+            trail.caller = Some(caller);
+            return Ok(None);
+        }
+        match door.authenticators.identify(head, &trail.connection).await? {
+            Who::Caller(caller) => {
+                trail.caller = Some(caller);
+                Ok(None)
+            }
+            // Only a bearer can be somebody a provider knows; everybody else learns nothing, not even paths.
+            Who::Stranger(error) if bearer(&head.headers) => Ok(Some(error)),
+            Who::Stranger(error) => Err(error),
+        }
+    }
+
+    /// Step 3.
+    pub(super) fn route(
+        &self,
+        trail: &mut Trail,
+        running: &Running,
+        head: &Parts,
+        door: ListenerId,
+    ) -> Result<(Found, Option<ProviderId>)> {
+        let router = &self.engine.router;
+        let mut way = router.way(head.uri.path())?;
+        let open = running
+            .doors
+            .get(door.0)
+            .is_some_and(|door| door.faces.is_empty() || door.faces.contains(&way.face));
+        if !open {
+            return Err(no_route(head.uri.path()));
+        }
+        trail.face = Some(way.face);
+        let named = way.provider.map(ProviderId::from);
+        if let Some(named) = &named {
+            way.dialect = Some(running.provider(named)?.dialect);
+        }
+        trail.dialect_id = way.dialect;
+        trail.dialect = way.dialect.map(|id| router.dialect(id).clone());
+        Ok((router.find(&head.method, &way), named))
+    }
+
+    /// Puts together what the steps found.
+    pub(super) fn asked(
+        &self,
+        trail: &mut Trail,
+        head: Parts,
+        body: Body,
+        stranger: Option<Error>,
+        (found, named): (Found, Option<ProviderId>),
+    ) -> Result<Asked> {
+        let mut request = Request::from_parts(head, body);
+        let pinned = match named {
+            Some(named) => {
+                make_relative(&mut request)?;
+                Some(named)
+            }
+            None => pin(request.headers())?,
+        };
+        trail.operation = found.operation.as_ref().map(|matched| matched.operation);
+        trail.position = found.operation.as_ref().map_or(usize::MAX, |matched| matched.position);
+        let call = match (&trail.caller, found.extensions.is_empty()) {
+            (Some(caller), false) => Some(Call {
+                id: trail.id,
+                deadline: trail.deadline,
+                caller: caller.clone(),
+                connection: trail.connection.clone(),
+                method: request.method().clone(),
+                uri: request.uri().clone(),
+                params: standpipe_api::Params::default(),
+                notes: http::Extensions::new(),
+            }),
+            _ => None,
+        };
+        let path = if call.is_some() { request.uri().path().to_owned() } else { String::new() };
+        let (extensions, matched) = (found.extensions, found.operation);
+        let (resources, creates, hints) = (Vec::new(), None, Vec::new());
+        Ok(Asked { request, call, extensions, matched, path, pinned, resources, creates, hints, stranger })
+    }
+
+    /// Reads out of the request what the dialect can tell of it.
+    pub(super) async fn read_request(
+        &self,
+        trail: &mut Trail,
+        running: &Running,
+        asked: &mut Asked,
+    ) -> Result<()> {
+        self.route_again(trail, asked);
+        let Some(dialect) = &trail.dialect else { return Err(no_route(asked.request.uri().path())) };
+        if asked.matched.is_none() {
+            if trail.face != Some(FaceId::TRANSPARENT) {
+                return Err(self.not_served(trail, asked));
+            }
+            asked.matched = Some(Matched::other());
+        }
+        let Some(Matched { operation, params, .. }) = &asked.matched else { return Ok(()) };
+        trail.operation = Some(*operation);
+        let mut body = None;
+        if dialect.needs_body(*operation) {
+            let limit = running.config.limits.body_buffer;
+            let deadline = trail.deadline;
+            let read =
+                self.forward.deadlines().within(|| deadline, asked.request.body_mut().bytes(limit)).await;
+            let late = |_| Error::bad_request("the body did not arrive in time");
+            body = Some(read.map_err(late)??);
+        }
+        let view = RequestView::of(&asked.request, params, body.as_ref());
+        asked.resources = dialect.names(*operation, &view);
+        asked.hints = dialect.hints(*operation, &view);
+        asked.creates = asked.resources.first().filter(|first| dialect.claims(*operation, first)).cloned();
+        Ok(())
+    }
+
+    /// A hook may have turned the request into one for another path.
+    fn route_again(&self, trail: &mut Trail, asked: &mut Asked) {
+        if asked.call.is_none() || asked.request.uri().path() == asked.path {
+            return;
+        }
+        let Ok(way) = self.engine.router.way(asked.request.uri().path()) else { return };
+        asked.matched = self.engine.router.find(asked.request.method(), &way).operation;
+        trail.position = asked.matched.as_ref().map_or(usize::MAX, |matched| matched.position);
+    }
+
+    fn not_served(&self, trail: &Trail, asked: &Asked) -> Error {
+        let path = asked.request.uri().path();
+        let Ok(way) = self.engine.router.way(path) else { return no_route(path) };
+        let way = Way { dialect: trail.dialect_id, ..way };
+        if self.engine.router.methods_of(&way).is_empty() {
+            return no_route(path);
+        }
+        let public = format!("{} is not a method of {path}", asked.request.method());
+        Error::new(ErrorKind::MethodNotAllowed, Fault::Caller, public)
+    }
+
+    /// Step 4.
+    pub(super) async fn resolve(
+        &self,
+        trail: &Trail,
+        running: &Arc<Running>,
+        asked: &Asked,
+    ) -> Result<Place> {
+        let dialect = trail.dialect_id.ok_or_else(|| no_route(asked.request.uri().path()))?;
+        let wanted = Wanted {
+            dialect,
+            resources: &asked.resources,
+            creates: asked.creates.as_ref(),
+            hints: &asked.hints,
+            pinned: asked.pinned.as_ref(),
+        };
+        let known = self.engine.resolver.known(&wanted, running).await;
+        match (known, &asked.stranger) {
+            (Ok(Some(place)), _) => Ok(place),
+            // Nobody floods for a stranger, and what a stranger is told does not depend on what exists.
+            (Ok(None) | Err(_), Some(_)) => Err(stranger()),
+            (Err(error), None) => Err(error),
+            (Ok(None), None) => {
+                let querier = self.querier(trail, running, asked.request.headers());
+                self.engine.resolver.resolve(&wanted, &querier).await
+            }
+        }
+    }
+
+    /// Step 5.
+    pub(super) async fn credential(&self, trail: &Trail, asked: &Asked, place: &Place) -> Result<Credential> {
+        let anonymous = trail.caller.as_ref().is_none_or(|caller| caller.authenticator == "anonymous");
+        if anonymous && bearer(asked.request.headers()) && self.is_known_there(trail, asked, place) {
+            return Ok(Credential { authorization: CallerAuthorization::PassedOn, ..Credential::none() });
+        }
+        if asked.stranger.is_some() {
+            return Err(stranger());
+        }
+        let request = CredentialRequest {
+            caller: trail.caller.as_deref(),
+            head: Some(asked.request.headers()),
+            provider: place.provider.id(),
+            remote_scope: place.remote_scope.as_ref(),
+            alias: place.credential.as_ref(),
+        };
+        place.provider.credentials.obtain(&request).await
+    }
+
+    /// Whether the provider may know a bearer that we do not: brokers authenticate each other on single pipes.
+    fn is_known_there(&self, trail: &Trail, asked: &Asked, place: &Place) -> bool {
+        let Some(matched) = &asked.matched else { return false };
+        let dialect = trail.dialect.as_ref();
+        dialect
+            .is_some_and(|dialect| dialect.accepts_foreign_bearer(matched.operation, &place.provider.public))
+    }
+
+    /// Asks on the caller's behalf.
+    pub(super) fn querier(&self, trail: &Trail, running: &Arc<Running>, headers: &HeaderMap) -> Querier {
+        Querier {
+            engine: self.engine.clone(),
+            forward: self.forward.clone(),
+            running: running.clone(),
+            caller: trail.caller.clone(),
+            on_behalf: OnBehalf::of(headers),
+            hops: trail.hops,
+            deadline: trail.deadline,
+        }
+    }
+}
+
+fn stranger() -> Error {
+    Error::new(ErrorKind::Unauthenticated, Fault::Caller, "the credential is not good")
+        .advise("send a credential of one of the kinds named by WWW-Authenticate")
+}
+
+fn bearer(headers: &HeaderMap) -> bool {
+    let field = headers.get(AUTHORIZATION).map(|field| field.as_bytes());
+    field.and_then(|field| field.get(..7)).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer "))
+}
+
+/// The caller's choice on a federated face.
+fn pin(headers: &HeaderMap) -> Result<Option<ProviderId>> {
+    let Some(value) = headers.get(PIN) else { return Ok(None) };
+    let name =
+        value.to_str().map_err(|_| Error::bad_request("Standpipe-Provider must be a provider's name"))?;
+    Ok(Some(ProviderId::from(name)))
+}
+
+/// On the transparent face, providers see the path behind their name.
+fn make_relative(request: &mut Request<Body>) -> Result<()> {
+    let path = request.uri().path();
+    let behind =
+        path.get("/providers/".len()..).and_then(|rest| rest.find('/').and_then(|at| rest.get(at..)));
+    let relative = match request.uri().query() {
+        Some(query) => format!("{}?{query}", behind.unwrap_or("/")),
+        None => behind.unwrap_or("/").to_owned(),
+    };
+    let relative = PathAndQuery::from_maybe_shared(bytes::Bytes::from(relative));
+    *request.uri_mut() = Uri::from(relative.map_err(|_| Error::bad_request("the path cannot be read"))?);
+    Ok(())
+}

@@ -1,0 +1,144 @@
+//! Asking all candidates where a resource is: safe questions, all at once, one flood for many callers.
+
+use std::sync::Arc;
+
+use moka::sync::Cache;
+use standpipe_api::{Error, ProviderId, Resource, Result, Target, Vote};
+
+use crate::config;
+use crate::engine::Running;
+use crate::providers::Provider;
+use crate::query::Querier;
+use crate::route::DialectId;
+use crate::single_flight::{Join, SingleFlight};
+
+/// Resources remembered as being nowhere.
+const MOST_REMEMBERED: u64 = 100_000;
+/// Floods under way at once; beyond it a caller is told to come back.
+const MOST_FLOODS: usize = 1024;
+
+/// Floods under way, and what earlier ones did not find.
+pub struct Floods {
+    under_way: SingleFlight<Key, Outcome>,
+    nowhere: Cache<Key, ()>,
+    asked_again: Cache<Resource, ()>,
+}
+
+/// Floods use standpipe's own credentials only, so that one answer holds for every caller.
+type Key = (DialectId, Resource);
+
+/// What a flood came to.
+#[derive(Clone, Debug)]
+enum Outcome {
+    At(ProviderId),
+    Nowhere,
+    Ambiguous(Vec<ProviderId>),
+    Unknown(Vec<ProviderId>),
+}
+
+impl Floods {
+    /// No floods yet.
+    pub fn new(settings: &config::Resolve) -> Self {
+        let remembered =
+            || Cache::builder().max_capacity(MOST_REMEMBERED).time_to_live(settings.negative_cache);
+        Self {
+            under_way: SingleFlight::new(MOST_FLOODS),
+            nowhere: remembered().build(),
+            asked_again: Cache::builder()
+                .max_capacity(MOST_REMEMBERED)
+                .time_to_live(settings.negative_cache)
+                .build(),
+        }
+    }
+
+    /// Whether a resource may be asked for although its mapping says where it is.
+    pub fn may_ask_again(&self, resource: &Resource) -> bool {
+        let first = !self.asked_again.contains_key(resource);
+        self.asked_again.insert(resource.clone(), ());
+        first
+    }
+
+    /// Forgets that a resource was nowhere, because it now is somewhere.
+    pub fn appeared(&self, resource: &Resource, dialect: DialectId) {
+        self.nowhere.invalidate(&(dialect, resource.clone()));
+    }
+
+    /// The one provider that has a resource.
+    ///
+    /// # Errors
+    /// Nobody has it, several have it, or somebody did not answer.
+    pub async fn find(
+        &self,
+        resource: &Resource,
+        dialect: DialectId,
+        querier: &Querier,
+    ) -> Result<Arc<Provider>> {
+        let key = (dialect, resource.clone());
+        if self.nowhere.contains_key(&key) {
+            return Err(Error::unknown_resource(resource));
+        }
+        let outcome = self.outcome(&key, querier).await?;
+        if matches!(outcome, Outcome::Nowhere) {
+            self.nowhere.insert(key, ());
+        }
+        match outcome {
+            Outcome::At(provider) => querier.running.provider(&provider).cloned(),
+            Outcome::Nowhere => Err(Error::unknown_resource(resource)),
+            Outcome::Ambiguous(candidates) => Err(Error::ambiguous(resource, candidates)),
+            Outcome::Unknown(silent) => Err(Error::could_not_ask(resource, silent)),
+        }
+    }
+
+    /// Joins the flood for this key, or starts one.
+    async fn outcome(&self, key: &Key, querier: &Querier) -> Result<Outcome> {
+        let wait = match self.under_way.join(key) {
+            Join::Lead(lead, wait) => {
+                let (key, querier) = (key.clone(), querier.clone());
+                tokio::task::spawn_local(async move { lead.tell(ask_all(&key, &querier).await) });
+                wait
+            }
+            Join::Follow(wait) => wait,
+            Join::Full => {
+                return Err(Error::could_not_ask(&key.1, candidates(key.0, &querier.running).1)
+                    .advise("too many searches are under way; try again"));
+            }
+        };
+        let told = querier.forward.deadlines().within(|| querier.deadline, wait.value()).await;
+        Ok(told.ok().flatten().unwrap_or_else(|| Outcome::Unknown(candidates(key.0, &querier.running).0)))
+    }
+}
+
+async fn ask_all(key: &Key, querier: &Querier) -> Outcome {
+    let (dialect, resource) = key;
+    let dialect_of = querier.engine.router.dialect(*dialect);
+    let (asked, left_out) = candidates(*dialect, &querier.running);
+    let question = |id: &ProviderId| Some((Target::provider(id.clone()), dialect_of.question(resource)?));
+    let answers = querier.ask_each(asked.iter().filter_map(question).collect()).await;
+    let (mut yes, mut unknown) = (Vec::new(), left_out);
+    for (target, answer) in answers {
+        let vote = answer.map_or(Vote::Unknown, |answer| dialect_of.vote(answer.status(), answer.headers()));
+        match vote {
+            Vote::Yes => yes.push(target.provider),
+            Vote::No => {}
+            Vote::Unknown => unknown.push(target.provider),
+        }
+    }
+    match (yes.len(), unknown.is_empty()) {
+        (0, true) => Outcome::Nowhere,
+        (0, false) => Outcome::Unknown(unknown),
+        // One yes is enough even while others are silent; a second yes later is found by whoever pins it.
+        (1, _) => yes.pop().map_or(Outcome::Nowhere, Outcome::At),
+        _ => Outcome::Ambiguous(yes),
+    }
+}
+
+/// Who is asked in a flood, and who cannot be: a caller's own credential must not visit all providers in turn.
+fn candidates(dialect: DialectId, running: &Running) -> (Vec<ProviderId>, Vec<ProviderId>) {
+    let speaking: Vec<_> = running.speaking(dialect).collect();
+    let (asked, left_out): (Vec<_>, Vec<_>) =
+        speaking.into_iter().partition(|provider| provider.credentials.is_unattended());
+    let ids = |providers: Vec<&Arc<Provider>>| {
+        providers.into_iter().map(|provider| provider.id().clone()).collect()
+    };
+    (ids(asked), ids(left_out))
+}

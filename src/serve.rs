@@ -1,0 +1,301 @@
+//! A configuration, listening: threads, sockets, the operator's socket, reload and end.
+
+mod operator;
+
+use std::rc::Rc;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, mpsc};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use standpipe_api::{Problems, Upstream};
+use tokio::runtime::Builder;
+use tokio::sync::{oneshot, watch};
+use tokio::task::LocalSet;
+
+use self::operator::Operator;
+use crate::assemble::{self, Front, Parts};
+use crate::background::{Failures, Thread};
+use crate::config::Config;
+use crate::engine::{Engine, Running, Writing};
+use crate::forward::Forward;
+use crate::forward::headers::Hop;
+use crate::learn::Learner;
+use crate::listener::{BindError, Bound, CoreSockets, Drain, Service, Shared, bind, serve};
+use crate::outbound;
+use crate::proxy::Proxy;
+use crate::resolve::Resolver;
+use crate::standalone::Standalone;
+use crate::store::{DataDirLock, Mappings, MasterKey, Sqlite, Store, StoreError};
+use crate::telemetry::{AccessLog, Metrics, name};
+use crate::token::ProcessSecrets;
+
+/// A start that did not work, with what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration has mistakes.
+    #[error("{}", lines(.0))]
+    Config(Problems),
+    /// The tables cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A socket cannot be bound.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The operator's socket cannot be used.
+    #[error("admin: {0}")]
+    Admin(String),
+    /// A provider in this process did not start.
+    #[error("{0}")]
+    Upstream(String),
+    /// The system gives no thread.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+fn lines(problems: &Problems) -> String {
+    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+/// A running standpipe.
+pub struct Server {
+    engine: Arc<Engine>,
+    parts: Parts,
+    shared: Arc<Shared>,
+    drain: Drain,
+    reloads: watch::Sender<u64>,
+    bound: Vec<std::net::SocketAddr>,
+    cores: Vec<JoinHandle<()>>,
+    background: Option<JoinHandle<()>>,
+    _lock: DataDirLock,
+}
+
+impl Server {
+    /// Starts everything; returns when it accepts connections.
+    ///
+    /// # Errors
+    /// The first thing that cannot be had, with everything begun undone.
+    pub fn start(
+        config: Config,
+        parts: Parts,
+        metrics: &Metrics,
+        access_log: AccessLog,
+    ) -> Result<Self, StartError> {
+        let lock = DataDirLock::take(&config.data_dir)?;
+        let store: Arc<dyn Store> = Arc::new(Sqlite::open(&config.data_dir, master_key(&config)?)?);
+        let bound = bind(&config.listeners, config.threads.get())?;
+        let addresses = bound.addresses().to_vec();
+        let config = with_real_port(config, &addresses);
+        let shared = Shared::new(&config.listeners, &config.limits).map_err(StartError::Config)?;
+        let shared = Arc::new(shared);
+        let (calls, outgoing) = outbound::queue();
+        let running = assemble::running(config, &parts, metrics, None).map_err(StartError::Config)?;
+        let engine = engine(running, &parts, store, metrics, access_log, Arc::new(calls));
+        let (drain, failures) = (Drain::new(), Arc::new(Failures::default()));
+        let (reloads, reloaded) = watch::channel(0);
+        metrics.watch(Arc::new(operator::Figures::new(engine.clone(), shared.clone())));
+        let thread = Thread {
+            engine: engine.clone(),
+            drain: drain.clone(),
+            reloads: reloaded,
+            outgoing,
+            failures: failures.clone(),
+        };
+        let operator =
+            Operator { engine: engine.clone(), drain: drain.clone(), failures, metrics: metrics.clone() };
+        let background = start_background(thread, operator)?;
+        let cores = start_cores(bound, parts.front, &engine, &shared, &drain)?;
+        let background = Some(background);
+        Ok(Self { engine, parts, shared, drain, reloads, bound: addresses, cores, background, _lock: lock })
+    }
+
+    /// Where it listens, in the order of the configuration.
+    pub fn addresses(&self) -> &[std::net::SocketAddr] {
+        &self.bound
+    }
+
+    /// The configuration in force.
+    pub fn running(&self) -> Arc<Running> {
+        self.engine.running.load_full()
+    }
+
+    /// Takes in a changed configuration: providers, callers, limits and certificates. Addresses, threads, data
+    /// directory and extensions' settings need a restart. Nothing is dropped.
+    ///
+    /// # Errors
+    /// Every mistake; the old configuration stays in force.
+    pub fn reload(&self, config: Config, metrics: &Metrics) -> Result<(), Problems> {
+        let old = self.engine.running.load_full();
+        let config = with_real_port(config, &self.bound);
+        let running = assemble::running(config, &self.parts, metrics, Some(&old))?;
+        self.shared.reload(&running.config.listeners, &running.config.limits)?;
+        self.engine.running.store(Arc::new(running));
+        self.reloads.send_modify(|count| *count += 1);
+        Ok(())
+    }
+
+    /// Ends: nothing new is taken, what is in flight is finished, at most for `limits.drain`.
+    pub fn stop(mut self) {
+        self.drain.begin();
+        for core in self.cores.drain(..).chain(self.background.take()) {
+            if core.join().is_err() {
+                tracing::error!("a thread ended in a panic");
+            }
+        }
+    }
+}
+
+/// The key that seals secrets: the configured one, or the one in the data directory.
+///
+/// # Errors
+/// It cannot be read, or is no key.
+pub(crate) fn master_key(config: &Config) -> Result<MasterKey, StoreError> {
+    use standpipe_api::Secrets as _;
+    match &config.master_key {
+        Some(reference) => MasterKey::parse(&ProcessSecrets.read(reference).map_err(StoreError::Key)?),
+        None => MasterKey::in_file(&config.data_dir.join("master.key")),
+    }
+}
+
+/// With port 0 and no public url, links hold the port that was bound.
+fn with_real_port(mut config: Config, bound: &[std::net::SocketAddr]) -> Config {
+    if let (Some(listener), Some(real)) = (config.listeners.first(), bound.first()) {
+        let asked = listener.address.to_string();
+        if let Some(scheme) = config.public_url.strip_suffix(&asked) {
+            config.public_url = format!("{scheme}{real}");
+        }
+    }
+    config
+}
+
+fn engine(
+    running: Running,
+    parts: &Parts,
+    store: Arc<dyn Store>,
+    metrics: &Metrics,
+    access_log: AccessLog,
+    outbound: Arc<dyn standpipe_api::Outbound>,
+) -> Arc<Engine> {
+    let resolve = &running.config.resolve;
+    let mappings = Arc::new(Mappings::new(store.clone(), resolve.cached_mappings));
+    let panics = |name| metrics.counter(self::name::HOOK_PANICS, &[("extension", name)]);
+    Arc::new(Engine {
+        extensions: parts.extensions.clone(),
+        router: parts.router.clone(),
+        store,
+        resolver: Resolver::new(mappings.clone(), resolve),
+        learner: Learner::new(mappings, resolve.tombstone),
+        hop: Hop::new(fastrand::u32(..)),
+        metrics: metrics.clone(),
+        nowhere: metrics.provider(&"-".into(), &[]),
+        hook_panics: parts.extensions.iter().map(|extension| panics(extension.name())).collect(),
+        access_log,
+        outbound,
+        writing: Writing::default(),
+        mapping_count: AtomicU64::new(0),
+        running: ArcSwap::from_pointee(running),
+    })
+}
+
+fn start_background(thread: Thread, operator: Operator) -> Result<JoinHandle<()>, StartError> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let (ready, started) = mpsc::channel();
+    let drain = thread.drain.clone();
+    let spawned = thread::Builder::new().name("background".into()).spawn(move || {
+        let local = LocalSet::new();
+        local.block_on(&runtime, async move {
+            let admin = match operator.listen().await {
+                Ok(admin) => admin,
+                Err(error) => return drop(ready.send(Err(StartError::Admin(error)))),
+            };
+            let (tell, told) = oneshot::channel();
+            let work = tokio::task::spawn_local(thread.run(tell));
+            let outcome = told.await.map_or_else(
+                |_| Err(StartError::Upstream("the background thread ended".into())),
+                |outcome| outcome.map_err(|error| StartError::Upstream(error.log_text())),
+            );
+            let failed = outcome.is_err();
+            // The starter is waiting for exactly this.
+            let _gone = ready.send(outcome);
+            if failed {
+                return;
+            }
+            tokio::task::spawn_local(admin);
+            drain.begun().await;
+            // Background work that does not end by itself ends with its thread.
+            let _ended = tokio::time::timeout(Duration::from_secs(1), work).await;
+        });
+    })?;
+    started.recv().unwrap_or_else(|_| Err(StartError::Upstream("the background thread ended".into())))?;
+    Ok(spawned)
+}
+
+fn start_cores(
+    bound: Bound,
+    front: Front,
+    engine: &Arc<Engine>,
+    shared: &Arc<Shared>,
+    drain: &Drain,
+) -> Result<Vec<JoinHandle<()>>, StartError> {
+    let mut cores = Vec::new();
+    for (at, sockets) in bound.into_cores().into_iter().enumerate() {
+        let (engine, shared, drain) = (engine.clone(), shared.clone(), drain.clone());
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        cores.push(thread::Builder::new().name(format!("core-{at}")).spawn(move || {
+            let forward = Forward::default();
+            let local = LocalSet::new();
+            local.block_on(&runtime, async move {
+                tokio::task::spawn_local(forward.clone().run());
+                match front {
+                    Front::Proxy => {
+                        run_core(sockets, Proxy::new(engine.clone(), forward), &engine, shared, drain).await;
+                    }
+                    Front::Broker => {
+                        if let Some(standalone) = Standalone::new(&engine) {
+                            run_core(sockets, standalone, &engine, shared, drain).await;
+                        }
+                    }
+                }
+            });
+        })?);
+    }
+    Ok(cores)
+}
+
+/// Serves until the end has begun and everything in flight has ended, or the time for that is over.
+async fn run_core<S: Service>(
+    sockets: CoreSockets,
+    service: S,
+    engine: &Arc<Engine>,
+    shared: Arc<Shared>,
+    drain: Drain,
+) {
+    let serving = serve(sockets, shared, Rc::new(service), drain.clone());
+    let ended = async {
+        drain.begun().await;
+        let limit = engine.running.load().config.limits.drain;
+        tokio::time::sleep(limit).await;
+    };
+    let serving = async {
+        serving.await;
+        // Callers may have left before their writes ended; those are still to be settled.
+        while engine.writing.count() > 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::select! {
+        () = serving => {}
+        () = ended => tracing::warn!("limits.drain is over; what is still in flight is cut off"),
+    }
+}
+
+/// The provider served in process, when there is exactly one.
+pub(crate) fn only_upstream(running: &Running) -> Option<Arc<dyn Upstream>> {
+    let mut upstreams = running.providers.iter().filter_map(|provider| match &provider.place {
+        crate::providers::Place::InProcess(upstream) => Some(upstream.clone()),
+        crate::providers::Place::Remote(_) => None,
+    });
+    let only = upstreams.next()?;
+    upstreams.next().is_none().then_some(only)
+}

@@ -1,0 +1,173 @@
+//! The operator's side of a running standpipe: its socket, and what it shows.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use http::{Request, Response};
+use standpipe_api::{Body, Connection, ProviderId};
+use tokio::net::UnixListener;
+
+use crate::admin::{AdminService, BreakerState, Guard, KnownEndpoints, PoolStatus, ProviderStatus};
+use crate::background::Failures;
+use crate::config::{self, Admin, At, Limits};
+use crate::engine::Engine;
+use crate::forward::breaker;
+use crate::forward::deadline::now;
+use crate::listener::{Drain, ListenerId, Service, Shared, bind, serve, serve_unix};
+use crate::telemetry::{GaugeSink, Gauges, Metrics, name};
+
+/// What the operator's socket shows.
+#[derive(Clone)]
+pub(super) struct Operator {
+    pub(super) engine: Arc<Engine>,
+    pub(super) drain: Drain,
+    pub(super) failures: Arc<Failures>,
+    pub(super) metrics: Metrics,
+}
+
+type Serving = Pin<Box<dyn Future<Output = ()>>>;
+
+impl Operator {
+    /// Binds the operator's socket; what is returned serves it.
+    pub(super) async fn listen(self) -> Result<Serving, String> {
+        let running = self.engine.running.load_full();
+        let shared = Shared::new(&[], &Limits::default()).map_err(|problems| format!("{problems:?}"))?;
+        let (shared, drain) = (Arc::new(shared), self.drain.clone());
+        match &running.config.admin {
+            Admin::Socket(path) => {
+                let listener =
+                    unix(path).map_err(|error| format!("cannot listen on {}: {error}", path.display()))?;
+                let service = Rc::new(self.service(Guard::Socket));
+                Ok(Box::pin(serve_unix(listener, shared, service, drain)))
+            }
+            Admin::Tcp { address, token_file } => {
+                let (faces, callers, tls) = (Vec::new(), Vec::new(), None);
+                let listener = config::Listener { address: *address, faces, callers, tls };
+                let bound = bind(&[listener], 1).map_err(|error| error.to_string())?;
+                let address = bound.addresses().first().copied().unwrap_or(*address);
+                let guard = Guard::token_file(address, token_file).map_err(|error| error.to_string())?;
+                tracing::info!(%address, "the admin listener is open");
+                let sockets = bound.into_cores().pop().ok_or("no socket")?;
+                Ok(Box::pin(serve(sockets, shared, Rc::new(self.service(guard)), drain)))
+            }
+        }
+    }
+
+    fn service(&self, guard: Guard) -> Front {
+        let table = self.engine.resolver.mappings().clone();
+        Front(Rc::new(AdminService::new(guard, Arc::new(self.clone()), table, self.metrics.clone())))
+    }
+}
+
+/// A socket file that is left over is nobody's: the data directory's lock is ours.
+fn unix(path: &Path) -> std::io::Result<UnixListener> {
+    if fs::symlink_metadata(path).is_ok() {
+        fs::remove_file(path)?;
+    }
+    let listener = UnixListener::bind(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+struct Front(Rc<AdminService>);
+
+impl Service for Front {
+    fn handle(
+        &self,
+        request: Request<Body>,
+        _connection: Arc<Connection>,
+        _socket: ListenerId,
+    ) -> impl Future<Output = Response<Body>> + 'static {
+        let service = self.0.clone();
+        async move { service.answer(request).await }
+    }
+}
+
+impl KnownEndpoints for Operator {
+    fn known_endpoint(&self, provider: &ProviderId, endpoint: Option<&str>) -> Result<(), String> {
+        self.engine.running.load().known_endpoint(provider, endpoint)
+    }
+}
+
+impl crate::admin::Engine for Operator {
+    fn draining(&self) -> bool {
+        self.drain.has_begun()
+    }
+
+    fn providers(&self) -> Vec<ProviderStatus> {
+        let running = self.engine.running.load();
+        let status = |provider: &Arc<crate::providers::Provider>| {
+            let (kind, url) = match &provider.config.at {
+                At::Url(url) => ("remote".to_owned(), Some(url.clone())),
+                At::InProcess { kind, .. } => (kind.clone(), None),
+            };
+            let open = provider.connections.count();
+            let active = provider.in_flight().min(open);
+            ProviderStatus {
+                name: provider.id().clone(),
+                dialect: provider.public.dialect.to_owned(),
+                kind,
+                url,
+                breaker: match provider.breaker.state(now()) {
+                    breaker::BreakerState::Closed => BreakerState::Closed,
+                    breaker::BreakerState::HalfOpen => BreakerState::HalfOpen,
+                    breaker::BreakerState::Open => BreakerState::Open,
+                },
+                in_flight: provider.in_flight(),
+                concurrency: usize::try_from(provider.config.concurrency.get()).unwrap_or(usize::MAX),
+                pool: PoolStatus { idle: open - active, active },
+                indexed: self.engine.resolver.index().size(provider.id()),
+                last_error: None,
+            }
+        };
+        running.providers.iter().map(status).collect()
+    }
+
+    fn background_failures(&self) -> Vec<String> {
+        self.failures.list()
+    }
+}
+
+/// Figures that go up and down.
+pub(super) struct Figures {
+    engine: Arc<Engine>,
+    shared: Arc<Shared>,
+}
+
+impl Figures {
+    pub(super) fn new(engine: Arc<Engine>, shared: Arc<Shared>) -> Self {
+        Self { engine, shared }
+    }
+}
+
+impl Gauges for Figures {
+    #[expect(clippy::cast_precision_loss, reason = "Prometheus has floating-point numbers only")]
+    fn collect(&self, sink: &mut GaugeSink<'_>) {
+        sink(name::CONNECTIONS, &[], self.shared.connections() as f64);
+        sink(name::REQUESTS_IN_FLIGHT, &[], self.shared.in_flight() as f64);
+        let (hits, misses) = self.engine.resolver.mappings().lookups();
+        sink(name::MAPPING_CACHE_HITS, &[], hits as f64);
+        sink(name::MAPPING_CACHE_MISSES, &[], misses as f64);
+        sink(name::MAPPINGS, &[], self.engine.mapping_count.load(Ordering::Relaxed) as f64);
+        for provider in &self.engine.running.load().providers {
+            let labels = [("provider", provider.id().as_str())];
+            let state = match provider.breaker.state(now()) {
+                breaker::BreakerState::Closed => 0.0,
+                breaker::BreakerState::HalfOpen => 1.0,
+                breaker::BreakerState::Open => 2.0,
+            };
+            sink(name::BREAKER_STATE, &labels, state);
+            sink(name::PROVIDER_IN_FLIGHT, &labels, provider.in_flight() as f64);
+            let open = provider.connections.count();
+            let active = provider.in_flight().min(open);
+            let pool = |state| [("provider", provider.id().as_str()), ("state", state)];
+            sink(name::POOL_CONNECTIONS, &pool("active"), active as f64);
+            sink(name::POOL_CONNECTIONS, &pool("idle"), (open - active) as f64);
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! A provider of this process served alone: `standpipe broker`. Listener and callers, no faces, no mapping.
+
+use std::sync::Arc;
+
+use http::{Request, Response};
+use standpipe_api::{Body, CallId, Connection, Upstream};
+
+use crate::engine::{Engine, Running};
+use crate::identify::Who;
+use crate::listener::{ListenerId, Service};
+use crate::respond::{self, Manner};
+use crate::serve::only_upstream;
+
+/// The one provider, behind the listeners' authenticators.
+#[derive(Clone)]
+pub struct Standalone {
+    engine: Arc<Engine>,
+    upstream: Arc<dyn Upstream>,
+}
+
+impl Standalone {
+    /// The provider, when the configuration has exactly one that is served in process.
+    pub fn new(engine: &Arc<Engine>) -> Option<Self> {
+        let upstream = only_upstream(&engine.running.load())?;
+        Some(Self { engine: engine.clone(), upstream })
+    }
+
+    async fn answer(
+        &self,
+        request: Request<Body>,
+        connection: &Connection,
+        door: ListenerId,
+    ) -> standpipe_api::Result<Response<Body>> {
+        let running: Arc<Running> = self.engine.running.load_full();
+        let (head, body) = request.into_parts();
+        let authenticators = running.doors.get(door.0).map(|door| &door.authenticators);
+        let authenticators = authenticators.ok_or_else(|| crate::route::no_route(head.uri.path()))?;
+        if authenticators.recall(&head, connection).is_none()
+            && let Who::Stranger(error) = authenticators.identify(&head, connection).await?
+        {
+            return Err(error);
+        }
+        Ok(self.upstream.serve(Request::from_parts(head, body)).await)
+    }
+}
+
+impl Service for Standalone {
+    fn handle(
+        &self,
+        request: Request<Body>,
+        connection: Arc<Connection>,
+        socket: ListenerId,
+    ) -> impl Future<Output = Response<Body>> + 'static {
+        let standalone = self.clone();
+        async move {
+            match standalone.answer(request, &connection, socket).await {
+                Ok(response) => response,
+                Err(error) => {
+                    let running = standalone.engine.running.load_full();
+                    let manner = Manner { challenges: running.challenges(socket.0), ..Manner::default() };
+                    respond::error(&error, CallId::from_bits(fastrand::u128(..)), manner)
+                }
+            }
+        }
+    }
+}
