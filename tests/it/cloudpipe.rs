@@ -1,0 +1,75 @@
+//! The main job: one endpoint, two brokers in processes of their own.
+
+use crate::support::{House, Standpipe};
+
+struct World {
+    alpha: Standpipe,
+    beta: Standpipe,
+    standpipe: Standpipe,
+    _houses: [House; 3],
+}
+
+fn world() -> World {
+    let houses =
+        [House::broker("alpha", 0, &["db", "shared"]), House::broker("beta", 0, &["arn:app:web", "shared"])];
+    let [alpha, beta] = [houses[0].serve_broker(), houses[1].serve_broker()];
+    let front = House::in_front_of(&[("alpha", alpha.address, ""), ("beta", beta.address, "")]);
+    let standpipe = front.serve();
+    let [one, two] = houses;
+    World { alpha, beta, standpipe, _houses: [one, two, front] }
+}
+
+#[test]
+fn each_call_reaches_the_broker_that_has_the_resource() {
+    let World { alpha, beta, standpipe, .. } = &world();
+    let created = standpipe.post("/db/pipes", r#"{"id":"web"}"#);
+    assert_eq!((created.status, created.header("standpipe-provider")), (201, Some("alpha")), "{created:?}");
+    let read = standpipe.get("/db/pipes/web").json();
+    let uri = read["this"]["data"]["URI"].as_str().unwrap();
+    let other = format!(r#"{{"id":"db","other":{{"data":{{"URI":"{uri}"}}}}}}"#);
+    let bound = standpipe.post("/arn:app:web/offers/o/bindings", &other);
+    assert_eq!((bound.status, bound.header("standpipe-provider")), (202, Some("beta")), "{bound:?}");
+    assert_eq!(standpipe.get("/arn:app:web/pipes/db").json()["other"]["data"]["URI"], uri);
+    assert_eq!(standpipe.call("DELETE", "/db/pipes/web", &[], "").status, 204);
+    assert_eq!(standpipe.get("/db/pipes/web").status, 404);
+    assert!(alpha.log().contains("/db/pipes") && !alpha.log().contains("/arn:app:web/offers/o/bindings"));
+    assert!(beta.log().contains("/arn:app:web/offers/o/bindings") && !beta.log().contains("/db/pipes/web"));
+}
+
+#[test]
+fn an_id_that_two_brokers_have_is_an_error_with_candidates() {
+    let World { standpipe, .. } = &world();
+    let answer = standpipe.get("/shared/pipes");
+    assert_eq!((answer.status, &answer.json()["candidates"]), (409, &serde_json::json!(["alpha", "beta"])));
+    let pinned = standpipe.call("GET", "/shared/pipes", &[("standpipe-provider", "beta")], "");
+    assert_eq!((pinned.status, pinned.header("standpipe-provider")), (200, Some("beta")));
+    assert_eq!(standpipe.get("/providers/alpha/shared/pipes").status, 200);
+    assert_eq!(standpipe.get("/shared/pipes").status, 409, "a pinned read decides nothing for others");
+}
+
+#[test]
+fn what_was_learned_is_listed_and_root_paths_find_it() {
+    let World { standpipe, .. } = &world();
+    standpipe.post("/db/pipes", r#"{"id":"web"}"#);
+    standpipe.post("/arn:app:web/pipes", r#"{"id":"db"}"#);
+    let pipes = standpipe.get("/pipes").json();
+    let places: Vec<String> =
+        pipes.as_array().unwrap().iter().map(|pipe| format!("{} {}", pipe["resource"], pipe["id"])).collect();
+    assert_eq!(places, [r#""db" "web""#, r#""arn:app:web" "db""#]);
+    assert_eq!(standpipe.get("/pipes/web").json()["this"]["data"]["URI"], "https://db.example");
+    assert_eq!(standpipe.call("DELETE", "/pipes/web", &[], "").status, 204);
+    assert_eq!(standpipe.post("/pipes?resource=db", r#"{"id":"again"}"#).status, 201);
+    let offers = standpipe.get("/offers").json();
+    assert_eq!(offers[0]["_links"]["self"]["href"], format!("http://{}/db/offers/o", standpipe.address));
+}
+
+#[test]
+fn the_transparent_face_changes_nothing_but_via() {
+    let World { alpha, standpipe, .. } = &world();
+    let direct = alpha.get("/db/offers/o");
+    let through = standpipe.get("/providers/alpha/db/offers/o");
+    assert_eq!((direct.status, &direct.body), (through.status, &through.body));
+    assert!(through.header("standpipe-provider").is_none() && through.header("via").is_some());
+    let links = |answer: &crate::support::Answer| answer.header("content-type").map(str::to_owned);
+    assert_eq!(links(&direct), links(&through));
+}

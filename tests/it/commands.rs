@@ -1,0 +1,74 @@
+//! The commands beside serving.
+
+use crate::support::{House, until};
+
+#[test]
+fn five_mistakes_are_five_lines() {
+    let house = House::new(
+        "[limits]\nidle = \"soon\"\nconections = 1\n[[provider]]\nname = \"Alpha\"\ndialect = \"soap\"\nurl = \"ftp://x\"\n",
+    );
+    let (code, text) = house.command(&["check"]);
+    assert_eq!(code, 1);
+    let keys: Vec<&str> = text.lines().map(|line| line.split(": ").next().unwrap()).collect();
+    assert_eq!(
+        keys,
+        ["limits.idle", "limits.conections", "provider[0].name", "provider[0].dialect", "provider[0].url"],
+        "{text}"
+    );
+}
+
+#[test]
+fn mappings_are_listed_exported_and_imported_while_serving_and_not() {
+    let broker = House::broker("alpha", 0, &["db"]);
+    let alpha = broker.serve_broker();
+    let house = House::in_front_of(&[("alpha", alpha.address, "\"db\"")]);
+    let mut standpipe = house.serve();
+    assert_eq!(standpipe.post("/db/pipes", r#"{"id":"web"}"#).status, 201);
+    let (code, served) = house.command(&["mappings", "export"]);
+    assert_eq!(code, 0, "{served}");
+    assert!(served.contains(r#""id":"web""#) && served.contains(r#""origin":"created""#), "{served}");
+    standpipe.kill();
+    assert_eq!(house.command(&["mappings", "export"]), (0, served.clone()), "the same rows from the file");
+
+    let other = House::in_front_of(&[("alpha", alpha.address, "\"db\"")]);
+    let file = other.folder.path().join("rows");
+    std::fs::write(&file, &served).unwrap();
+    let (code, text) = other.command(&["mappings", "import", file.to_str().unwrap()]);
+    assert_eq!(code, 0, "{text}");
+    let (code, shown) = other.command(&["mappings", "show", "pipe", "web", "--parent", "db"]);
+    assert!(code == 0 && shown.contains("imported"), "{shown}");
+}
+
+#[test]
+fn a_second_server_on_the_same_data_is_refused() {
+    let house = House::new("[[listener]]\naddress = \"127.0.0.1:0\"\n");
+    let _first = house.serve();
+    let (code, text) = house.command(&["serve"]);
+    assert!(code == 1 && text.contains("another standpipe (process"), "{text}");
+}
+
+#[test]
+fn a_reload_takes_good_configurations_in_and_refuses_bad_ones() {
+    let broker = House::broker("alpha", 0, &["db"]);
+    let alpha = broker.serve_broker();
+    let house = House::new("[[listener]]\naddress = \"127.0.0.1:0\"\n");
+    let standpipe = house.serve();
+    assert_eq!(standpipe.get("/providers/alpha/db/pipes").status, 404);
+    let with = House::in_front_of(&[("alpha", alpha.address, "\"db\"")]);
+    std::fs::copy(&with.config, &house.config).unwrap();
+    standpipe.signal("-HUP");
+    until("alpha is there", || standpipe.get("/providers/alpha/db/pipes").status == 200);
+    std::fs::write(&house.config, "nonsense = 1").unwrap();
+    standpipe.signal("-HUP");
+    until("the mistake is logged", || standpipe.log().contains("unknown key"));
+    assert_eq!(standpipe.get("/providers/alpha/db/pipes").status, 200);
+}
+
+#[test]
+fn the_end_finishes_what_is_in_flight() {
+    let house = House::new("[[listener]]\naddress = \"127.0.0.1:0\"\n");
+    let mut standpipe = house.serve();
+    standpipe.signal("-TERM");
+    standpipe.ended();
+    assert!(standpipe.log().contains("finishing what is in flight"));
+}

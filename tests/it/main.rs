@@ -1,0 +1,19 @@
+//! Black box: the built binary as separate processes, over TCP, killed with SIGKILL.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on must stop at once and say where"
+)]
+#![expect(unreachable_pub, reason = "tests are read by their names")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod cloudpipe;
+mod commands;
+mod crash;
+mod extension;
+mod http;
+mod outage;
