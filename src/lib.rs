@@ -44,6 +44,10 @@ pub mod store;
 
 pub mod single_flight;
 
+mod incoming;
+
+mod pem;
+
 pub mod fail_point;
 
 // What extensions get.

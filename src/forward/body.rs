@@ -148,26 +148,3 @@ impl HttpBody for Download {
         self.incoming.size_hint()
     }
 }
-
-/// A body that holds nothing but itself, with any error. Shared with the listener's side in kind, not in code.
-pub(super) struct Plain(pub(super) Incoming);
-
-impl HttpBody for Plain {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        Pin::new(&mut self.0).poll_frame(cx).map_err(Into::into)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.0.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.0.size_hint()
-    }
-}

@@ -166,7 +166,7 @@ impl Forward {
         });
         let answered = self.deadlines.within(|| end, sender.send_request(request)).await;
         let response = answered.map_err(|_| Failure::Timeout)?.map_err(Failure::Broken)?;
-        Ok(response.map(|body| Body::stream(body::Plain(body))))
+        Ok(response.map(crate::incoming::body))
     }
 
     /// Waits for a turn under the provider's concurrency limit.

@@ -158,7 +158,7 @@ impl<S: Service> Host<S> {
         } else if crowded {
             (refuse(&overloaded()), false)
         } else {
-            let request = request.map(|body| Body::stream(Received(body)));
+            let request = request.map(crate::incoming::body);
             (self.service.handle(request, self.connection.clone(), self.socket).await, false)
         };
         let (mut parts, body) = response.into_parts();
@@ -257,29 +257,6 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Prefixed<T> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-}
-
-/// A request's body, with any error.
-struct Received(Incoming);
-
-impl http_body::Body for Received {
-    type Data = bytes::Bytes;
-    type Error = standpipe_api::BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<http_body::Frame<Self::Data>, Self::Error>>> {
-        Pin::new(&mut self.0).poll_frame(cx).map_err(Into::into)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.0.is_end_stream()
-    }
-
-    fn size_hint(&self) -> http_body::SizeHint {
-        self.0.size_hint()
     }
 }
 

@@ -1,17 +1,15 @@
 //! TLS towards callers: certificates from files, re-read at a reload.
 
-use std::path::Path;
 use std::sync::Arc;
 
+use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig};
-use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use standpipe_api::{Problem, Problems};
 use tokio_rustls::TlsAcceptor;
 
 use crate::config::{Listener, ListenerTls};
+use crate::pem;
 
 /// An acceptor for each listener that has TLS.
 ///
@@ -31,9 +29,8 @@ pub(super) fn acceptors(listeners: &[Listener]) -> Result<Vec<Option<TlsAcceptor
 }
 
 fn acceptor(settings: &ListenerTls) -> Result<TlsAcceptor, Problem> {
-    let chain = certificates("certificate", &settings.certificate)?;
-    let key =
-        PrivateKeyDer::from_pem_file(&settings.key).map_err(|error| unusable("key", &settings.key, error))?;
+    let chain = pem::certificates("certificate", &settings.certificate)?;
+    let key = pem::key("key", &settings.key)?;
     let provider = Arc::new(default_provider());
     let wrong = |error: rustls::Error| Problem::at("", error.to_string());
     let builder = ServerConfig::builder_with_provider(provider.clone())
@@ -42,32 +39,16 @@ fn acceptor(settings: &ListenerTls) -> Result<TlsAcceptor, Problem> {
     let builder = match &settings.client_roots {
         None => builder.with_no_client_auth(),
         Some(path) => {
-            let mut roots = RootCertStore::empty();
-            for certificate in certificates("client_roots", path)? {
-                roots.add(certificate).map_err(|error| unusable("client_roots", path, error))?;
-            }
+            let roots = pem::roots("client_roots", path)?;
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
                 .allow_unauthenticated()
                 .build()
-                .map_err(|error| unusable("client_roots", path, error))?;
+                .map_err(|error| pem::unusable("client_roots", path, error))?;
             builder.with_client_cert_verifier(verifier)
         }
     };
     let config = builder.with_single_cert(chain, key);
-    let mut config = config.map_err(|error| unusable("certificate", &settings.certificate, error))?;
+    let mut config = config.map_err(|error| pem::unusable("certificate", &settings.certificate, error))?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(TlsAcceptor::from(Arc::new(config)))
-}
-
-fn certificates(key: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, Problem> {
-    let found = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    match found {
-        Ok(found) if found.is_empty() => Err(unusable(key, path, "it holds no PEM certificate")),
-        Ok(found) => Ok(found),
-        Err(error) => Err(unusable(key, path, error)),
-    }
-}
-
-fn unusable(key: &str, path: &Path, why: impl std::fmt::Display) -> Problem {
-    Problem::at(key, format!("cannot use {}: {why}", path.display()))
 }
