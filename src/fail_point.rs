@@ -1,12 +1,15 @@
-//! Places where tests kill the process: before and after every durable write and every send.
+//! Places where a test can kill the process: before and after each durable write and each send (decision 59).
 //!
-//! `STANDPIPE_FAIL_POINT=claim-after-write` aborts there the first time, `...:3` the third time. Nothing is flushed
-//! on an abort, so it is as good as SIGKILL. Without the variable a point costs one relaxed load.
+//! `STANDPIPE_FAIL_POINT=claim-after-write` aborts at the first time that point is reached,
+//! `claim-after-write:3` at the third. Abort flushes nothing and runs no destructor, as SIGKILL does.
 
-use std::sync::LazyLock;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
-/// A place to die.
+/// The environment variable that arms one point.
+pub const VARIABLE: &str = "STANDPIPE_FAIL_POINT";
+
+/// A place between two things that must not be torn apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailPoint {
     /// Before a creating call's claim is written.
@@ -21,14 +24,14 @@ pub enum FailPoint {
     SettleBeforeWrite,
     /// The outcome is durable, the caller has no answer.
     SettleAfterWrite,
-    /// Before a group of writes is committed.
+    /// Before a group of writes (claims, outcomes, records, jobs) is committed.
     CommitBefore,
     /// The group is durable, nobody knows.
     CommitAfter,
 }
 
 impl FailPoint {
-    /// All of them, for tests that try each.
+    /// All of them, for tests to enumerate.
     pub const ALL: [Self; 8] = [
         Self::ClaimBeforeWrite,
         Self::ClaimAfterWrite,
@@ -40,7 +43,7 @@ impl FailPoint {
         Self::CommitAfter,
     ];
 
-    /// The word in the variable.
+    /// The name in the environment variable.
     pub const fn name(self) -> &'static str {
         match self {
             Self::ClaimBeforeWrite => "claim-before-write",
@@ -55,16 +58,66 @@ impl FailPoint {
     }
 }
 
-static CHOSEN: LazyLock<Option<(String, AtomicU32)>> = LazyLock::new(|| {
-    let chosen = std::env::var("STANDPIPE_FAIL_POINT").ok()?;
-    let (name, times) = chosen.split_once(':').unwrap_or((&chosen, "1"));
-    Some((name.to_owned(), AtomicU32::new(times.parse().unwrap_or(1))))
-});
+/// The environment has not been read yet.
+const UNREAD: u8 = 0;
+/// No point is armed, as in every process that serves.
+const UNARMED: u8 = 1;
+/// A point is armed.
+const ARMED: u8 = 2;
 
-/// Dies here, if a test asked for it.
+static STATE: AtomicU8 = AtomicU8::new(UNREAD);
+static PLAN: OnceLock<Option<Plan>> = OnceLock::new();
+
+struct Plan {
+    point: FailPoint,
+    left: AtomicU32,
+}
+
+/// Kills the process if this point is armed and its turn has come; else costs one relaxed load.
+#[inline]
 pub fn reach(point: FailPoint) {
-    let Some((name, left)) = &*CHOSEN else { return };
-    if name == point.name() && left.fetch_sub(1, Ordering::Relaxed) == 1 {
+    if STATE.load(Ordering::Relaxed) != UNARMED {
+        consult(point);
+    }
+}
+
+#[cold]
+fn consult(point: FailPoint) {
+    let plan = PLAN.get_or_init(|| parse(&std::env::var(VARIABLE).ok()?));
+    STATE.store(if plan.is_some() { ARMED } else { UNARMED }, Ordering::Relaxed);
+    if let Some(plan) = plan
+        && plan.point == point
+        && plan.left.fetch_sub(1, Ordering::Relaxed) == 1
+    {
         std::process::abort();
+    }
+}
+
+/// `name` or `name:N`. A text that names no point arms none: the variable is for tests, which enumerate `ALL`.
+fn parse(text: &str) -> Option<Plan> {
+    let (name, turn) = text.split_once(':').unwrap_or((text, "1"));
+    let point = FailPoint::ALL.into_iter().find(|point| point.name() == name)?;
+    let left = turn.parse().ok().filter(|turn| *turn > 0)?;
+    Some(Plan { point, left: AtomicU32::new(left) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_point_is_found_by_its_name() {
+        for point in FailPoint::ALL {
+            assert_eq!(parse(point.name()).map(|plan| plan.point), Some(point));
+        }
+    }
+
+    #[test]
+    fn a_turn_can_be_chosen_and_nonsense_arms_nothing() {
+        let plan = parse("send-after:3").unwrap();
+        assert_eq!((plan.point, plan.left.into_inner()), (FailPoint::SendAfter, 3));
+        assert!(
+            ["", "send-after:0", "send-after:x", "nowhere"].into_iter().all(|text| parse(text).is_none())
+        );
     }
 }

@@ -27,7 +27,7 @@ use crate::outbound;
 use crate::proxy::Proxy;
 use crate::resolve::Resolver;
 use crate::standalone::Standalone;
-use crate::store::{DataDirLock, Mappings, MasterKey, Sqlite, Store, StoreError};
+use crate::store::{DataDirLock, Mappings, MasterKey, Options, Sqlite, Store, StoreError};
 use crate::telemetry::{AccessLog, Metrics, name};
 use crate::token::ProcessSecrets;
 
@@ -83,7 +83,7 @@ impl Server {
         access_log: AccessLog,
     ) -> Result<Self, StartError> {
         let lock = DataDirLock::take(&config.data_dir)?;
-        let store: Arc<dyn Store> = Arc::new(Sqlite::open(&config.data_dir, master_key(&config)?)?);
+        let store: Arc<dyn Store> = Arc::new(open_store(&config)?);
         let bound = bind(&config.listeners, config.threads.get())?;
         let addresses = bound.addresses().to_vec();
         let config = with_real_port(config, &addresses);
@@ -146,16 +146,18 @@ impl Server {
     }
 }
 
-/// The key that seals secrets: the configured one, or the one in the data directory.
+/// The database in the data directory, under the configured key or the one beside it. Its lock must be held.
 ///
 /// # Errors
-/// It cannot be read, or is no key.
-pub(crate) fn master_key(config: &Config) -> Result<MasterKey, StoreError> {
+/// The key or the database cannot be read, is not ours, or the two do not belong together.
+pub(crate) fn open_store(config: &Config) -> Result<Sqlite, StoreError> {
     use standpipe_api::Secrets as _;
-    match &config.master_key {
+    let key = match &config.master_key {
         Some(reference) => MasterKey::parse(&ProcessSecrets.read(reference).map_err(StoreError::Key)?),
         None => MasterKey::in_file(&config.data_dir.join("master.key")),
-    }
+    };
+    let options = Options { tombstone: config.resolve.tombstone, ..Options::default() };
+    Sqlite::open(&config.data_dir, &key?, &options)
 }
 
 /// With port 0 and no public url, links hold the port that was bound.

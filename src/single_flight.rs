@@ -11,9 +11,11 @@ use tokio::sync::watch;
 
 /// Fetches under way, by key. At most `limit` at once.
 pub struct SingleFlight<K, V> {
-    under_way: Arc<Mutex<HashMap<K, watch::Receiver<Option<V>>>>>,
+    under_way: UnderWay<K, V>,
     limit: usize,
 }
+
+type UnderWay<K, V> = Arc<Mutex<HashMap<K, watch::Receiver<Option<V>>>>>;
 
 /// What somebody who wants a key has to do.
 pub enum Join<K: Eq + Hash + Clone, V> {
@@ -29,7 +31,7 @@ pub enum Join<K: Eq + Hash + Clone, V> {
 pub struct Lead<K: Eq + Hash + Clone, V> {
     key: K,
     tell: watch::Sender<Option<V>>,
-    under_way: Arc<Mutex<HashMap<K, watch::Receiver<Option<V>>>>>,
+    under_way: UnderWay<K, V>,
 }
 
 /// The right to be told.
@@ -55,6 +57,12 @@ impl<K: Eq + Hash + Clone, V: Clone> SingleFlight<K, V> {
         let lead = Lead { key: key.clone(), tell, under_way: self.under_way.clone() };
         Join::Lead(lead, Wait(waiting))
     }
+
+    /// Whoever joins from now on fetches anew: what is under way may be out of date. Those who wait are still told,
+    /// but what comes is not kept ([`Lead::tell_and_keep`]).
+    pub fn disown(&self, key: &K) {
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+    }
 }
 
 impl<K: Eq + Hash + Clone, V> Lead<K, V> {
@@ -63,11 +71,30 @@ impl<K: Eq + Hash + Clone, V> Lead<K, V> {
         // Nobody may be waiting any more.
         let _nobody = self.tell.send(Some(value));
     }
+
+    /// As [`Lead::tell`], and before that lets the value be kept, unless the fetch was disowned: once
+    /// [`SingleFlight::disown`] has returned, nothing that began earlier is kept. `keep` must be short.
+    pub fn tell_and_keep(self, value: V, keep: impl FnOnce(&V)) {
+        let under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.is_own(under_way.get(&self.key)) {
+            keep(&value);
+        }
+        drop(under_way);
+        self.tell(value);
+    }
+
+    fn is_own(&self, waiting: Option<&watch::Receiver<Option<V>>>) -> bool {
+        waiting.is_some_and(|waiting| waiting.same_channel(&self.tell.subscribe()))
+    }
 }
 
 impl<K: Eq + Hash + Clone, V> Drop for Lead<K, V> {
     fn drop(&mut self) {
-        self.under_way.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+        let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        // A disowned fetch leaves its successor alone.
+        if self.is_own(under_way.get(&self.key)) {
+            under_way.remove(&self.key);
+        }
     }
 }
 
@@ -100,5 +127,19 @@ mod tests {
         drop(lead);
         assert_eq!(own.value().await, None);
         assert!(matches!(flight.join(&"a"), Join::Lead(..)));
+    }
+
+    #[tokio::test]
+    async fn a_disowned_fetch_tells_those_who_wait_is_not_kept_and_leaves_its_successor_alone() {
+        let flight: SingleFlight<&str, u32> = SingleFlight::new(9);
+        let Join::Lead(old, waiting) = flight.join(&"a") else { panic!() };
+        flight.disown(&"a");
+        let Join::Lead(new, _) = flight.join(&"a") else { panic!("it joined what is out of date") };
+        let mut kept = Vec::new();
+        old.tell_and_keep(1, |value| kept.push(*value));
+        assert_eq!(waiting.value().await, Some(1));
+        let Join::Follow(follower) = flight.join(&"a") else { panic!("the successor is gone") };
+        new.tell_and_keep(2, |value| kept.push(*value));
+        assert_eq!((follower.value().await, kept), (Some(2), vec![2]));
     }
 }

@@ -26,9 +26,8 @@ pub use source::Chunks;
 
 use crate::admin::KnownEndpoints;
 use crate::assemble::{self, Front};
-use crate::config::Config;
 use crate::engine::Running;
-use crate::store::{DataDirLock, Mappings, MasterKey, Sqlite, StoreError};
+use crate::store::{DataDirLock, Mappings, StoreError};
 use crate::telemetry::Metrics;
 
 /// Carries out a command; what it prints goes to `out` and `err`.
@@ -81,8 +80,7 @@ fn mappings_command(
         }
         Err(error) => Err(error.to_string()),
         Ok(_lock) => {
-            let key = key(&config).map_err(|error| error.to_string())?;
-            let store = Sqlite::open(&config.data_dir, key).map_err(|error| error.to_string())?;
+            let store = crate::serve::open_store(&config).map_err(|error| error.to_string())?;
             let mappings = Arc::new(Mappings::new(Arc::new(store), config.resolve.cached_mappings));
             let running =
                 assemble::running(config, &parts, &Metrics::new(), None).map_err(|found| lines(&found))?;
@@ -90,10 +88,6 @@ fn mappings_command(
             runtime.block_on(mappings::run(command, &local, out)).map_err(text)
         }
     }
-}
-
-fn key(config: &Config) -> Result<MasterKey, StoreError> {
-    crate::serve::master_key(config)
 }
 
 /// What a configuration that is not being served knows of endpoints.

@@ -1,163 +1,116 @@
-//! Mappings in memory, in front of the store: what a plain forward reads.
+//! The cache in front of the store: a bounded copy of rows, and of their absence, shared by all cores.
+//!
+//! The store is the truth and tells the cache, in the order of its commits, what changed. A change empties the
+//! row's slot and disowns a load that is under way, so that whoever read the row before the change can no longer
+//! put it back. The next reader loads what is true.
 
-use std::hash::{BuildHasher as _, RandomState};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use moka::sync::Cache;
 use standpipe_api::{Mapping, Resource, Timestamp};
 use tokio::sync::Notify;
 
-use super::{Claim, Imported, Store, StoreError, Write};
+use super::{Claim, Imported, Observer, Store, StoreError, Write};
 use crate::single_flight::{Join, SingleFlight};
 
-/// Locks that order loads and writes of one key; more than cores, so that they are rarely met.
-const STRIPES: usize = 64;
 /// Loads under way at once.
 const LOADS: usize = 8192;
+/// A load is tried anew when the core that ran it has stopped; more often than this something else is wrong.
+const ATTEMPTS: usize = 3;
 
 type Row = Option<Arc<Mapping>>;
 
-/// The mapping table as calls see it. Absence is remembered too. Shared by all cores.
+/// Mappings by resource: from memory if possible, else from the store. One for the whole process.
 pub struct Mappings {
     store: Arc<dyn Store>,
-    inner: Arc<Inner>,
-    loads: SingleFlight<Resource, Result<Row, Arc<StoreError>>>,
+    copies: Arc<Copies>,
     hits: AtomicU64,
     misses: AtomicU64,
     scheduled: Arc<Notify>,
 }
 
-struct Inner {
+/// What is in memory, or on its way there.
+struct Copies {
     rows: Cache<Resource, Row>,
-    /// Counts the writes of a stripe's keys. A load that began before a write must not end after it.
-    writes: Vec<Mutex<u64>>,
-    hasher: RandomState,
-}
-
-impl Inner {
-    fn stripe(&self, resource: &Resource) -> Option<&Mutex<u64>> {
-        let at = self.hasher.hash_one(resource) % STRIPES as u64;
-        usize::try_from(at).ok().and_then(|at| self.writes.get(at))
-    }
-
-    fn writes(&self, resource: &Resource) -> u64 {
-        self.stripe(resource).map_or(0, |stripe| *stripe.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Keeps what a load found, unless the key was written since the load began.
-    fn loaded(&self, resource: &Resource, row: Row, since: u64) {
-        let Some(stripe) = self.stripe(resource) else { return };
-        let writes = stripe.lock().unwrap_or_else(PoisonError::into_inner);
-        if *writes == since {
-            self.rows.insert(resource.clone(), row);
-        }
-    }
-
-    /// Drops what is known of a key, because it was written.
-    fn written(&self, resource: &Resource) {
-        let Some(stripe) = self.stripe(resource) else { return };
-        let mut writes = stripe.lock().unwrap_or_else(PoisonError::into_inner);
-        *writes += 1;
-        self.rows.invalidate(resource);
-    }
+    loads: SingleFlight<Resource, Result<Row, StoreError>>,
 }
 
 impl Mappings {
-    /// At most `capacity` rows of a store in memory.
-    pub fn new(store: Arc<dyn Store>, capacity: u64) -> Self {
-        let inner = Inner {
-            rows: Cache::new(capacity),
-            writes: (0..STRIPES).map(|_| Mutex::default()).collect(),
-            hasher: RandomState::new(),
-        };
+    /// A cache of at most `entries` rows (absent ones count) over a store.
+    pub fn new(store: Arc<dyn Store>, entries: u64) -> Self {
+        let copies = Arc::new(Copies { rows: Cache::new(entries), loads: SingleFlight::new(LOADS) });
+        let observer: Arc<dyn Observer> = copies.clone();
+        store.observe(Arc::downgrade(&observer));
         let (hits, misses) = (AtomicU64::new(0), AtomicU64::new(0));
-        let scheduled = Arc::new(Notify::new());
-        Self { store, inner: Arc::new(inner), loads: SingleFlight::new(LOADS), hits, misses, scheduled }
+        Self { store, copies, hits, misses, scheduled: Arc::default() }
     }
 
-    /// The store behind.
-    pub fn store(&self) -> &Arc<dyn Store> {
-        &self.store
-    }
-
-    /// What memory knows of a resource: nothing (`None`), that there is no row, or the row.
-    pub fn peek(&self, resource: &Resource) -> Option<Row> {
-        let row = self.inner.rows.get(resource)?;
-        let expired =
-            row.as_ref().is_some_and(|row| row.expires_at.is_some() && !row.is_current(Timestamp::now()));
+    /// What is in memory: `None` if nothing is known, `Some(None)` if there is no row.
+    pub fn peek(&self, resource: &Resource) -> Option<Option<Arc<Mapping>>> {
+        let row = self.copies.rows.get(resource)?;
         self.hits.fetch_add(1, Ordering::Relaxed);
-        Some(if expired { None } else { row })
+        Some(row.filter(is_current))
     }
 
-    /// The current row of a resource.
+    /// The row of a resource, loaded if it is not in memory. Many callers at once cause one load, which runs in a task
+    /// of its own: a caller that leaves does not end it (decision 18).
     ///
     /// # Errors
     /// The store does not answer.
-    pub async fn get(&self, resource: &Resource) -> Result<Row, StoreError> {
+    pub async fn get(&self, resource: &Resource) -> Result<Option<Arc<Mapping>>, StoreError> {
         if let Some(row) = self.peek(resource) {
             return Ok(row);
         }
         self.misses.fetch_add(1, Ordering::Relaxed);
-        let wait = match self.loads.join(resource) {
-            Join::Lead(lead, wait) => {
-                let (store, inner, resource) = (self.store.clone(), self.inner.clone(), resource.clone());
-                tokio::spawn(async move {
-                    let since = inner.writes(&resource);
-                    let row = store.mapping(&resource).await.map(|row| row.map(Arc::new)).map_err(Arc::new);
-                    if let Ok(row) = &row {
-                        inner.loaded(&resource, row.clone(), since);
-                    }
-                    lead.tell(row);
-                });
-                wait
+        for _ in 0..ATTEMPTS {
+            let wait = match self.copies.loads.join(resource) {
+                Join::Lead(lead, wait) => {
+                    let (store, copies, resource) =
+                        (self.store.clone(), self.copies.clone(), resource.clone());
+                    tokio::spawn(async move {
+                        let loaded = store.mapping(&resource).await.map(|row| row.map(Arc::new));
+                        lead.tell_and_keep(loaded, |loaded| copies.keep(resource, loaded));
+                    });
+                    wait
+                }
+                Join::Follow(wait) => wait,
+                Join::Full => return Err(StoreError::Overloaded { limit: LOADS }),
+            };
+            if let Some(loaded) = wait.value().await {
+                return Ok(loaded?.filter(is_current));
             }
-            Join::Follow(wait) => wait,
-            Join::Full => return Err(StoreError::Unavailable("overloaded: too many lookups wait")),
-        };
-        match wait.value().await {
-            Some(Ok(row)) => Ok(row),
-            Some(Err(error)) => Err(StoreError::Commit(error.to_string())),
-            None => Err(StoreError::Unavailable("closed")),
         }
+        Err(StoreError::Closed)
     }
 
-    /// As [`Store::claim`].
+    /// Claims a resource; see [`Store::claim`].
     ///
     /// # Errors
-    /// The store does not answer.
+    /// The store does not answer; the claim may yet be written.
     pub async fn claim(&self, mapping: Mapping) -> Result<Claim, StoreError> {
-        let resource = mapping.resource.clone();
-        let claimed = self.store.claim(mapping).await;
-        self.inner.written(&resource);
-        claimed
+        self.store.claim(mapping).await
     }
 
-    /// As [`Store::apply`].
+    /// Writes in one durable transaction; see [`Store::apply`].
     ///
     /// # Errors
-    /// The store does not answer.
+    /// The store does not answer; the writes may yet happen.
     pub async fn apply(&self, writes: Vec<Write>) -> Result<(), StoreError> {
-        let resources: Vec<Resource> = writes.iter().map(|write| write.resource().clone()).collect();
-        let applied = self.store.apply(writes).await;
-        resources.iter().for_each(|resource| self.inner.written(resource));
-        applied
+        self.store.apply(writes).await
     }
 
-    /// As [`Store::import`].
+    /// Imports rows; see [`Store::import`].
     ///
     /// # Errors
-    /// The store does not answer.
+    /// The store does not answer; the rows may yet be written.
     pub async fn import(&self, rows: Vec<Mapping>) -> Result<Vec<Imported>, StoreError> {
-        let resources: Vec<Resource> = rows.iter().map(|row| row.resource.clone()).collect();
-        let imported = self.store.import(rows).await;
-        resources.iter().for_each(|resource| self.inner.written(resource));
-        imported
+        self.store.import(rows).await
     }
 
-    /// Drops what is known of a resource, because it was written by another way.
-    pub fn written(&self, resource: &Resource) {
-        self.inner.written(resource);
+    /// The store behind the cache. Writing there directly is safe: the cache hears of it.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
     }
 
     /// Rings when a job was scheduled.
@@ -165,8 +118,34 @@ impl Mappings {
         &self.scheduled
     }
 
-    /// Lookups answered from memory, and those that asked the store.
+    /// Lookups answered from memory, and those that asked the store or waited for one that did.
     pub fn lookups(&self) -> (u64, u64) {
         (self.hits.load(Ordering::Relaxed), self.misses.load(Ordering::Relaxed))
     }
 }
+
+impl Copies {
+    fn keep(&self, resource: Resource, loaded: &Result<Row, StoreError>) {
+        if let Ok(row) = loaded {
+            self.rows.insert(resource, row.clone());
+        }
+    }
+}
+
+impl Observer for Copies {
+    fn changed(&self, resources: &[Resource]) {
+        for resource in resources {
+            // In this order: a load has either filled the slot already, which is now emptied, or will not.
+            self.loads.disown(resource);
+            self.rows.invalidate(resource);
+        }
+    }
+}
+
+/// The clock is read only for rows that end.
+fn is_current(mapping: &Arc<Mapping>) -> bool {
+    mapping.expires_at.is_none() || mapping.is_current(Timestamp::now())
+}
+
+#[cfg(test)]
+mod tests;

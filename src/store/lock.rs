@@ -1,69 +1,56 @@
-//! One server per data directory.
-//!
-//! With SO_REUSEPORT a second process could share the port without a word; the lock makes it say so.
+//! One process per data directory: a second one would share the port and split the truth (decision 8).
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
-use super::error::StoreError;
+use super::StoreError;
 
-/// The exclusive right to a data directory, as long as it lives; the kernel takes it back when the process dies.
+const LOCK_FILE: &str = "standpipe.lock";
+/// A process id and a line end fit in; more is not ours.
+const PID_LIMIT: u64 = 32;
+
+/// The right to use a data directory, for as long as it lives. The operating system takes it back from a dead process,
+/// so a lock is never stale; the file itself stays.
 #[derive(Debug)]
 pub struct DataDirLock {
-    _held: File,
+    /// Open as long as the lock is held.
+    _file: File,
 }
 
 impl DataDirLock {
-    /// Makes the directory (0700) if need be, and locks it.
+    /// Creates the directory (mode 0700) if there is none and locks it. Does not wait.
     ///
     /// # Errors
-    /// Somebody else has it, or it cannot be made.
+    /// Another process holds it, or the directory cannot be created or written.
     pub fn take(data_dir: &Path) -> Result<Self, StoreError> {
-        let wrong = |source| StoreError::File { path: data_dir.to_owned(), source };
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir).map_err(wrong)?;
-        let path = data_dir.join("lock");
-        let mut options = OpenOptions::new();
-        let mut file = options
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)
-            .map_err(wrong)?;
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(data_dir);
+        made.map_err(|source| StoreError::file("create the data directory", data_dir, source))?;
+        let path = data_dir.join(LOCK_FILE);
+        let failed = |source| StoreError::file("lock", &path, source);
+        let options =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).clone();
+        let mut file = options.open(&path).map_err(failed)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                let mut holder = String::new();
-                let _only_for_the_message = file.read_to_string(&mut holder);
-                let holder = holder.trim();
-                let holder = if holder.is_empty() { String::new() } else { format!(" (process {holder})") };
-                return Err(StoreError::Locked { path: data_dir.to_owned(), holder });
+                return Err(StoreError::Locked { holder: holder(&mut file), path: data_dir.to_owned() });
             }
-            Err(TryLockError::Error(source)) => return Err(wrong(source)),
+            Err(TryLockError::Error(source)) => return Err(failed(source)),
         }
-        let pid = std::process::id().to_string();
-        let noted =
-            file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(pid.as_bytes()));
-        noted.map_err(wrong)?;
-        Ok(Self { _held: file })
+        file.set_len(0).map_err(failed)?;
+        file.rewind().map_err(failed)?;
+        writeln!(file, "{}", std::process::id()).map_err(failed)?;
+        Ok(Self { _file: file })
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_second_holder_is_told_who_the_first_is() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("data");
-        let first = DataDirLock::take(&path).unwrap();
-        let error = DataDirLock::take(&path).unwrap_err().to_string();
-        assert!(error.contains(&format!("(process {})", std::process::id())), "{error}");
-        drop(first);
-        DataDirLock::take(&path).unwrap();
+/// Who wrote the file. It may be unfinished: the holder writes it just after it has locked.
+fn holder(file: &mut File) -> String {
+    let mut text = String::new();
+    match file.take(PID_LIMIT).read_to_string(&mut text).ok().and_then(|_| text.trim().parse::<u32>().ok()) {
+        Some(pid) => format!(" (process {pid})"),
+        None => String::new(),
     }
 }

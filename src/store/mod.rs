@@ -1,18 +1,20 @@
-//! What survives: resource mappings, records and jobs of extensions. The only place with SQL.
+//! What survives a crash: mappings, records and jobs of extensions, small process secrets.
 //!
-//! Everything above speaks to [`Store`], so that a second backend can serve several replicas one day, and on
-//! the path of a call to [`Mappings`], which keeps what is asked for often in memory. What a write method
-//! returned from survives `kill -9`.
+//! In come typed questions and writes from every core and from the background thread; out come rows, and
+//! acknowledgements that hold through SIGKILL. `Store` is the contract of a backend, `Mappings` the cache in front
+//! of it. It never decides what a mapping means, and nothing above this folder sees SQL or a key.
 
 mod cache;
+#[cfg(test)]
+mod conformance;
 mod error;
 mod lock;
 mod records;
-mod rows;
 mod seal;
 mod sqlite;
-mod tables;
-mod writer;
+
+use std::fmt;
+use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -20,21 +22,23 @@ use standpipe_api::{
     Change, Conflict, Job, JobId, JobOutcome, Kind, Mapping, MappingState, Origin, ProviderId, Record,
     Resource, ResourceId, Timestamp,
 };
+use zeroize::Zeroizing;
 
-pub use self::cache::Mappings;
-pub use self::error::StoreError;
-pub use self::lock::DataDirLock;
-pub use self::records::Records;
-pub use self::seal::MasterKey;
-pub use self::sqlite::Sqlite;
+pub use cache::Mappings;
+pub use error::StoreError;
+pub use lock::DataDirLock;
+pub use records::Records;
+pub use seal::MasterKey;
+pub use sqlite::{Options, Sqlite};
 
-/// The tables. Every method may be called on any thread; a write is durable when it returns.
+/// A backend. Every write is durable when its future resolves; a future that is dropped does not take its write
+/// back. Futures are `Send` and work on any runtime. Expired rows are absent from every answer.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
-    /// The current row of a resource; tombstones count, expired rows do not.
+    /// The mapping of a resource, tombstones included.
     async fn mapping(&self, resource: &Resource) -> Result<Option<Mapping>, StoreError>;
 
-    /// Current rows of a kind and id, whatever their parent; at most `limit`.
+    /// The mappings of a kind and id, whatever their parent and scope, in key order, at most `limit`.
     async fn mappings_named(
         &self,
         kind: &Kind,
@@ -42,7 +46,8 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<Mapping>, StoreError>;
 
-    /// Current rows in key order, behind `after`; at most `limit`.
+    /// Mappings in key order (kind, parent, id, scope) behind `after`, at most `limit`. Paging by the last key seen
+    /// shows every row that exists throughout exactly once, whatever is written meanwhile.
     async fn scan(
         &self,
         filter: Filter,
@@ -50,25 +55,27 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<Mapping>, StoreError>;
 
-    /// How many rows there are.
+    /// How many mappings there are, tombstones included. Reads an index from end to end.
     async fn count(&self) -> Result<u64, StoreError>;
 
-    /// Takes a resource that nobody has: no row, an expired one, or a tombstone.
+    /// Inserts `mapping` with state `intent`, unless a row stands there that is neither expired nor a tombstone.
     async fn claim(&self, mapping: Mapping) -> Result<Claim, StoreError>;
 
-    /// Carries out writes in one transaction.
+    /// Carries out all writes in order, in one transaction.
     async fn apply(&self, writes: Vec<Write>) -> Result<(), StoreError>;
 
-    /// Writes rows that somebody else vouches for, in one transaction; one answer per row, in order.
+    /// Writes rows as they are, in one transaction, except those whose place is held by a row of another origin that
+    /// is no tombstone (decision 20); one answer per row, in order. An `intent` becomes `maybe`: nobody is going to
+    /// settle it.
     async fn import(&self, rows: Vec<Mapping>) -> Result<Vec<Imported>, StoreError>;
 
-    /// Removes rows that expired before `now`; at most `limit`.
+    /// Removes at most `limit` mappings that expired before `now`; the number removed.
     async fn purge(&self, now: Timestamp, limit: usize) -> Result<usize, StoreError>;
 
     /// A record, opened.
     async fn record(&self, namespace: &Namespace, key: &str) -> Result<Option<Record>, StoreError>;
 
-    /// Records by prefix, in key order, behind `after`; at most `limit`.
+    /// Records whose key begins with `prefix` and is greater than `after`, in key order, at most `limit`.
     async fn records(
         &self,
         namespace: &Namespace,
@@ -77,39 +84,67 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<Record>, StoreError>;
 
-    /// Changes of an extension: all or none.
+    /// Carries out all changes in one transaction, or none of them: the compare-and-sets are judged first, against
+    /// the state before the commit.
     async fn commit(
         &self,
         namespace: &Namespace,
         changes: Vec<Change>,
     ) -> Result<Result<(), Conflict>, StoreError>;
 
-    /// Jobs that are due, the longest overdue first; at most `limit`.
+    /// Jobs that are due, the longest due first, at most `limit`. They stay in the queue until they are finished, so
+    /// the caller must remember which ones it is running.
     async fn due_jobs(&self, now: Timestamp, limit: usize) -> Result<Vec<DueJob>, StoreError>;
 
-    /// Writes down how an attempt at a job ended, unless the job was replaced meanwhile.
-    async fn finish_job(&self, job: &DueJob, outcome: JobOutcome) -> Result<(), StoreError>;
+    /// Settles an attempt. Does nothing if the job was scheduled anew or cancelled while it ran.
+    async fn finish_job(&self, due: &DueJob, outcome: JobOutcome) -> Result<(), StoreError>;
 
     /// When the next job is due.
     async fn next_job(&self) -> Result<Option<Timestamp>, StoreError>;
 
-    /// Whether it reads and writes: a real read and a real durable write.
+    /// Jobs in the order of namespace and id behind `after`, at most `limit`, without payloads.
+    async fn jobs(
+        &self,
+        after: Option<&(Namespace, JobId)>,
+        limit: usize,
+    ) -> Result<Vec<QueuedJob>, StoreError>;
+
+    /// A real read and a real durable write.
     async fn health(&self) -> Result<(), StoreError>;
+
+    /// A process secret by name, such as the key of keyed hashes.
+    async fn secret(&self, name: &str) -> Result<Option<SecretBytes>, StoreError>;
+
+    /// Stores a process secret unless one of that name exists; gives the one that counts from now on.
+    async fn put_secret_once(&self, name: &str, value: SecretBytes) -> Result<SecretBytes, StoreError>;
+
+    /// Tells the observer of every mapping that changes, whoever changes it: after the change is readable and before
+    /// its writer hears of it.
+    fn observe(&self, observer: Weak<dyn Observer>);
 }
 
-/// Which rows.
+/// Bytes that are wiped when they are dropped.
+pub type SecretBytes = Zeroizing<Vec<u8>>;
+
+/// Whoever holds copies of mappings.
+pub trait Observer: Send + Sync {
+    /// These mappings have been written or removed. Called on a thread of the store; must not block.
+    fn changed(&self, resources: &[Resource]);
+}
+
+/// Which mappings a scan shows; an absent field shows all. A filter by parent alone reads the whole table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
-    /// Of this provider.
+    /// Those at one provider.
     pub provider: Option<ProviderId>,
-    /// Of this kind.
+    /// Those of one kind.
     pub kind: Option<Kind>,
-    /// Within this parent.
+    /// Those within one parent.
     pub parent: Option<ResourceId>,
 }
 
 impl Filter {
-    /// Whether a mapping is one of them.
+    /// Whether it shows a mapping.
     pub fn matches(&self, mapping: &Mapping) -> bool {
         self.provider.as_ref().is_none_or(|provider| *provider == mapping.provider)
             && self.kind.as_ref().is_none_or(|kind| *kind == mapping.resource.kind)
@@ -117,53 +152,42 @@ impl Filter {
     }
 }
 
-/// One change of the mapping table.
-#[derive(Clone, Debug)]
-pub enum Write {
-    /// Writes a row; creation time, origin and owner of a row that is alive stay.
-    Put(Mapping),
-    /// Moves a row on in its life; nothing happens to a row that is not there.
-    State {
-        /// Whose.
-        resource: Resource,
-        /// To here.
-        state: MappingState,
-        /// The end of a tombstone.
-        expires_at: Option<Timestamp>,
-    },
-    /// Takes a claim back, if it is still that very claim.
-    DropClaim {
-        /// Whose.
-        resource: Resource,
-        /// When it was claimed.
-        created_at: Timestamp,
-    },
-    /// Removes a row.
-    Remove {
-        /// Whose.
-        resource: Resource,
-    },
-}
-
-impl Write {
-    /// The resource it is about.
-    pub fn resource(&self) -> &Resource {
-        match self {
-            Self::Put(mapping) => &mapping.resource,
-            Self::State { resource, .. } | Self::DropClaim { resource, .. } | Self::Remove { resource } => {
-                resource
-            }
-        }
-    }
-}
-
-/// What a claim came to.
+/// What became of a claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Claim {
-    /// The row is the caller's.
+    /// The row is the caller's, with state `intent`.
     Taken,
-    /// Somebody has it.
+    /// This row stands there.
     Existing(Box<Mapping>),
+}
+
+/// One write of a transaction.
+#[derive(Clone, Debug)]
+pub enum Write {
+    /// Writes a row. If one stands there that is neither expired nor a tombstone, its `created_at`, origin and owner
+    /// are kept.
+    Put(Mapping),
+    /// Moves a row to another state; nothing if there is none.
+    State {
+        /// The row.
+        resource: Resource,
+        /// Its new state.
+        state: MappingState,
+        /// When it ends from now on.
+        expires_at: Option<Timestamp>,
+    },
+    /// Takes a claim back: only while the row is still `intent` and still that very claim.
+    DropClaim {
+        /// The claimed resource.
+        resource: Resource,
+        /// `created_at` of the claim.
+        created_at: Timestamp,
+    },
+    /// Removes a row without a trace.
+    Remove {
+        /// The row.
+        resource: Resource,
+    },
 }
 
 /// What became of one imported row.
@@ -171,28 +195,23 @@ pub enum Claim {
 pub enum Imported {
     /// It is in the table.
     Written,
-    /// A row of this other origin is there and stays (decision 20).
+    /// A row of this other origin stands there and was kept.
     Kept(Origin),
 }
 
-/// Whose records: an extension's, or one in-process provider's of an extension.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Namespace(String);
+/// Whose records and jobs: an extension's name, or `extension/provider` for a provider served in process.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Namespace(Arc<str>);
 
 impl Namespace {
     /// The records of an extension.
     pub fn extension(name: &str) -> Self {
-        Self(name.to_owned())
+        Self(name.into())
     }
 
-    /// The records of a provider that an extension serves in process.
+    /// The records of one provider that an extension serves in process.
     pub fn provider(extension: &str, provider: &ProviderId) -> Self {
-        Self(format!("{extension}/{provider}"))
-    }
-
-    /// The text stored.
-    pub fn as_str(&self) -> &str {
-        &self.0
+        Self(format!("{extension}/{provider}").into())
     }
 
     /// The extension, and the provider if there is one.
@@ -202,6 +221,17 @@ impl Namespace {
             None => (&self.0, None),
         }
     }
+
+    /// The text as it is stored.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Namespace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
 }
 
 /// A job that is due, and whose.
@@ -209,9 +239,9 @@ impl Namespace {
 pub struct DueJob {
     /// Whose.
     pub namespace: Namespace,
-    /// What.
+    /// What the extension is given.
     pub job: Job,
-    /// Which scheduling of it; one that was replaced meanwhile is not finished by the old attempt.
+    /// Which scheduling of it: a job scheduled anew has another one.
     pub generation: i64,
 }
 
@@ -221,11 +251,47 @@ impl DueJob {
         &self.job.id
     }
 
-    /// What it was scheduled with.
+    /// What it was scheduled with, or what its last attempt left.
     pub fn payload(&self) -> &Bytes {
         &self.job.payload
     }
 }
 
-#[cfg(test)]
-mod tests;
+/// A job as an operator sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueuedJob {
+    /// Whose job.
+    pub namespace: Namespace,
+    /// Its name there.
+    pub id: JobId,
+    /// What it waits for.
+    pub state: JobState,
+    /// When it is or was due.
+    pub due_at: Timestamp,
+    /// Attempts so far.
+    pub attempts: u32,
+    /// Why the last attempt did not finish it.
+    pub reason: Option<String>,
+}
+
+/// What a job waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JobState {
+    /// Its time.
+    Waiting,
+    /// A caller whose credentials it needs; scheduling it anew wakes it.
+    NeedsCredentials,
+    /// Nothing: it failed for good.
+    Failed,
+}
+
+impl JobState {
+    /// The word stored and shown.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::NeedsCredentials => "needs credentials",
+            Self::Failed => "failed",
+        }
+    }
+}

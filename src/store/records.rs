@@ -1,13 +1,13 @@
-//! Records as extensions see them.
+//! The records of one extension, as it sees them: the contract's `State` over a store and a namespace.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use standpipe_api::{Change, Conflict, Error, Record, Resource, Result, State};
+use standpipe_api::{Change, Conflict, Record, Result, State};
 
 use super::{Mappings, Namespace};
 
-/// The records of one namespace.
+/// What an extension (or one provider it serves in process) keeps.
 #[derive(Clone)]
 pub struct Records {
     mappings: Arc<Mappings>,
@@ -15,7 +15,7 @@ pub struct Records {
 }
 
 impl Records {
-    /// The records of a namespace. Mappings changed together with them pass by the cache.
+    /// The records of one namespace.
     pub fn new(mappings: Arc<Mappings>, namespace: Namespace) -> Self {
         Self { mappings, namespace }
     }
@@ -24,29 +24,19 @@ impl Records {
 #[async_trait]
 impl State for Records {
     async fn get(&self, key: &str) -> Result<Option<Record>> {
-        self.mappings.store().record(&self.namespace, key).await.map_err(Error::from)
+        Ok(self.mappings.store().record(&self.namespace, key).await?)
     }
 
     async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<Record>> {
-        self.mappings.store().records(&self.namespace, prefix, after, limit).await.map_err(Error::from)
+        Ok(self.mappings.store().records(&self.namespace, prefix, after, limit).await?)
     }
 
     async fn commit(&self, changes: Vec<Change>) -> Result<Result<(), Conflict>> {
-        let resources: Vec<Resource> = changes.iter().filter_map(resource).cloned().collect();
         let schedules = changes.iter().any(|change| matches!(change, Change::Schedule(_)));
-        let committed = self.mappings.store().commit(&self.namespace, changes).await;
-        resources.iter().for_each(|resource| self.mappings.written(resource));
-        if schedules {
+        let committed = self.mappings.store().commit(&self.namespace, changes).await?;
+        if schedules && committed.is_ok() {
             self.mappings.scheduled().notify_one();
         }
-        committed.map_err(Error::from)
-    }
-}
-
-fn resource(change: &Change) -> Option<&Resource> {
-    match change {
-        Change::Learn(mapping) => Some(&mapping.resource),
-        Change::Forget(resource) => Some(resource),
-        Change::Put { .. } | Change::Remove { .. } | Change::Schedule(_) | Change::Cancel(_) => None,
+        Ok(committed)
     }
 }

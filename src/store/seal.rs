@@ -1,159 +1,245 @@
-//! Sealing secrets at rest: AES-256-GCM under the master key, bound to the place where they stand.
+//! Sealing at rest: AES-256-GCM under the master key, each value bound to its place in the database.
+//!
+//! A sealed value is `key id (1 byte) | nonce (12, random) | ciphertext | tag (16)`. The place (table, namespace, key)
+//! is authenticated with it, so that a value moved to another row does not open.
 
-use std::fs::{self, OpenOptions};
-use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fmt;
+use std::fs::File;
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::path::Path;
 
-use aws_lc_rs::aead::{AES_256_GCM, Aad, RandomizedNonceKey};
+use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
 use secrecy::{ExposeSecret as _, SecretString};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize as _, Zeroizing};
 
-use super::error::StoreError;
+use super::{SecretBytes, StoreError, sqlite};
 
-/// The length of the key in bytes.
-const KEY: usize = 32;
-/// The first byte of everything sealed: which key it is under, so that keys can be changed one day.
+/// The id of the only key there is so far; a rotation will add others.
 const KEY_ID: u8 = 1;
+/// A key file holds 44 or 64 characters and a line end; more is not a key.
+const KEY_TEXT: usize = 256;
 
-/// Seals and opens.
-pub struct MasterKey(RandomizedNonceKey);
+/// The 256-bit key that seals everything secret in the data directory. Wiped when dropped.
+pub struct MasterKey(Zeroizing<[u8; 32]>);
 
 impl MasterKey {
-    /// The key in a secret: 32 bytes in base64 (or 64 hex digits).
+    /// Wraps 32 bytes that are random already.
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(Zeroizing::new(bytes))
+    }
+
+    /// The key in a secret: 32 bytes in base64, or 64 hex digits.
     ///
     /// # Errors
     /// The text is no key.
     pub fn parse(text: &SecretString) -> Result<Self, StoreError> {
         let text = text.expose_secret().trim();
-        let bytes = match from_hex(text) {
-            Some(bytes) => bytes,
-            None => Zeroizing::new(STANDARD.decode(text).map_err(|_| malformed())?),
-        };
-        Self::from_bytes(&bytes)
+        let decoded = if text.len() == 64 { unhex(text) } else { STANDARD.decode(text).ok() };
+        let decoded = Zeroizing::new(decoded.unwrap_or_default());
+        let malformed = "must be 32 bytes in base64 or hex; `openssl rand -base64 32` makes one";
+        decoded.as_slice().try_into().map(Self::from_bytes).map_err(|_| StoreError::Key(malformed.into()))
     }
 
-    /// The key in a file, made at the first start: 0600, complete or absent.
+    /// The key in a file of the data directory, made at the first start: 0600, complete or absent. Blocks; at start
+    /// only.
     ///
     /// # Errors
-    /// The file cannot be read or made, or holds no key.
+    /// The file is missing although a database lies beside it, cannot be read or made, or holds no key.
     pub fn in_file(path: &Path) -> Result<Self, StoreError> {
-        let wrong = |source| StoreError::File { path: path.to_owned(), source };
-        match fs::read_to_string(path) {
-            Ok(text) => return Self::parse(&SecretString::from(text)),
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => return Err(wrong(error)),
-        }
-        let mut key = Zeroizing::new([0; KEY]);
-        aws_lc_rs::rand::fill(&mut *key)
-            .map_err(|_| StoreError::Key("the system gives no random bytes".into()))?;
-        let text = Zeroizing::new(format!("{}\n", STANDARD.encode(*key)));
-        let fresh = path.with_extension("key.new");
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&fresh)
-            .map_err(wrong)?;
-        file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(wrong)?;
-        fs::rename(&fresh, path).map_err(wrong)?;
-        if let Some(folder) = path.parent() {
-            fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(wrong)?;
-        }
-        Self::from_bytes(&*key)
+        let failed = |source| StoreError::file("read the master key", path, source);
+        let file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Self::generate(path),
+            Err(error) => return Err(failed(error)),
+        };
+        let mut text = String::with_capacity(KEY_TEXT);
+        let read = file.take(KEY_TEXT as u64).read_to_string(&mut text);
+        let text = SecretString::from(text);
+        read.map_err(failed)?;
+        let malformed = || format!("in {} must be 32 bytes in base64 or hex", path.display());
+        Self::parse(&text).map_err(|_| StoreError::Key(malformed()))
     }
 
-    fn from_bytes(bytes: &[u8]) -> Result<Self, StoreError> {
-        if bytes.len() != KEY {
-            return Err(malformed());
+    fn generate(path: &Path) -> Result<Self, StoreError> {
+        let folder = path.parent().unwrap_or(path);
+        if sqlite::exists(folder) {
+            let missing =
+                "is missing, but a database lies beside it that was sealed with it; put the file back";
+            return Err(StoreError::Key(format!("{} {missing}", path.display())));
         }
-        RandomizedNonceKey::new(&AES_256_GCM, bytes).map(Self).map_err(|_| malformed())
+        let failed = |source| StoreError::file("write the master key", path, source);
+        let mut bytes = Zeroizing::new([0_u8; 32]);
+        aws_lc_rs::rand::fill(bytes.as_mut())
+            .map_err(|_| StoreError::Key("cannot be made: the system gives no random bytes".into()))?;
+        let mut text = Zeroizing::new(STANDARD.encode(bytes.as_ref()));
+        text.push('\n');
+        // Created 0600 under a name of its own, then linked: a crash leaves either no key or the whole key.
+        let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
+        file.write_all(text.as_bytes()).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
+        file.persist_noclobber(path).map_err(|error| failed(error.error))?;
+        sync_directory(folder)?;
+        Ok(Self(bytes))
+    }
+}
+
+impl fmt::Debug for MasterKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MasterKey(..)")
+    }
+}
+
+/// Makes names created or renamed in a directory durable.
+pub(super) fn sync_directory(directory: &Path) -> Result<(), StoreError> {
+    let opened = File::open(directory);
+    opened
+        .and_then(|opened| opened.sync_all())
+        .map_err(|source| StoreError::file("sync directory", directory, source))
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digits = text.as_bytes().chunks_exact(2);
+    digits.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
+}
+
+/// Where a sealed value stands; authenticated with it.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub(super) table: &'static str,
+    pub(super) namespace: &'a str,
+    pub(super) key: &'a str,
+}
+
+impl Place<'_> {
+    /// Lengths in front, so that no two places have the same bytes.
+    fn aad(&self) -> Aad<Vec<u8>> {
+        let mut bytes = Vec::with_capacity(24 + self.table.len() + self.namespace.len() + self.key.len());
+        for part in [self.table, self.namespace, self.key] {
+            bytes.extend_from_slice(&(part.len() as u64).to_be_bytes());
+            bytes.extend_from_slice(part.as_bytes());
+        }
+        Aad::from(bytes)
+    }
+}
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.table, self.namespace, self.key)
+    }
+}
+
+/// Seals and opens values. Shared by all threads of a store.
+pub(super) struct Seal(RandomizedNonceKey);
+
+impl Seal {
+    pub(super) fn new(key: &MasterKey) -> Result<Self, StoreError> {
+        RandomizedNonceKey::new(&AES_256_GCM, key.0.as_ref())
+            .map(Self)
+            .map_err(|_| StoreError::Key("is refused by the cipher".into()))
     }
 
-    /// Seals a value for one place.
-    ///
-    /// # Errors
-    /// The system gives no random bytes.
-    pub fn seal(&self, place: &str, value: &[u8]) -> Result<Vec<u8>, StoreError> {
+    pub(super) fn seal(&self, place: Place<'_>, value: &[u8]) -> Result<Vec<u8>, StoreError> {
+        let failed = |_| StoreError::Sealed { what: place.to_string() };
         let mut sealed = value.to_vec();
-        let nonce = self.0.seal_in_place_append_tag(Aad::from(place.as_bytes()), &mut sealed);
-        let nonce = nonce.map_err(|_| StoreError::Key("sealing failed".into()))?;
-        let mut out = Vec::with_capacity(1 + nonce.as_ref().len() + sealed.len());
-        out.push(KEY_ID);
-        out.extend_from_slice(nonce.as_ref());
-        out.extend_from_slice(&sealed);
-        Ok(out)
+        let nonce = self.0.seal_in_place_append_tag(place.aad(), &mut sealed);
+        let nonce = nonce.map_err(|error| {
+            sealed.zeroize();
+            failed(error)
+        })?;
+        let mut whole = Vec::with_capacity(1 + NONCE_LEN + sealed.len());
+        whole.push(KEY_ID);
+        whole.extend_from_slice(nonce.as_ref());
+        whole.extend_from_slice(&sealed);
+        Ok(whole)
     }
 
-    /// Opens what was sealed for that place.
-    ///
-    /// # Errors
-    /// Another key, another place, or damage.
-    pub fn open(&self, place: &str, sealed: &[u8]) -> Result<Bytes, StoreError> {
-        let wrong = || StoreError::Sealed(place.to_owned());
-        let (&id, rest) = sealed.split_first().ok_or_else(wrong)?;
-        let (nonce, rest) = rest.split_at_checked(12).ok_or_else(wrong)?;
-        if id != KEY_ID {
-            return Err(wrong());
+    pub(super) fn open(&self, place: Place<'_>, sealed: &[u8]) -> Result<SecretBytes, StoreError> {
+        let failed = || StoreError::Sealed { what: place.to_string() };
+        let (&key_id, rest) = sealed.split_first().ok_or_else(failed)?;
+        let (nonce, rest) = rest.split_at_checked(NONCE_LEN).ok_or_else(failed)?;
+        if key_id != KEY_ID {
+            return Err(failed());
         }
-        let nonce = aws_lc_rs::aead::Nonce::try_assume_unique_for_key(nonce).map_err(|_| wrong())?;
-        let mut open = rest.to_vec();
-        let length =
-            self.0.open_in_place(nonce, Aad::from(place.as_bytes()), &mut open).map_err(|_| wrong())?.len();
-        open.truncate(length);
-        Ok(Bytes::from(open))
+        let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| failed())?;
+        let mut value = Zeroizing::new(rest.to_vec());
+        let length = self.0.open_in_place(nonce, place.aad(), &mut value).map_err(|_| failed())?.len();
+        value.truncate(length);
+        Ok(value)
     }
-}
-
-fn malformed() -> StoreError {
-    StoreError::Key("must be 32 bytes in base64 or hex; `openssl rand -base64 32` makes one".into())
-}
-
-fn from_hex(text: &str) -> Option<Zeroizing<Vec<u8>>> {
-    if text.len() != KEY * 2 || !text.is_ascii() {
-        return None;
-    }
-    let pairs = text
-        .as_bytes()
-        .chunks_exact(2)
-        .map(|pair| std::str::from_utf8(pair).ok().and_then(|pair| u8::from_str_radix(pair, 16).ok()));
-    pairs.collect::<Option<Vec<u8>>>().map(Zeroizing::new)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn what_is_sealed_opens_at_its_place_only() {
-        let folder = tempfile::tempdir().unwrap();
-        let key = MasterKey::in_file(&folder.path().join("master.key")).unwrap();
-        let sealed = key.seal("record/a", b"secret").unwrap();
-        assert!(!sealed.windows(6).any(|window| window == b"secret"));
-        assert_eq!(key.open("record/a", &sealed).unwrap(), "secret");
-        assert!(key.open("record/b", &sealed).is_err());
-        let again = MasterKey::in_file(&folder.path().join("master.key")).unwrap();
-        assert_eq!(again.open("record/a", &sealed).unwrap(), "secret");
-        let other = MasterKey::parse(&"11".repeat(32).into()).unwrap();
-        assert!(other.open("record/a", &sealed).is_err());
+    const PLACE: Place<'_> = Place { table: "record", namespace: "cloudpipe", key: "a/b" };
+
+    fn seal(byte: u8) -> Seal {
+        Seal::new(&MasterKey::from_bytes([byte; 32])).unwrap()
     }
 
     #[test]
-    fn the_key_file_is_its_owners_alone() {
+    fn a_value_opens_in_its_place_under_its_key_and_nowhere_else() {
+        let sealed = seal(1).seal(PLACE, b"secret").unwrap();
+        assert_eq!(seal(1).open(PLACE, &sealed).unwrap().as_slice(), b"secret");
+        assert!(seal(2).open(PLACE, &sealed).is_err());
+        assert!(seal(1).open(Place { key: "a/c", ..PLACE }, &sealed).is_err());
+        assert!(seal(1).open(Place { namespace: "cloudpipea", key: "/b", ..PLACE }, &sealed).is_err());
+        assert!(seal(1).open(Place { table: "job", ..PLACE }, &sealed).is_err());
+    }
+
+    #[test]
+    fn a_value_with_any_byte_altered_or_cut_off_does_not_open() {
+        let sealed = seal(1).seal(PLACE, b"secret").unwrap();
+        for at in 0..sealed.len() {
+            let mut altered = sealed.clone();
+            altered[at] ^= 1;
+            assert!(seal(1).open(PLACE, &altered).is_err(), "byte {at}");
+            assert!(seal(1).open(PLACE, &sealed[..at]).is_err(), "cut at {at}");
+        }
+    }
+
+    #[test]
+    fn the_same_value_sealed_twice_differs() {
+        assert_ne!(seal(1).seal(PLACE, b"secret").unwrap(), seal(1).seal(PLACE, b"secret").unwrap());
+    }
+
+    #[test]
+    fn a_key_is_read_in_base64_and_hex_and_nothing_else() {
+        let parse = |text: &str| MasterKey::parse(&SecretString::from(text));
+        let hex = "00ff".repeat(16);
+        assert_eq!(parse(&format!("{hex}\n")).unwrap().0[1], 0xff);
+        assert_eq!(parse(&STANDARD.encode([0x5a; 32])).unwrap().0[31], 0x5a);
+        let euros = "€".repeat(20) + "abcd";
+        assert_eq!(euros.len(), 64);
+        for wrong in ["", "short", &hex[2..], &format!("zz{}", &hex[2..]), &format!("{hex}{hex}"), &euros] {
+            let error = parse(wrong).unwrap_err().to_string();
+            assert!(error.contains("32 bytes") && (wrong.is_empty() || !error.contains(wrong)), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_generated_key_is_found_again_and_readable_by_nobody_else() {
         use std::os::unix::fs::PermissionsExt as _;
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("master.key");
-        MasterKey::in_file(&path).unwrap();
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("master.key");
+        let first = MasterKey::in_file(&path).unwrap();
+        assert_eq!(first.0, MasterKey::in_file(&path).unwrap().0);
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(format!("{first:?}"), "MasterKey(..)");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file is left");
     }
 
     #[test]
-    fn a_text_that_is_no_key_is_refused_without_repeating_it() {
-        let Err(error) = MasterKey::parse(&SecretString::from("hunter2")) else { panic!() };
-        assert!(!error.to_string().contains("hunter2"));
+    fn a_key_file_that_holds_no_key_is_named_and_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("master.key");
+        for wrong in ["", "hunter2", &"x".repeat(100_000)] {
+            std::fs::write(&path, wrong).unwrap();
+            let error = MasterKey::in_file(&path).unwrap_err().to_string();
+            assert!(error.contains("master.key must be") && !error.contains("hunter2"), "{error}");
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), wrong);
+        }
     }
 }

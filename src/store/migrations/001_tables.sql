@@ -1,62 +1,65 @@
--- Where resources live. `parent` and `scope` are '' where there is none.
+-- Where resources live. The key is (kind, parent, id, scope); '' stands for "no parent" and "shared scope".
 CREATE TABLE resource_mapping (
-    kind         TEXT NOT NULL,
-    parent       TEXT NOT NULL,
-    id           TEXT NOT NULL,
-    scope        TEXT NOT NULL,
-    provider     TEXT NOT NULL,
+    kind         TEXT    NOT NULL,
+    parent       TEXT    NOT NULL,
+    id           TEXT    NOT NULL,
+    scope        TEXT    NOT NULL,
+    provider     TEXT    NOT NULL,
     endpoint     TEXT,
     remote_scope TEXT,
     credential   TEXT,
     owner        TEXT,
-    hints        TEXT NOT NULL,
-    state        TEXT NOT NULL,
-    origin       TEXT NOT NULL,
-    created_at   INTEGER NOT NULL,
+    hints        TEXT,              -- JSON: [["kind", "value"], ...]; NULL for none
+    state        TEXT    NOT NULL CHECK (state IN ('intent', 'maybe', 'live', 'deleting', 'gone')),
+    origin       TEXT    NOT NULL CHECK (origin IN ('created', 'learned', 'listed', 'injected', 'imported')),
+    created_at   INTEGER NOT NULL,  -- this and all times: milliseconds since 1970
     updated_at   INTEGER NOT NULL,
     expires_at   INTEGER,
     PRIMARY KEY (kind, parent, id, scope)
-) WITHOUT ROWID, STRICT;
+) STRICT, WITHOUT ROWID;
 
+-- Lookups that do not know the parent.
 CREATE INDEX resource_mapping_by_id ON resource_mapping (kind, id);
-CREATE INDEX resource_mapping_by_provider ON resource_mapping (provider, kind);
-CREATE INDEX resource_mapping_by_expiry ON resource_mapping (expires_at) WHERE expires_at IS NOT NULL;
--- At the start every open claim becomes `maybe`; there are few, and they must be found without reading the rest.
-CREATE INDEX resource_mapping_open ON resource_mapping (state) WHERE state = 'intent';
+-- Lists of one provider, in key order.
+CREATE INDEX resource_mapping_by_provider ON resource_mapping (provider);
+-- Purging, and the claims a crash left: both must not read the table.
+CREATE INDEX resource_mapping_ending ON resource_mapping (expires_at) WHERE expires_at IS NOT NULL;
+CREATE INDEX resource_mapping_intent ON resource_mapping (state) WHERE state = 'intent';
 
--- Records of extensions; contents sealed.
+-- Sealed records of extensions.
 CREATE TABLE record (
-    namespace TEXT NOT NULL,
-    key       TEXT NOT NULL,
+    namespace TEXT    NOT NULL,
+    key       TEXT    NOT NULL,
     revision  INTEGER NOT NULL,
-    value     BLOB NOT NULL,
+    value     BLOB    NOT NULL,     -- sealed
     PRIMARY KEY (namespace, key)
-) WITHOUT ROWID, STRICT;
+) STRICT, WITHOUT ROWID;
 
--- Work promised and not yet done; payloads sealed. A job without a due time waits for an operator or a caller.
+-- Durable jobs of extensions.
 CREATE TABLE job (
-    namespace  TEXT NOT NULL,
-    id         TEXT NOT NULL,
-    generation INTEGER NOT NULL,
-    payload    BLOB NOT NULL,
-    due_at     INTEGER,
-    attempts   INTEGER NOT NULL,
-    state      TEXT NOT NULL,
-    reason     TEXT NOT NULL,
+    namespace TEXT    NOT NULL,
+    id        TEXT    NOT NULL,
+    generation INTEGER NOT NULL,    -- changes with every scheduling
+    payload   BLOB    NOT NULL,     -- sealed
+    due_at    INTEGER NOT NULL,
+    attempts  INTEGER NOT NULL,
+    state     TEXT    NOT NULL CHECK (state IN ('waiting', 'needs credentials', 'failed')),
+    reason    TEXT,
     PRIMARY KEY (namespace, id)
-) WITHOUT ROWID, STRICT;
+) STRICT, WITHOUT ROWID;
+CREATE INDEX job_due ON job (due_at) WHERE state = 'waiting';
 
-CREATE INDEX job_due ON job (due_at) WHERE due_at IS NOT NULL;
+-- Small secrets of the process, such as the key of keyed hashes.
+CREATE TABLE process_secret (
+    name  TEXT NOT NULL PRIMARY KEY,
+    value BLOB NOT NULL             -- sealed
+) STRICT, WITHOUT ROWID;
 
--- One row: something sealed under the master key, to recognise a wrong one before anything is written.
-CREATE TABLE key_check (
-    only  INTEGER PRIMARY KEY CHECK (only = 1),
-    value BLOB NOT NULL
+-- One row. `revisions` counts every write of a record or job, so that no revision is given twice;
+-- `probed_at` is written by health checks; `key_check` opens only under the right master key.
+CREATE TABLE standpipe (
+    one       INTEGER NOT NULL PRIMARY KEY CHECK (one = 1),
+    revisions INTEGER NOT NULL,
+    probed_at INTEGER NOT NULL,
+    key_check BLOB    NOT NULL      -- sealed
 ) STRICT;
-
--- The source of revisions and generations; never goes back, so that a removed and rewritten record is not mistaken for the old one.
-CREATE TABLE revision (
-    only INTEGER PRIMARY KEY CHECK (only = 1),
-    last INTEGER NOT NULL
-) STRICT;
-INSERT INTO revision VALUES (1, 0);

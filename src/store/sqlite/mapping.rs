@@ -1,0 +1,353 @@
+//! Mappings as rows.
+
+use rusqlite::types::Type;
+use rusqlite::{Connection, Row, named_params};
+use standpipe_api::{Hint, Kind, Mapping, MappingState, ProviderId, Resource, ResourceId, Scope, Timestamp};
+
+use super::rows::{Rows as _, limit as bound};
+use super::writer::Changed;
+use crate::store::{Claim, Filter, Imported, StoreError, Write};
+
+macro_rules! columns {
+    () => {
+        "kind, parent, id, scope, provider, endpoint, remote_scope, credential, owner, hints, state, origin, \
+         created_at, updated_at, expires_at"
+    };
+}
+
+macro_rules! insert {
+    () => {
+        concat!(
+            "INSERT INTO resource_mapping AS old (",
+            columns!(),
+            ") VALUES (:kind, :parent, :id, :scope, :provider, :endpoint, :remote_scope, :credential, :owner, \
+             :hints, :state, :origin, :created_at, :updated_at, :expires_at) \
+             ON CONFLICT DO UPDATE SET provider = excluded.provider, endpoint = excluded.endpoint, \
+             remote_scope = excluded.remote_scope, credential = excluded.credential, hints = excluded.hints, \
+             state = excluded.state, updated_at = excluded.updated_at, expires_at = excluded.expires_at, "
+        )
+    };
+}
+
+macro_rules! take_over {
+    () => {
+        "owner = excluded.owner, origin = excluded.origin, created_at = excluded.created_at"
+    };
+}
+
+macro_rules! this_row {
+    () => {
+        "kind = :kind AND parent = :parent AND id = :id AND scope = :scope"
+    };
+}
+
+macro_rules! current {
+    () => {
+        "(expires_at IS NULL OR expires_at > :now)"
+    };
+}
+
+const FIND: &str =
+    concat!("SELECT ", columns!(), " FROM resource_mapping WHERE ", this_row!(), " AND ", current!());
+const NAMED: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM resource_mapping WHERE kind = :kind AND id = :id AND ",
+    current!(),
+    " ORDER BY parent, scope LIMIT :limit"
+);
+const CLAIM: &str = concat!(insert!(), take_over!(), " WHERE old.state = 'gone' OR old.expires_at <= :now");
+const IMPORT: &str = concat!(
+    insert!(),
+    take_over!(),
+    " WHERE old.origin = excluded.origin OR old.state = 'gone' OR old.expires_at <= :now"
+);
+// `iif` of a NULL condition takes the last branch: a row without an end has not expired.
+const PUT: &str = concat!(
+    insert!(),
+    "owner = iif(old.state = 'gone' OR old.expires_at <= :now, excluded.owner, old.owner), \
+     origin = iif(old.state = 'gone' OR old.expires_at <= :now, excluded.origin, old.origin), \
+     created_at = iif(old.state = 'gone' OR old.expires_at <= :now, excluded.created_at, old.created_at)"
+);
+const SET_STATE: &str = concat!(
+    "UPDATE resource_mapping SET state = :state, updated_at = :now, expires_at = :expires_at WHERE ",
+    this_row!(),
+    " AND ",
+    current!()
+);
+const DROP_CLAIM: &str = concat!(
+    "DELETE FROM resource_mapping WHERE ",
+    this_row!(),
+    " AND state = 'intent' AND created_at = :created_at"
+);
+const REMOVE: &str = concat!("DELETE FROM resource_mapping WHERE ", this_row!());
+const PURGE: &str = "DELETE FROM resource_mapping WHERE (kind, parent, id, scope) IN \
+     (SELECT kind, parent, id, scope FROM resource_mapping WHERE expires_at <= :now LIMIT :limit) \
+     RETURNING kind, parent, id, scope";
+const COUNT: &str = "SELECT (SELECT count(*) FROM resource_mapping) - \
+     (SELECT count(*) FROM resource_mapping WHERE expires_at <= :now)";
+
+pub(super) fn find(
+    db: &Connection,
+    resource: &Resource,
+    now: Timestamp,
+) -> Result<Option<Mapping>, StoreError> {
+    let (parent, now) = (parent(resource), now.as_millis());
+    let params = named_params! {
+        ":kind": resource.kind.as_str(), ":parent": parent, ":id": resource.id.as_str(),
+        ":scope": resource.scope.as_str(), ":now": now,
+    };
+    db.first("reading a mapping", FIND, params, read)
+}
+
+pub(super) fn named(
+    db: &Connection,
+    kind: &Kind,
+    id: &ResourceId,
+    limit: usize,
+) -> Result<Vec<Mapping>, StoreError> {
+    let params = named_params! {
+        ":kind": kind.as_str(), ":id": id.as_str(), ":limit": bound(limit),
+        ":now": Timestamp::now().as_millis(),
+    };
+    db.all("reading mappings", NAMED, params, read)
+}
+
+/// The statement names only the filters that are set: each combination has its own plan along an index.
+fn scan_statement(filter: &Filter, after: Option<&Resource>) -> String {
+    let mut sql = concat!("SELECT ", columns!(), " FROM resource_mapping WHERE ", current!()).to_owned();
+    let conditions = [
+        (filter.provider.is_some(), " AND provider = :provider"),
+        (filter.kind.is_some(), " AND kind = :in_kind"),
+        (filter.parent.is_some(), " AND parent = :in_parent"),
+        (after.is_some(), " AND (kind, parent, id, scope) > (:kind, :parent, :id, :scope)"),
+    ];
+    conditions.into_iter().filter(|(set, _)| *set).for_each(|(_, condition)| sql.push_str(condition));
+    sql.push_str(" ORDER BY kind, parent, id, scope LIMIT :limit");
+    sql
+}
+
+pub(super) fn scan(
+    db: &Connection,
+    filter: &Filter,
+    after: Option<&Resource>,
+    limit: usize,
+) -> Result<Vec<Mapping>, StoreError> {
+    let sql = scan_statement(filter, after);
+    let (now, limit) = (Timestamp::now().as_millis(), bound(limit));
+    let filters = [
+        (":provider", filter.provider.as_ref().map(ProviderId::as_str)),
+        (":in_kind", filter.kind.as_ref().map(Kind::as_str)),
+        (":in_parent", filter.parent.as_ref().map(ResourceId::as_str)),
+        (":kind", after.map(|after| after.kind.as_str())),
+        (":parent", after.map(parent)),
+        (":id", after.map(|after| after.id.as_str())),
+        (":scope", after.map(|after| after.scope.as_str())),
+    ];
+    let mut params: Vec<(&str, &dyn rusqlite::ToSql)> = vec![(":now", &now), (":limit", &limit)];
+    params
+        .extend(filters.iter().filter(|(_, value)| value.is_some()).map(|(name, value)| (*name, value as _)));
+    db.all("reading mappings", &sql, params.as_slice(), read)
+}
+
+pub(super) fn count(db: &Connection, now: Timestamp) -> Result<u64, StoreError> {
+    let count: Option<i64> =
+        db.first("counting mappings", COUNT, named_params! { ":now": now.as_millis() }, |row| row.get(0))?;
+    Ok(count.and_then(|count| u64::try_from(count).ok()).unwrap_or(0))
+}
+
+pub(super) fn claim(
+    db: &Connection,
+    mut mapping: Mapping,
+    changed: &mut Changed,
+) -> Result<Claim, StoreError> {
+    mapping.state = MappingState::Intent;
+    let now = Timestamp::now();
+    if write(db, CLAIM, &mapping, now)? == 1 {
+        changed.push(mapping.resource);
+        return Ok(Claim::Taken);
+    }
+    match find(db, &mapping.resource, now)? {
+        Some(existing) => Ok(Claim::Existing(Box::new(existing))),
+        None => Err(undecided()),
+    }
+}
+
+/// A row that was there a statement ago is not: the same clock and transaction decided both.
+fn undecided() -> StoreError {
+    StoreError::Row { what: "resource_mapping", found: "a row that counts and does not".into() }
+}
+
+pub(super) fn apply(db: &Connection, writes: Vec<Write>, changed: &mut Changed) -> Result<(), StoreError> {
+    let now = Timestamp::now();
+    for write in writes {
+        changed.push(apply_one(db, write, now)?);
+    }
+    Ok(())
+}
+
+fn apply_one(db: &Connection, write: Write, now: Timestamp) -> Result<Resource, StoreError> {
+    match write {
+        Write::Put(mapping) => put(db, &mapping, now).map(|()| mapping.resource),
+        Write::State { resource, state, expires_at } => {
+            set_state(db, &resource, state, expires_at, now).map(|()| resource)
+        }
+        Write::DropClaim { resource, created_at } => {
+            let params = named_params! {
+                ":kind": resource.kind.as_str(), ":parent": parent(&resource), ":id": resource.id.as_str(),
+                ":scope": resource.scope.as_str(), ":created_at": created_at.as_millis(),
+            };
+            db.change("dropping a claim", DROP_CLAIM, params)?;
+            Ok(resource)
+        }
+        Write::Remove { resource } => {
+            let params = named_params! {
+                ":kind": resource.kind.as_str(), ":parent": parent(&resource), ":id": resource.id.as_str(),
+                ":scope": resource.scope.as_str(),
+            };
+            db.change("removing a mapping", REMOVE, params)?;
+            Ok(resource)
+        }
+    }
+}
+
+pub(super) fn put(db: &Connection, mapping: &Mapping, now: Timestamp) -> Result<(), StoreError> {
+    write(db, PUT, mapping, now).map(drop)
+}
+
+pub(super) fn set_state(
+    db: &Connection,
+    resource: &Resource,
+    state: MappingState,
+    expires_at: Option<Timestamp>,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let params = named_params! {
+        ":kind": resource.kind.as_str(), ":parent": parent(resource), ":id": resource.id.as_str(),
+        ":scope": resource.scope.as_str(), ":state": state.as_str(), ":now": now.as_millis(),
+        ":expires_at": expires_at.map(Timestamp::as_millis),
+    };
+    db.change("settling a mapping", SET_STATE, params).map(drop)
+}
+
+pub(super) fn import(
+    db: &Connection,
+    rows: Vec<Mapping>,
+    changed: &mut Changed,
+) -> Result<Vec<Imported>, StoreError> {
+    let now = Timestamp::now();
+    let import_one = |mut row: Mapping| {
+        if row.state == MappingState::Intent {
+            row.state = MappingState::Maybe;
+        }
+        if write(db, IMPORT, &row, now)? == 1 {
+            changed.push(row.resource);
+            return Ok(Imported::Written);
+        }
+        let kept = find(db, &row.resource, now)?.ok_or_else(undecided)?;
+        Ok(Imported::Kept(kept.origin))
+    };
+    rows.into_iter().map(import_one).collect()
+}
+
+pub(super) fn purge(
+    db: &Connection,
+    now: Timestamp,
+    limit: usize,
+    changed: &mut Changed,
+) -> Result<usize, StoreError> {
+    let params = named_params! { ":now": now.as_millis(), ":limit": bound(limit) };
+    let purged = db.all("purging mappings", PURGE, params, read_resource)?;
+    let count = purged.len();
+    changed.extend(purged);
+    Ok(count)
+}
+
+/// The number of rows written: 0 or 1.
+fn write(db: &Connection, sql: &'static str, mapping: &Mapping, now: Timestamp) -> Result<usize, StoreError> {
+    let hints: Vec<(&str, &str)> =
+        mapping.hints.iter().map(|hint| (hint.kind.as_str(), hint.value.as_str())).collect();
+    let hints = (!hints.is_empty()).then(|| serde_json::json!(hints).to_string());
+    let params = named_params! {
+        ":kind": mapping.resource.kind.as_str(), ":parent": parent(&mapping.resource),
+        ":id": mapping.resource.id.as_str(), ":scope": mapping.resource.scope.as_str(),
+        ":provider": mapping.provider.as_str(), ":endpoint": mapping.endpoint,
+        ":remote_scope": mapping.remote_scope.as_ref().map(|scope| scope.as_str()),
+        ":credential": mapping.credential.as_ref().map(|alias| alias.as_str()),
+        ":owner": mapping.owner.as_ref().map(|owner| owner.as_str()), ":hints": hints,
+        ":state": mapping.state.as_str(), ":origin": mapping.origin.as_str(),
+        ":created_at": mapping.created_at.as_millis(), ":updated_at": mapping.updated_at.as_millis(),
+        ":expires_at": mapping.expires_at.map(Timestamp::as_millis), ":now": now.as_millis(),
+    };
+    db.change("writing a mapping", sql, params)
+}
+
+fn parent(resource: &Resource) -> &str {
+    resource.parent.as_ref().map_or("", ResourceId::as_str)
+}
+
+fn read_resource(row: &Row<'_>) -> Result<Resource, rusqlite::Error> {
+    let parent: String = row.get(1)?;
+    let scope: String = row.get(3)?;
+    Ok(Resource {
+        kind: Kind::read(row.get(0)?),
+        parent: (!parent.is_empty()).then(|| parent.into()),
+        id: row.get::<_, String>(2)?.into(),
+        scope: if scope.is_empty() { Scope::SHARED } else { Scope::tenant(scope) },
+    })
+}
+
+fn read(row: &Row<'_>) -> Result<Mapping, rusqlite::Error> {
+    let text = |at| row.get::<_, Option<String>>(at);
+    let time = |at| row.get::<_, i64>(at).map(Timestamp::from_millis);
+    let hints: Vec<(String, String)> = match text(9)? {
+        Some(json) => serde_json::from_str(&json).map_err(|error| unreadable(9, error))?,
+        None => Vec::new(),
+    };
+    Ok(Mapping {
+        resource: read_resource(row)?,
+        provider: row.get::<_, String>(4)?.into(),
+        endpoint: text(5)?,
+        remote_scope: text(6)?.map(Into::into),
+        credential: text(7)?.map(Into::into),
+        owner: text(8)?.map(Into::into),
+        hints: hints.into_iter().map(|(kind, value)| Hint::new(Kind::read(kind), value)).collect(),
+        state: word(row, 10)?,
+        origin: word(row, 11)?,
+        created_at: time(12)?,
+        updated_at: time(13)?,
+        expires_at: row.get::<_, Option<i64>>(14)?.map(Timestamp::from_millis),
+    })
+}
+
+/// The contract reads its enums from words; the table holds the same words.
+fn word<T: serde::de::DeserializeOwned>(row: &Row<'_>, at: usize) -> Result<T, rusqlite::Error> {
+    let word: String = row.get(at)?;
+    T::deserialize(serde::de::value::StrDeserializer::<serde::de::value::Error>::new(&word))
+        .map_err(|error| unreadable(at, error))
+}
+
+fn unreadable(at: usize, error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(at, Type::Text, Box::new(error))
+}
+
+/// The statements whose cost must not grow with the table, each with the words of a plan that keeps that promise.
+#[cfg(test)]
+pub(super) fn questions() -> Vec<(String, &'static str)> {
+    let resource = Resource::new(Kind::of("pipe"), "p").within("db");
+    let at = |filter: Filter, plan| (scan_statement(&filter, Some(&resource)), plan);
+    let (provider, kind, parent) = (Some("alpha".into()), Some(Kind::of("pipe")), Some("db".into()));
+    vec![
+        (FIND.into(), "USING PRIMARY KEY (kind=? AND parent=? AND id=? AND scope=?)"),
+        (NAMED.into(), "USING INDEX resource_mapping_by_id (kind=? AND id=?)"),
+        (SET_STATE.into(), "USING PRIMARY KEY (kind=? AND parent=? AND id=? AND scope=?)"),
+        (PURGE.into(), "USING COVERING INDEX resource_mapping_ending (expires_at<?)"),
+        at(Filter::default(), "USING PRIMARY KEY ((kind,parent,id,scope)>(?,?,?,?))"),
+        at(Filter { provider, ..Filter::default() }, "resource_mapping_by_provider (provider=? AND (kind"),
+        at(Filter { kind, parent, ..Filter::default() }, "USING PRIMARY KEY (kind=? AND parent=?"),
+        (
+            "UPDATE resource_mapping SET state = 'maybe' WHERE state = 'intent'".into(),
+            "resource_mapping_intent",
+        ),
+    ]
+}

@@ -1,0 +1,269 @@
+//! The embedded backend: one SQLite file in WAL mode, one writer thread, a few reading threads.
+//!
+//! Questions come in as closures over a connection and leave as answers; every connection belongs to one thread.
+//! Nothing here blocks a core: queues refuse when they are full, and answers are awaited for a bounded time.
+
+mod file;
+mod job;
+mod mapping;
+mod readers;
+mod record;
+mod rows;
+mod writer;
+
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use standpipe_api::{
+    Change, Conflict, JobId, JobOutcome, Kind, Mapping, Record, Resource, ResourceId, Timestamp,
+};
+use tokio::sync::oneshot;
+
+use self::readers::Readers;
+use self::rows::Rows as _;
+use self::writer::Writer;
+use super::seal::{Place, Seal};
+use super::{
+    Claim, DueJob, Filter, Imported, MasterKey, Namespace, Observer, QueuedJob, SecretBytes, Store,
+    StoreError, Write,
+};
+
+/// How the embedded store behaves.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Connections that read, on a thread each.
+    pub readers: NonZeroUsize,
+    /// Reads, and separately writes, that may wait; one more is refused.
+    pub queue: usize,
+    /// How long an answer is waited for.
+    pub patience: Duration,
+    /// How long a mapping forgotten by [`Change::Forget`] still routes.
+    pub tombstone: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            readers: const { NonZeroUsize::new(4).unwrap() },
+            queue: 4096,
+            patience: Duration::from_secs(30),
+            tombstone: Duration::from_secs(7 * 24 * 3600),
+        }
+    }
+}
+
+/// The embedded store. Dropping it finishes what is queued and closes the file.
+pub struct Sqlite {
+    // Readers close first: the last connection to close, the writer's, tidies the file up.
+    readers: Readers,
+    writer: Writer,
+    seal: Arc<Seal>,
+    observers: Arc<Observers>,
+    tombstone: Duration,
+}
+
+impl Sqlite {
+    /// Opens the database in a data directory whose lock is held, or creates it. Claims that a crash left unsettled
+    /// become `maybe`. Blocks; for start and command line only.
+    ///
+    /// # Errors
+    /// The file is not ours, newer, damaged, or sealed under another key: in all four cases it was left as it was. Or
+    /// the operating system refuses.
+    pub fn open(data_dir: &Path, key: &MasterKey, options: &Options) -> Result<Self, StoreError> {
+        let seal = Arc::new(Seal::new(key)?);
+        let database = file::prepare(data_dir, &seal)?;
+        let observers = Arc::new(Observers::default());
+        let writer = Writer::start(database.writer()?, options, observers.clone())?;
+        let readers = Readers::start(&database, options)?;
+        Ok(Self { readers, writer, seal, observers, tombstone: options.tombstone })
+    }
+}
+
+/// Whether a database, or what is left of one, lies in a data directory.
+pub(super) fn exists(data_dir: &Path) -> bool {
+    file::exists(data_dir)
+}
+
+/// Whoever is told of changes. Grows by one per cache, that is, once.
+#[derive(Default)]
+struct Observers(Mutex<Vec<Weak<dyn Observer>>>);
+
+impl Observers {
+    fn add(&self, observer: Weak<dyn Observer>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(observer);
+    }
+
+    fn changed(&self, resources: &[Resource]) {
+        // Upgraded before they are told, so that the lock is not held meanwhile.
+        let observers = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        observers.iter().filter_map(Weak::upgrade).for_each(|observer| observer.changed(resources));
+    }
+}
+
+/// Waits for a thread's answer. A thread that is gone has dropped its end.
+async fn answer<T>(
+    reply: oneshot::Receiver<Result<T, StoreError>>,
+    patience: Duration,
+) -> Result<T, StoreError> {
+    match tokio::time::timeout(patience, reply).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(_)) => Err(StoreError::Closed),
+        Err(_) => Err(StoreError::Stalled { seconds: patience.as_secs() }),
+    }
+}
+
+#[async_trait]
+impl Store for Sqlite {
+    async fn mapping(&self, resource: &Resource) -> Result<Option<Mapping>, StoreError> {
+        let resource = resource.clone();
+        self.readers.read(move |db| mapping::find(db, &resource, Timestamp::now())).await
+    }
+
+    async fn mappings_named(
+        &self,
+        kind: &Kind,
+        id: &ResourceId,
+        limit: usize,
+    ) -> Result<Vec<Mapping>, StoreError> {
+        let (kind, id) = (kind.clone(), id.clone());
+        self.readers.read(move |db| mapping::named(db, &kind, &id, limit)).await
+    }
+
+    async fn scan(
+        &self,
+        filter: Filter,
+        after: Option<Resource>,
+        limit: usize,
+    ) -> Result<Vec<Mapping>, StoreError> {
+        self.readers.read(move |db| mapping::scan(db, &filter, after.as_ref(), limit)).await
+    }
+
+    async fn count(&self) -> Result<u64, StoreError> {
+        self.readers.read(|db| mapping::count(db, Timestamp::now())).await
+    }
+
+    async fn claim(&self, mapping: Mapping) -> Result<Claim, StoreError> {
+        let claim = move |db: &_, changed: &mut _| mapping::claim(db, mapping, changed);
+        self.writer.write(claim).await
+    }
+
+    async fn apply(&self, writes: Vec<Write>) -> Result<(), StoreError> {
+        let apply = move |db: &_, changed: &mut _| mapping::apply(db, writes, changed);
+        self.writer.write(apply).await
+    }
+
+    async fn import(&self, rows: Vec<Mapping>) -> Result<Vec<Imported>, StoreError> {
+        let import = move |db: &_, changed: &mut _| mapping::import(db, rows, changed);
+        self.writer.write(import).await
+    }
+
+    async fn purge(&self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
+        let purge = move |db: &_, changed: &mut _| mapping::purge(db, now, limit, changed);
+        self.writer.write(purge).await
+    }
+
+    async fn record(&self, namespace: &Namespace, key: &str) -> Result<Option<Record>, StoreError> {
+        let (seal, namespace, key) = (self.seal.clone(), namespace.clone(), key.to_owned());
+        self.readers.read(move |db| record::find(db, &seal, &namespace, &key)).await
+    }
+
+    async fn records(
+        &self,
+        namespace: &Namespace,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Record>, StoreError> {
+        let (seal, namespace, prefix) = (self.seal.clone(), namespace.clone(), prefix.to_owned());
+        let after = after.map(str::to_owned);
+        self.readers
+            .read(move |db| record::list(db, &seal, &namespace, &prefix, after.as_deref(), limit))
+            .await
+    }
+
+    async fn commit(
+        &self,
+        namespace: &Namespace,
+        changes: Vec<Change>,
+    ) -> Result<Result<(), Conflict>, StoreError> {
+        let transaction = record::Transaction {
+            namespace: namespace.clone(),
+            changes,
+            seal: self.seal.clone(),
+            tombstone: self.tombstone,
+        };
+        let commit = move |db: &_, changed: &mut _| transaction.commit(db, changed);
+        self.writer.write(commit).await
+    }
+
+    async fn due_jobs(&self, now: Timestamp, limit: usize) -> Result<Vec<DueJob>, StoreError> {
+        let seal = self.seal.clone();
+        let mut jobs = Vec::new();
+        for (due, opened) in self.readers.read(move |db| job::due(db, &seal, now, limit)).await? {
+            match opened {
+                Ok(()) => jobs.push(due),
+                // Left in the queue it would be due for ever.
+                Err(error) => self.finish_job(&due, JobOutcome::Failed(error.to_string())).await?,
+            }
+        }
+        Ok(jobs)
+    }
+
+    async fn finish_job(&self, due: &DueJob, outcome: JobOutcome) -> Result<(), StoreError> {
+        let (seal, due) = (self.seal.clone(), due.clone());
+        let finish = move |db: &_, _: &mut _| job::finish(db, &seal, &due, outcome);
+        self.writer.write(finish).await
+    }
+
+    async fn next_job(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.readers.read(job::next_due).await
+    }
+
+    async fn jobs(
+        &self,
+        after: Option<&(Namespace, JobId)>,
+        limit: usize,
+    ) -> Result<Vec<QueuedJob>, StoreError> {
+        let after = after.cloned();
+        self.readers.read(move |db| job::list(db, after.as_ref(), limit)).await
+    }
+
+    async fn health(&self) -> Result<(), StoreError> {
+        let now = Timestamp::now().as_millis();
+        self.writer
+            .write(move |db, _| {
+                db.change("probing the database", "UPDATE standpipe SET probed_at = ?1", [now]).map(drop)
+            })
+            .await?;
+        self.readers
+            .read(|db| db.first("probing the database", "SELECT probed_at FROM standpipe", [], |_| Ok(())))
+            .await
+            .map(drop)
+    }
+
+    async fn secret(&self, name: &str) -> Result<Option<SecretBytes>, StoreError> {
+        let (seal, name) = (self.seal.clone(), name.to_owned());
+        self.readers.read(move |db| record::secret(db, &seal, &name)).await
+    }
+
+    async fn put_secret_once(&self, name: &str, value: SecretBytes) -> Result<SecretBytes, StoreError> {
+        let (seal, name) = (self.seal.clone(), name.to_owned());
+        let put = move |db: &_, _: &mut _| record::put_secret_once(db, &seal, &name, value);
+        self.writer.write(put).await
+    }
+
+    fn observe(&self, observer: Weak<dyn Observer>) {
+        self.observers.add(observer);
+    }
+}
+
+/// The place of the value that tells whether a master key is the right one.
+const KEY_CHECK: Place<'_> = Place { table: "standpipe", namespace: "", key: "key_check" };
+
+#[cfg(test)]
+mod crash;
+#[cfg(test)]
+mod tests;
