@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::assemble::{self, Front, Parts};
 use crate::config::{self, Config, LogFormat};
@@ -30,6 +30,10 @@ pub(super) fn run(path: Option<PathBuf>, front: Front, err: &mut dyn Write) -> R
     let (config, parts) = load(path.as_deref(), front)?;
     let metrics = Metrics::new();
     let telemetry = telemetry::init(&config.log, &metrics).map_err(|error| error.to_string())?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| error.to_string())?;
+    // Before anybody is told that it listens: a signal that comes then must already be heard.
+    let signals = runtime.block_on(async { Signals::new() }).map_err(|error| error.to_string())?;
     let (empty, text) = (config.providers.is_empty(), config.log.format == LogFormat::Text);
     let server = Server::start(config, parts, &metrics, telemetry.access_log());
     let server = server.map_err(|error| error.to_string())?;
@@ -46,8 +50,7 @@ pub(super) fn run(path: Option<PathBuf>, front: Front, err: &mut dyn Write) -> R
     } else if empty {
         tracing::warn!("no provider is configured");
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.map_err(|error| error.to_string())?.block_on(until_the_end(&server, path, &metrics))?;
+    runtime.block_on(signals.until_the_end(&server, path, &metrics));
     tracing::info!("standpipe ends: finishing what is in flight");
     server.stop();
     drop(telemetry);
@@ -59,16 +62,30 @@ fn load(path: Option<&std::path::Path>, front: Front) -> Result<(Config, Parts),
     loaded.map_err(|problems| super::lines(&problems))
 }
 
-async fn until_the_end(server: &Server, path: Option<PathBuf>, metrics: &Metrics) -> Result<(), String> {
-    let wrong = |error: std::io::Error| error.to_string();
-    let mut terminate = signal(SignalKind::terminate()).map_err(wrong)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(wrong)?;
-    let mut hangup = signal(SignalKind::hangup()).map_err(wrong)?;
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
-            _ = hangup.recv() => reload(server, path.as_deref(), metrics),
+/// What the process listens to beside sockets.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        let terminate = signal(SignalKind::terminate())?;
+        Ok(Self {
+            terminate,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn until_the_end(mut self, server: &Server, path: Option<PathBuf>, metrics: &Metrics) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hangup.recv() => reload(server, path.as_deref(), metrics),
+            }
         }
     }
 }

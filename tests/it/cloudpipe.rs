@@ -1,6 +1,6 @@
 //! The main job: one endpoint, two brokers in processes of their own.
 
-use crate::support::{House, Standpipe};
+use crate::support::{House, Standpipe, until};
 
 struct World {
     alpha: Standpipe,
@@ -32,6 +32,9 @@ fn each_call_reaches_the_broker_that_has_the_resource() {
     assert_eq!(standpipe.get("/arn:app:web/pipes/db").json()["other"]["data"]["URI"], uri);
     assert_eq!(standpipe.call("DELETE", "/db/pipes/web", &[], "").status, 204);
     assert_eq!(standpipe.get("/db/pipes/web").status, 404);
+    until("the brokers' logs are written", || {
+        alpha.log().contains("DELETE") && beta.log().contains("/arn:app:web/offers/o/bindings")
+    });
     assert!(alpha.log().contains("/db/pipes") && !alpha.log().contains("/arn:app:web/offers/o/bindings"));
     assert!(beta.log().contains("/arn:app:web/offers/o/bindings") && !beta.log().contains("/db/pipes/web"));
 }

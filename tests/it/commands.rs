@@ -70,5 +70,5 @@ fn the_end_finishes_what_is_in_flight() {
     let mut standpipe = house.serve();
     standpipe.signal("-TERM");
     standpipe.ended();
-    assert!(standpipe.log().contains("finishing what is in flight"));
+    until("the end is logged", || standpipe.log().contains("finishing what is in flight"));
 }
