@@ -113,6 +113,22 @@ impl Proxy {
         trail.host = head.uri.authority().cloned();
         trail.hops = self.engine.hop.count(&head.headers, trail.trust, running.config.limits.hops)?;
         let stranger = self.identify(trail, running, &head, door).await?;
+        let known = stranger.is_none();
+        let outcome = self.onward(trail, running, Request::from_parts(head, body), stranger, door).await;
+        // Until a provider that may know it was found, a stranger is told one thing only.
+        if known || trail.provider.is_some() { outcome } else { outcome.map_err(|_| prepare::stranger()) }
+    }
+
+    /// The steps behind the second.
+    async fn onward(
+        &self,
+        trail: &mut Trail,
+        running: &Arc<Running>,
+        request: Request<Body>,
+        stranger: Option<Error>,
+        door: ListenerId,
+    ) -> Result<Response<Body>> {
+        let (head, body) = request.into_parts();
         let found = self.route(trail, running, &head, door)?;
         let mut asked = self.asked(trail, head, body, stranger, found)?;
         let target = match self.take_over(trail, running, &mut asked).await? {

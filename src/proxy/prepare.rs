@@ -17,6 +17,7 @@ use crate::engine::Running;
 use crate::forward::headers::PIN;
 use crate::identify::Who;
 use crate::listener::ListenerId;
+use crate::providers::Place as Located;
 use crate::query::Querier;
 use crate::resolve::{Place, Wanted};
 use crate::route::{ExtensionId, FaceId, Found, Matched, Way, no_route};
@@ -236,9 +237,12 @@ impl Proxy {
         place.provider.credentials.obtain(&request).await
     }
 
-    /// Whether the provider may know a bearer that we do not: brokers authenticate each other on single pipes.
+    /// Whether the provider may know a bearer that we do not: brokers authenticate each other on single pipes. A
+    /// provider in this process authenticates nobody; it takes our word, and we know nobody here.
     fn is_known_there(&self, trail: &Trail, asked: &Asked, place: &Place) -> bool {
-        let Some(matched) = &asked.matched else { return false };
+        let (Some(matched), Located::Remote(_)) = (&asked.matched, &place.provider.place) else {
+            return false;
+        };
         let dialect = trail.dialect.as_ref();
         dialect
             .is_some_and(|dialect| dialect.accepts_foreign_bearer(matched.operation, &place.provider.public))
@@ -258,7 +262,8 @@ impl Proxy {
     }
 }
 
-fn stranger() -> Error {
+/// What somebody nobody knows is told.
+pub(super) fn stranger() -> Error {
     Error::new(ErrorKind::Unauthenticated, Fault::Caller, "the credential is not good")
         .advise("send a credential of one of the kinds named by WWW-Authenticate")
 }

@@ -94,3 +94,57 @@ fn smuggling_never_reaches_a_provider() {
         assert!(provider.received().is_empty(), "{what}: {:?}", provider.received());
     }
 }
+
+/// `foo:bar`, hashed with parameters that cost nothing.
+const CALLER: &str = "[[caller]]\nname = \"foo\"\npassword_hash = \"HASH\"\n";
+
+fn with_callers(providers: &str) -> House {
+    let params = argon2::Params::new(8, 1, 1, None).unwrap();
+    let argon2 = argon2::Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, params);
+    let hash = argon2::PasswordHasher::hash_password_with_salt(&argon2, b"bar", b"0123456789abcdef").unwrap();
+    let listener = "threads = 1\n[[listener]]\naddress = \"127.0.0.1:0\"\ncallers = [\"basic\"]\n";
+    House::new(&format!("{listener}{}{providers}", CALLER.replace("HASH", &hash.to_string())))
+}
+
+#[test]
+fn a_bearer_of_a_peer_reaches_the_broker_of_a_single_pipe_and_nothing_else() {
+    let provider = Scripted::answering(OK);
+    let remote = format!(
+        "[[provider]]\nname = \"alpha\"\ndialect = \"cloudpipe\"\nurl = \"http://{}\"\n",
+        provider.address
+    );
+    let front = with_callers(&remote);
+    let standpipe = front.serve();
+    let bearer = [("authorization", "Bearer somebodys")];
+    assert_eq!(standpipe.call("PATCH", "/db/pipes/p", &bearer, "{}").status, 200);
+    assert!(provider.received().pop().unwrap().contains("authorization: Bearer somebodys"));
+    for path in ["/db/pipes", "/db/offers/o", "/pipes", "/nothing/here"] {
+        let refused = standpipe.call("GET", path, &bearer, "");
+        assert_eq!(refused.status, 401, "{path}");
+        assert!(refused.header("www-authenticate").is_some());
+    }
+    assert_eq!(standpipe.get("/db/pipes/p").status, 401);
+    assert_eq!(
+        standpipe.call("GET", "/db/pipes/p", &[("authorization", "Basic Zm9vOmJhcg==")], "").status,
+        200
+    );
+    assert!(!provider.received().pop().unwrap().to_lowercase().contains("authorization"));
+    assert_eq!(provider.received().len(), 2);
+}
+
+#[test]
+fn a_bearer_that_nobody_checks_opens_no_pipe_of_the_built_in_broker() {
+    let inside = "[[provider]]\nname = \"apps\"\ndialect = \"cloudpipe\"\n[provider.broker.resource.db]\ndata = { URI = \"secret\" }\n";
+    let front = with_callers(inside);
+    let standpipe = front.serve();
+    let basic = [("authorization", "Basic Zm9vOmJhcg=="), ("content-type", "application/json")];
+    assert_eq!(standpipe.call("POST", "/db/pipes", &basic, r#"{"id":"p"}"#).status, 201);
+    for method in ["GET", "PATCH", "DELETE"] {
+        let answer = standpipe.call(method, "/db/pipes/p", &[("authorization", "Bearer anything")], "");
+        assert!(answer.status == 401 && !answer.body.contains("secret"), "{answer:?}");
+    }
+    assert_eq!(
+        standpipe.call("GET", "/providers/apps/db/pipes/p", &[("authorization", "Bearer x")], "").status,
+        401
+    );
+}
