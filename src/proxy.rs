@@ -1,6 +1,6 @@
 //! READ FIRST: one request's way through the steps.
 //!
-//! [`Proxy::handle`] turns every outcome into an answer, one access event and one count. [`Proxy::steps`] is
+//! [`Proxy::handle`] turns every outcome into an answer, one access event and one count. `Proxy::steps` is
 //! the way itself: identify, route, take over, resolve, obtain a credential, claim, forward, settle, respond.
 //! No step calls another; they meet here.
 

@@ -1,7 +1,7 @@
 //! Deadlines for thousands of waits on one core, coarse and cheap.
 //!
 //! A timer per request costs a twentieth of a plain forward. Here a wait notes its waker in a slot, and one
-//! task per core looks at all slots every [`TICK`]; a deadline is met at most one tick late.
+//! task per core looks at all slots every `TICK`; a deadline is met at most one tick late.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
