@@ -1,0 +1,68 @@
+//! Credentials made at random, for each pipe its own.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde_json::{Map, Value};
+use standpipe_api::{Error, Result};
+
+use super::{Event, Source};
+
+/// What `auth:basic` carries.
+pub(super) const BASIC: &[&str] = &["USER", "PASS"];
+/// What `auth:secret` carries.
+pub(super) const SECRET: &[&str] = &["SECRET"];
+/// Random bytes of a value: 192 bits, written as hex digits.
+const BYTES: usize = 24;
+
+/// Random values under fixed keys. An update keeps what the pipe has; bind and rotate make new ones.
+pub(super) struct Random {
+    pub(super) keys: &'static [&'static str],
+    pub(super) rotate_every: Option<Duration>,
+}
+
+#[async_trait]
+impl Source for Random {
+    async fn produce(&self, event: Event, pipe: &Value) -> Result<Map<String, Value>> {
+        let known = |key: &str| pipe.pointer("/this/data").and_then(|data| data.get(key)).cloned();
+        let each = |key: &&str| {
+            let kept = if event == Event::Update { known(key) } else { None };
+            Ok(((*key).to_owned(), kept.map_or_else(random, Ok)?))
+        };
+        self.keys.iter().map(each).collect()
+    }
+
+    fn rotate_every(&self) -> Option<Duration> {
+        self.rotate_every
+    }
+}
+
+fn random() -> Result<Value> {
+    let mut bytes = [0; BYTES];
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| Error::internal("the system gives no random bytes"))?;
+    let mut text = String::with_capacity(BYTES * 2);
+    for byte in bytes {
+        // Writing into memory cannot fail.
+        let _infallible = write!(text, "{byte:02x}");
+    }
+    Ok(Value::String(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[tokio::test]
+    async fn each_pipe_has_its_own_until_it_is_rotated() {
+        let source = Random { keys: BASIC, rotate_every: None };
+        let one = source.produce(Event::Bind, &json!({})).await.unwrap();
+        let other = source.produce(Event::Bind, &json!({})).await.unwrap();
+        assert_ne!(one, other);
+        let pipe = json!({"this": {"data": one}});
+        assert_eq!(source.produce(Event::Update, &pipe).await.unwrap(), one);
+        let rotated = source.produce(Event::Rotate, &pipe).await.unwrap();
+        assert_ne!(rotated["PASS"], one["PASS"]);
+    }
+}
