@@ -294,6 +294,10 @@ impl Outbound for Unreachable {
         let text = format!("{} is not there in this test", request.uri());
         Err(Error::new(ErrorKind::CouldNotAsk, Fault::Proxy, text))
     }
+
+    async fn fetch_named(&self, request: http::Request<Bytes>, limit: Duration) -> Result<Answer> {
+        self.fetch(request, limit).await
+    }
 }
 
 /// A provider with empty settings.
