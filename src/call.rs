@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::HeaderValue;
-use standpipe_api::{CallId, Caller, Connection, Dialect, Fault, Operation, ProviderId};
+use http::{HeaderValue, Method};
+use standpipe_api::{CallId, Caller, Connection, Dialect, Fault, Operation};
 
 use crate::forward::deadline::now;
 use crate::forward::headers::Trust;
+use crate::providers::Provider;
 use crate::resolve::By;
 use crate::route::{DialectId, FaceId};
 
@@ -41,11 +42,13 @@ pub struct Trail {
     /// Its place in the dialect's list.
     pub position: usize,
     /// The provider it went to.
-    pub provider: Option<ProviderId>,
+    pub provider: Option<Arc<Provider>>,
     /// How that provider was found.
     pub by: Option<By>,
     /// Whose fault a failure was.
     pub fault: Option<Fault>,
+    /// The methods its path takes, when it came with another.
+    pub allowed: Vec<Method>,
 }
 
 impl Trail {
@@ -69,6 +72,7 @@ impl Trail {
             provider: None,
             by: None,
             fault: None,
+            allowed: Vec::new(),
         }
     }
 }

@@ -1,9 +1,9 @@
 //! The shared parts: what all cores, the background thread and the admin listener have in common.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use ahash::HashMap;
 use arc_swap::ArcSwap;
 use http::HeaderValue;
 use standpipe_api::{

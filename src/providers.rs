@@ -42,6 +42,8 @@ pub struct Provider {
     pub connections: Connections,
     /// What is counted of its calls.
     pub metrics: ProviderMetrics,
+    /// Its name as a field of answers.
+    pub field: HeaderValue,
     tls: OnceLock<Arc<ClientConfig>>,
 }
 
@@ -70,6 +72,14 @@ impl Destination {
         match self {
             Self::Origin(origin) => origin.target(path, query),
             Self::InProcess(_) => target("", path, query),
+        }
+    }
+
+    /// What stands before every path there.
+    pub fn prefix(&self) -> &str {
+        match self {
+            Self::Origin(origin) => &origin.prefix,
+            Self::InProcess(_) => "",
         }
     }
 
@@ -138,6 +148,8 @@ impl Provider {
         ));
         let breaker = Breaker::new(config.breaker, crate::forward::deadline::now());
         let connections = Connections::default();
+        // A configured name fits a field: the configuration has checked its characters.
+        let field = HeaderValue::from_str(public.id.as_str()).unwrap_or(HeaderValue::from_static("unnamed"));
         Self {
             public,
             dialect,
@@ -148,6 +160,7 @@ impl Provider {
             breaker,
             connections,
             metrics,
+            field,
             tls: OnceLock::new(),
         }
     }

@@ -1,6 +1,7 @@
 //! One connection: HTTP/1.1 or HTTP/2 by what the client speaks, one task, one timer.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -123,12 +124,24 @@ impl<S: Service> Host<S> {
         let mut connection = pin!(connection);
         let mut look = pin!(sleep_until(Instant::now() + self.limits.header_read));
         let mut drained = pin!(self.drain.begun());
-        let mut winding_down = false;
-        loop {
-            tokio::select! {
-                biased;
-                ended = connection.as_mut() => return ended,
-                () = look.as_mut() => match watch.look(&self.limits) {
+        let (mut winding_down, mut waiting) = (false, false);
+        poll_fn(|cx| {
+            loop {
+                if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
+                    return Poll::Ready(ended);
+                }
+                // Asked once, the end wakes this task by itself; until then looking at it is cheaper than asking.
+                let asks = !winding_down && (!waiting || self.drain.has_begun());
+                waiting = true;
+                if asks && drained.as_mut().poll(cx).is_ready() {
+                    winding_down = true;
+                    wind_down(connection.as_mut());
+                    continue;
+                }
+                if look.as_mut().poll(cx).is_pending() {
+                    return Poll::Pending;
+                }
+                match watch.look(&self.limits) {
                     Ok(next) => look.as_mut().reset(next.into()),
                     Err(Overdue::Idle) if !winding_down => {
                         winding_down = true;
@@ -137,18 +150,15 @@ impl<S: Service> Host<S> {
                     }
                     Err(overdue) => {
                         tracing::debug!(peer = ?self.connection.peer, ?overdue, "connection closed");
-                        return Ok(());
+                        return Poll::Ready(Ok(()));
                     }
-                },
-                () = drained.as_mut(), if !winding_down => {
-                    winding_down = true;
-                    wind_down(connection.as_mut());
                 }
             }
-        }
+        })
+        .await
     }
 
-    async fn answer(&self, request: Request<Incoming>, watch: Watch) -> Response<Body> {
+    async fn answer(&self, request: Request<Incoming>, watch: Watch) -> Response<Answer> {
         watch.began();
         let held = InFlight { watch, shared: self.shared.clone() };
         let crowded = self.shared.in_flight.fetch_add(1, Ordering::Relaxed) >= self.limits.requests_in_flight;
@@ -161,11 +171,11 @@ impl<S: Service> Host<S> {
             let request = request.map(crate::incoming::body);
             (self.service.handle(request, self.connection.clone(), self.socket).await, false)
         };
-        let (mut parts, body) = response.into_parts();
+        let mut response = response.map(|body| Answer { body, _held: held });
         if last {
-            parts.headers.insert(CONNECTION, HeaderValue::from_static("close"));
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        Response::from_parts(parts, Body::stream(Answer { body, _held: held }))
+        response
     }
 
     fn note(&self, ended: hyper::Result<()>, watch: &Watch) {
