@@ -97,7 +97,7 @@ impl Forward {
         };
         match &answered {
             Ok(_) => provider.breaker.succeeded(),
-            Err(failure) if failure.counts() => provider.breaker.failed(now()),
+            Err(failure) if failure.counts() => provider.failed(failure),
             Err(_) => {}
         }
         answered
