@@ -8,59 +8,80 @@ use std::time::Duration;
 
 use standpipe_api::Connection;
 use tokio::net::{TcpListener, TcpStream, UnixListener};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use super::connection::{Host, Protocol};
+use super::places::Place;
 use super::{CoreSockets, Drain, ListenerId, Service, Shared};
+use crate::forward::deadline::Deadlines;
 
 /// The shortest and longest pause after an accept that failed, for example because the process is out of files.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
 
+/// What the connections of one socket have in common.
+struct Front<S> {
+    socket: ListenerId,
+    shared: Arc<Shared>,
+    service: Rc<S>,
+    drain: Drain,
+    deadlines: Deadlines,
+}
+
+impl<S> Front<S> {
+    fn host(&self, connection: Connection) -> Host<S> {
+        Host {
+            service: self.service.clone(),
+            shared: self.shared.clone(),
+            limits: self.shared.limits(),
+            socket: self.socket,
+            connection: Arc::new(connection),
+            drain: self.drain.clone(),
+            deadlines: self.deadlines.clone(),
+        }
+    }
+}
+
 /// Serves one core's sockets until the end, and returns when its last connection is gone.
 pub async fn serve<S: Service>(sockets: CoreSockets, shared: Arc<Shared>, service: Rc<S>, drain: Drain) {
-    let mut accepting = JoinSet::new();
+    let (mut accepting, deadlines) = (JoinSet::new(), Deadlines::default());
+    let mut ticking = JoinSet::new();
+    ticking.spawn_local(deadlines.clone().run());
     for (socket, listener) in sockets.0 {
         let (shared, service, drain) = (shared.clone(), service.clone(), drain.clone());
+        let front = Front { socket, shared, service, drain, deadlines: deadlines.clone() };
         match TcpListener::from_std(listener) {
-            Ok(listener) => drop(accepting.spawn_local(accept(listener, socket, shared, service, drain))),
+            Ok(listener) => drop(accepting.spawn_local(accept(listener, Rc::new(front)))),
             Err(error) => tracing::error!(%error, listener = socket.0, "the socket cannot be used"),
         }
     }
     while accepting.join_next().await.is_some() {}
 }
 
-async fn accept<S: Service>(
-    listener: TcpListener,
-    socket: ListenerId,
-    shared: Arc<Shared>,
-    service: Rc<S>,
-    drain: Drain,
-) {
+async fn accept<S: Service>(listener: TcpListener, front: Rc<Front<S>>) {
     let mut open = JoinSet::new();
     let mut pause = PAUSES.0;
     loop {
-        // Over the limit nothing is accepted; the kernel holds a bounded number and then refuses.
-        let permit = tokio::select! {
-            permit = shared.connections.clone().acquire_owned() => permit,
-            () = drain.begun() => break,
-        };
-        let Ok(permit) = permit else { break };
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = drain.begun() => break,
+            () = front.drain.begun() => break,
         };
         while open.try_join_next().is_some() {}
         match accepted {
             Ok((stream, _)) => {
                 pause = PAUSES.0;
-                let (shared, service, drain) = (shared.clone(), service.clone(), drain.clone());
-                open.spawn_local(connect(stream, socket, shared, service, drain, permit));
+                // Over the limit one connection per socket waits here and no more are accepted: the kernel holds a
+                // bounded number and then refuses. Taken before, a place that an idle socket holds would be missing
+                // at a busy one.
+                let place = tokio::select! {
+                    place = front.shared.places.take() => place,
+                    () = front.drain.begun() => break,
+                };
+                open.spawn_local(connect(stream, front.clone(), place));
             }
             Err(error) => {
-                shared.accept_errors.fetch_add(1, Ordering::Relaxed);
+                front.shared.accept_errors.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!(%error, "cannot accept a connection");
                 sleep(pause).await;
                 pause = (pause * 2).min(PAUSES.1);
@@ -71,36 +92,26 @@ async fn accept<S: Service>(
     while open.join_next().await.is_some() {}
 }
 
-async fn connect<S: Service>(
-    stream: TcpStream,
-    socket: ListenerId,
-    shared: Arc<Shared>,
-    service: Rc<S>,
-    drain: Drain,
-    permit: OwnedSemaphorePermit,
-) {
+async fn connect<S: Service>(stream: TcpStream, front: Rc<Front<S>>, place: Place) {
     let peer = stream.peer_addr().ok();
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "connection closed before it began");
         return;
     }
-    let limits = shared.limits();
-    let host = |scheme, client_certificate| {
-        let connection = Arc::new(Connection { peer, scheme, client_certificate });
-        let (service, shared, limits) = (service.clone(), shared.clone(), limits.clone());
-        Host { service, shared, limits, socket, connection, drain: drain.clone() }
-    };
-    match shared.acceptor(socket) {
+    let host = |scheme, client_certificate| front.host(Connection { peer, scheme, client_certificate });
+    match front.shared.acceptor(front.socket) {
         None => host("http", None).serve(stream, Protocol::Unknown).await,
-        Some(acceptor) => match timeout(limits.header_read, handshake(&acceptor, stream)).await {
-            Ok(Ok((stream, protocol, certificate))) => {
-                host("https", certificate).serve(stream, protocol).await
+        Some(acceptor) => {
+            match timeout(front.shared.limits().header_read, handshake(&acceptor, stream)).await {
+                Ok(Ok((stream, protocol, certificate))) => {
+                    host("https", certificate).serve(stream, protocol).await;
+                }
+                Ok(Err(error)) => tracing::debug!(?peer, %error, "TLS handshake failed"),
+                Err(_) => tracing::debug!(?peer, "TLS handshake took too long"),
             }
-            Ok(Err(error)) => tracing::debug!(?peer, %error, "TLS handshake failed"),
-            Err(_) => tracing::debug!(?peer, "TLS handshake took too long"),
-        },
+        }
     }
-    drop(permit);
+    drop(place);
 }
 
 type Secure = (tokio_rustls::server::TlsStream<TcpStream>, Protocol, Option<Vec<u8>>);
@@ -120,21 +131,20 @@ pub async fn serve_unix<S: Service>(
     service: Rc<S>,
     drain: Drain,
 ) {
-    let mut open = JoinSet::new();
+    let (mut open, mut ticking, deadlines) = (JoinSet::new(), JoinSet::new(), Deadlines::default());
+    ticking.spawn_local(deadlines.clone().run());
+    let front = Front { socket: ListenerId::ADMIN, shared, service, drain, deadlines };
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = drain.begun() => break,
+            () = front.drain.begun() => break,
         };
         while open.try_join_next().is_some() {}
         let Ok((stream, _)) = accepted else {
             sleep(PAUSES.1).await;
             continue;
         };
-        let connection = Arc::new(Connection { peer: None, scheme: "http", client_certificate: None });
-        let (service, shared, limits) = (service.clone(), shared.clone(), shared.limits());
-        let host =
-            Host { service, shared, limits, socket: ListenerId::ADMIN, connection, drain: drain.clone() };
+        let host = front.host(Connection { peer: None, scheme: "http", client_certificate: None });
         open.spawn_local(host.serve(stream, Protocol::Unknown));
     }
     while open.join_next().await.is_some() {}

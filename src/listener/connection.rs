@@ -2,14 +2,14 @@
 
 use std::convert::Infallible;
 use std::future::poll_fn;
-use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::{CONNECTION, HeaderValue};
 use http::{Request, Response, Version};
 use hyper::body::Incoming;
@@ -18,18 +18,21 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use standpipe_api::{Body, CallId, Connection, Error, ErrorKind, Fault};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep_until};
 
-use super::guard::Guard;
+use super::body::{Offered, Received};
+use super::guard::{Guard, Most};
+use super::linger::Linger;
 use super::refuse::refusal;
+use super::refused::{Reason, Refusal};
+use super::sniff::{Prefixed, sniff};
 use super::watch::{Answer, InFlight, Overdue, Watch, Watched};
 use super::{Drain, ListenerId, Service, Shared};
 use crate::config::Limits;
+use crate::forward::deadline::Deadlines;
 use crate::respond::{self, Manner};
 
-/// The first bytes of HTTP/2 with prior knowledge (RFC 9113, section 3.4).
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Streams a client may have open on one HTTP/2 connection.
 const STREAMS: u32 = 250;
 /// Resets a client may send ahead of our work before the connection ends (rapid reset, CVE-2023-44487).
@@ -57,6 +60,7 @@ pub(super) struct Host<S> {
     pub(super) socket: ListenerId,
     pub(super) connection: Arc<Connection>,
     pub(super) drain: Drain,
+    pub(super) deadlines: Deadlines,
 }
 
 impl<S: Service> Host<S> {
@@ -67,27 +71,35 @@ impl<S: Service> Host<S> {
     {
         let sniffed = match protocol {
             Protocol::Unknown => {
-                let deadline = Instant::now() + self.limits.idle;
-                match tokio::time::timeout_at(deadline, sniff(&mut stream)).await {
-                    Ok(Ok(sniffed)) => sniffed,
-                    Ok(Err(_)) | Err(_) => return,
+                let sniffed = tokio::select! {
+                    sniffed = sniff(&mut stream, &self.limits) => sniffed,
+                    () = self.drain.begun() => return,
+                };
+                match sniffed {
+                    Ok(sniffed) => sniffed,
+                    Err(error) => {
+                        tracing::debug!(peer = ?self.connection.peer, %error, "connection closed unused");
+                        return;
+                    }
                 }
             }
-            known => (known, Vec::new()),
+            known => (known, Bytes::new()),
         };
         let watch = Watch::new();
         let guard = match sniffed.0 {
             Protocol::Http2 => Guard::blind(),
-            Protocol::Http1 | Protocol::Unknown => Guard::new(self.limits.header_bytes),
+            Protocol::Http1 | Protocol::Unknown => {
+                Guard::new(Most { bytes: self.limits.header_bytes, fields: self.limits.header_count })
+            }
         };
-        let stream = Prefixed { prefix: sniffed.1, at: 0, stream };
-        let stream = Watched { stream, watch: watch.clone(), guard };
+        let stream = Prefixed::new(sniffed.1, stream);
+        let stream = Watched { stream, watch: watch.clone(), guard, linger: Linger::default() };
         let host = Rc::new(self);
         let (answering, noting) = (host.clone(), watch.clone());
-        let service = service_fn(move |request| {
+        let answer = move |request| {
             let (host, watch) = (answering.clone(), noting.clone());
-            async move { Ok::<_, Infallible>(host.answer(request, watch).await) }
-        });
+            async move { host.answer(request, watch).await }
+        };
         let ended = if sniffed.0 == Protocol::Http2 {
             let limits = &host.limits;
             let mut builder = http2::Builder::new(LocalExecutor);
@@ -100,6 +112,14 @@ impl<S: Service> Host<S> {
                 .initial_connection_window_size(CONNECTION_WINDOW)
                 .keep_alive_interval(limits.idle)
                 .keep_alive_timeout(Duration::from_secs(20));
+            let offering = watch.clone();
+            let service = service_fn(move |request| {
+                let (answer, watch) = (answer(request), offering.clone());
+                async move {
+                    let response = answer.await;
+                    Ok::<_, Infallible>(response.map(|body| Offered::new(body, watch.offer())))
+                }
+            });
             host.run(builder.serve_connection(TokioIo::new(stream), service), &watch, |c| {
                 c.graceful_shutdown()
             })
@@ -108,6 +128,10 @@ impl<S: Service> Host<S> {
             let limits = &host.limits;
             let mut builder = http1::Builder::new();
             builder.max_headers(limits.header_count).max_buf_size(limits.header_bytes).writev(false);
+            let service = service_fn(move |request| {
+                let answer = answer(request);
+                async move { Ok::<_, Infallible>(answer.await) }
+            });
             host.run(builder.serve_connection(TokioIo::new(stream), service), &watch, |c| {
                 c.graceful_shutdown()
             })
@@ -149,6 +173,9 @@ impl<S: Service> Host<S> {
                         look.as_mut().reset(Instant::now() + self.limits.header_read);
                     }
                     Err(overdue) => {
+                        if overdue == Overdue::Head {
+                            self.shared.refused.add(Reason::TooSlow);
+                        }
                         tracing::debug!(peer = ?self.connection.peer, ?overdue, "connection closed");
                         return Poll::Ready(Ok(()));
                     }
@@ -162,13 +189,14 @@ impl<S: Service> Host<S> {
         watch.began();
         let held = InFlight { watch, shared: self.shared.clone() };
         let crowded = self.shared.in_flight.fetch_add(1, Ordering::Relaxed) >= self.limits.requests_in_flight;
-        let (response, last) = if let Some(error) = refusal(&request) {
-            self.shared.refused.fetch_add(1, Ordering::Relaxed);
+        let (response, last) = if let Some(error) = refusal(&request, self.limits.header_count) {
+            self.shared.refused.add(Reason::Request);
             (refuse(&error), request.version() < Version::HTTP_2)
         } else if crowded {
             (refuse(&overloaded()), false)
         } else {
-            let request = request.map(crate::incoming::body);
+            let received = |body| Received::new(body, self.deadlines.clone(), self.limits.idle);
+            let request = request.map(|body| Body::stream(received(body)));
             (self.service.handle(request, self.connection.clone(), self.socket).await, false)
         };
         let mut response = response.map(|body| Answer { body, _held: held });
@@ -179,13 +207,20 @@ impl<S: Service> Host<S> {
     }
 
     fn note(&self, ended: hyper::Result<()>, watch: &Watch) {
+        let peer = self.connection.peer;
+        if let Some(Refusal { reason, rule }) = watch.refused() {
+            self.shared.refused.add(reason);
+            tracing::info!(?peer, ?reason, rule, "request refused");
+            return;
+        }
         let Err(error) = ended else { return };
-        let reason = watch.refused().map(|refusal| refusal.0);
-        if reason.is_some() || error.is_parse() {
-            self.shared.refused.fetch_add(1, Ordering::Relaxed);
-            tracing::info!(peer = ?self.connection.peer, reason, %error, "request refused");
+        if error.is_parse() {
+            // hyper reads no further than its buffer, which is as long as a head may be.
+            let reason = if error.is_parse_too_large() { Reason::TooLong } else { Reason::Syntax };
+            self.shared.refused.add(reason);
+            tracing::info!(?peer, ?reason, %error, "request refused");
         } else {
-            tracing::debug!(peer = ?self.connection.peer, %error, "connection ended");
+            tracing::debug!(?peer, %error, "connection ended");
         }
     }
 }
@@ -201,73 +236,6 @@ fn overloaded() -> Error {
         "as many requests are in flight as limits.requests_in_flight allows",
     )
     .retry_after(Duration::from_secs(1))
-}
-
-/// Reads until it is clear whether the client speaks HTTP/2. Nothing read is lost.
-async fn sniff<T: AsyncRead + Unpin>(stream: &mut T) -> io::Result<(Protocol, Vec<u8>)> {
-    let mut seen = Vec::with_capacity(PREFACE.len());
-    loop {
-        let mut byte = [0; 24];
-        let room = byte.get_mut(..PREFACE.len() - seen.len()).unwrap_or_default();
-        let read = stream.read(room).await?;
-        seen.extend_from_slice(room.get(..read).unwrap_or_default());
-        if read == 0 || !PREFACE.starts_with(&seen) {
-            return Ok((Protocol::Http1, seen));
-        }
-        if seen.len() == PREFACE.len() {
-            return Ok((Protocol::Http2, seen));
-        }
-    }
-}
-
-/// A stream some bytes of which have been read already.
-struct Prefixed<T> {
-    prefix: Vec<u8>,
-    at: usize,
-    stream: T,
-}
-
-impl<T: AsyncRead + Unpin> AsyncRead for Prefixed<T> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let rest = self.prefix.get(self.at..).unwrap_or_default();
-        if rest.is_empty() {
-            return Pin::new(&mut self.stream).poll_read(cx, buf);
-        }
-        let room = rest.len().min(buf.remaining());
-        buf.put_slice(rest.get(..room).unwrap_or_default());
-        self.at += room;
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<T: AsyncWrite + Unpin> AsyncWrite for Prefixed<T> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
 }
 
 /// HTTP/2 streams run on the core of their connection.

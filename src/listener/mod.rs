@@ -5,10 +5,15 @@
 
 mod accept;
 mod bind;
+mod body;
 mod connection;
 mod drain;
 mod guard;
+mod linger;
+mod places;
 mod refuse;
+mod refused;
+mod sniff;
 mod tls;
 mod watch;
 
@@ -18,12 +23,13 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use arc_swap::ArcSwap;
 use http::{Request, Response};
 use standpipe_api::{Body, Connection, Problems};
-use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 
 pub use self::accept::{serve, serve_unix};
 pub use self::bind::{BindError, Bound, CoreSockets, bind};
 pub use self::drain::Drain;
+use self::places::Places;
+use self::refused::Counts;
 use crate::config::{self, Limits};
 
 /// The index of a listener in the configuration.
@@ -50,10 +56,9 @@ pub trait Service: 'static {
 pub struct Shared {
     limits: ArcSwap<Limits>,
     tls: Vec<Option<ArcSwap<TlsAcceptor>>>,
-    connections: Arc<Semaphore>,
-    most_connections: usize,
+    places: Arc<Places>,
     in_flight: AtomicUsize,
-    refused: AtomicU64,
+    refused: Counts,
     accept_errors: AtomicU64,
 }
 
@@ -67,26 +72,27 @@ impl Shared {
         Ok(Self {
             limits: ArcSwap::from_pointee(limits.clone()),
             tls: acceptors.into_iter().map(|acceptor| acceptor.map(ArcSwap::from_pointee)).collect(),
-            connections: Arc::new(Semaphore::new(limits.connections)),
-            most_connections: limits.connections,
+            places: Places::new(limits.connections),
             in_flight: AtomicUsize::new(0),
-            refused: AtomicU64::new(0),
+            refused: Counts::default(),
             accept_errors: AtomicU64::new(0),
         })
     }
 
-    /// Takes in changed limits and certificates. Connections that are open keep what they began with. How many
-    /// connections there may be is fixed at the start.
+    /// Takes in changed limits and certificates. Connections that are open keep what they began with.
     ///
     /// # Errors
-    /// Certificates and keys that cannot be used; nothing is changed then.
+    /// Certificates and keys that cannot be used, and TLS on a listener that began without, or the reverse; nothing
+    /// is changed then.
     pub fn reload(&self, listeners: &[config::Listener], limits: &Limits) -> Result<(), Problems> {
         let acceptors = tls::acceptors(listeners)?;
+        tls::unchanged(&self.tls, &acceptors)?;
         for (current, fresh) in self.tls.iter().zip(acceptors) {
             if let (Some(current), Some(fresh)) = (current, fresh) {
                 current.store(Arc::new(fresh));
             }
         }
+        self.places.resize(limits.connections);
         self.limits.store(Arc::new(limits.clone()));
         Ok(())
     }
@@ -101,7 +107,7 @@ impl Shared {
 
     /// Open connections.
     pub fn connections(&self) -> usize {
-        self.most_connections.saturating_sub(self.connections.available_permits())
+        self.places.taken()
     }
 
     /// Requests whose answer has not ended.
@@ -109,9 +115,9 @@ impl Shared {
         self.in_flight.load(Ordering::Relaxed)
     }
 
-    /// Request heads refused by the parser.
-    pub fn refused(&self) -> u64 {
-        self.refused.load(Ordering::Relaxed)
+    /// Requests refused before they became calls, by a word for the reason; always the same words.
+    pub fn refused(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.refused.each()
     }
 }
 

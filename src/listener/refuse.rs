@@ -1,12 +1,19 @@
 //! What HTTP lets through and standpipe does not, as far as it can be seen in a parsed request.
 
+use std::net::Ipv6Addr;
+
 use http::header::{HOST, TRANSFER_ENCODING, UPGRADE};
 use http::{Method, Request, Version};
+use memchr::memchr;
 use standpipe_api::{Error, ErrorKind, Fault};
 
-/// Why a request is refused before anybody sees it.
-pub(super) fn refusal<B>(request: &Request<B>) -> Option<Error> {
+/// Why a request is refused before anybody sees it. It may have `most_fields` fields: HTTP/2 does not count them.
+pub(super) fn refusal<B>(request: &Request<B>, most_fields: usize) -> Option<Error> {
     let headers = request.headers();
+    if headers.len() > most_fields {
+        let public = "the request has more fields than limits.header_count allows";
+        return Some(Error::new(ErrorKind::HeadTooLarge, Fault::Caller, public));
+    }
     if request.method() == Method::CONNECT || headers.contains_key(UPGRADE) {
         return Some(unsupported("CONNECT and protocol upgrades are not forwarded"));
     }
@@ -35,13 +42,56 @@ fn host<B>(request: &Request<B>) -> Option<Error> {
         (Some(host), Some(target)) if !host.as_bytes().eq_ignore_ascii_case(target.as_str().as_bytes()) => {
             Some(Error::bad_request("Host and the request's target name different hosts"))
         }
-        (Some(host), _) => {
-            let bytes = host.as_bytes();
-            let wrong = bytes.is_empty() || bytes.iter().any(|byte| b"/?#@\\ \t,".contains(byte));
-            wrong.then(|| Error::bad_request("Host is not a host"))
-        }
-        (None, _) => None,
+        (Some(host), _) => not_a_host(host.as_bytes()),
+        (None, Some(target)) => not_a_host(target.as_str().as_bytes()),
+        (None, None) => None,
     }
+}
+
+/// A `Host` that is not a name or address with perhaps a port (RFC 9110, section 7.2; RFC 3986, section 3.2).
+fn not_a_host(host: &[u8]) -> Option<Error> {
+    let literal = host.strip_prefix(b"[").and_then(|rest| rest.split_at_checked(memchr(b']', rest)?));
+    let (right, port) = match literal {
+        Some((address, rest)) => {
+            let address = std::str::from_utf8(address).ok().and_then(|text| text.parse::<Ipv6Addr>().ok());
+            (address.is_some(), rest.get(1..).unwrap_or_default())
+        }
+        None => {
+            let (name, port) = host.split_at(memchr(b':', host).unwrap_or(host.len()));
+            (!name.is_empty() && name.iter().all(is_in_a_name), port)
+        }
+    };
+    let right = right && (port.is_empty() || port.strip_prefix(b":").is_some_and(is_port));
+    (!right).then(|| Error::bad_request("Host is not a host, perhaps with a port"))
+}
+
+/// Letters, digits, `unreserved`, `sub-delims` without the comma, which lists, and `%`.
+fn is_in_a_name(byte: &u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(
+            byte,
+            b'-' | b'.'
+                | b'_'
+                | b'~'
+                | b'%'
+                | b'!'
+                | b'$'
+                | b'&'
+                | b'\''
+                | b'('
+                | b')'
+                | b'*'
+                | b'+'
+                | b';'
+                | b'='
+        )
+}
+
+fn is_port(digits: &[u8]) -> bool {
+    // Longer numbers, with zeros in front, are nobody's port.
+    digits.len() <= 5
+        && digits.iter().all(u8::is_ascii_digit)
+        && digits.iter().fold(0, |port, digit| port * 10 + u32::from(digit - b'0')) <= u32::from(u16::MAX)
 }
 
 /// A path that a provider might read as another one: it could escape its face.
@@ -56,34 +106,65 @@ fn path(path: &str) -> Option<Error> {
     if path.contains('#') {
         return Some(Error::bad_request("the target holds a fragment"));
     }
-    let Some(decoded) = decode(path) else {
-        return Some(Error::bad_request("the path holds a % that does not begin an encoded byte"));
-    };
-    if decoded.iter().any(u8::is_ascii_control) {
-        return Some(Error::bad_request("the path holds an encoded control byte"));
+    let mut segment = Segment::Empty;
+    let mut bytes = path.bytes();
+    while let Some(byte) = bytes.next() {
+        let byte = match byte {
+            b'%' => match encoded(&mut bytes) {
+                Some(byte) if byte.is_ascii_control() => {
+                    return Some(Error::bad_request("the path holds an encoded control byte"));
+                }
+                Some(byte) => byte,
+                None => {
+                    return Some(Error::bad_request(
+                        "the path holds a % that does not begin an encoded byte",
+                    ));
+                }
+            },
+            byte => byte,
+        };
+        if matches!(byte, b'/' | b'\\' | b';') && segment.steps() {
+            return Some(stepping());
+        }
+        segment = segment.with(byte);
     }
-    let dots = |segment: &[u8]| {
-        let name = segment.split(|byte| *byte == b';').next().unwrap_or_default();
-        name == b"." || name == b".."
-    };
-    let stepping = decoded.split(|byte| matches!(byte, b'/' | b'\\')).any(dots);
-    stepping.then(|| Error::bad_request("the path holds a dot segment, which could lead out of its place"))
+    segment.steps().then(stepping)
 }
 
-fn decode(path: &str) -> Option<Vec<u8>> {
-    let mut bytes = path.bytes();
-    let mut decoded = Vec::with_capacity(path.len());
-    while let Some(byte) = bytes.next() {
-        decoded.push(match byte {
-            b'%' => {
-                let mut digit = || char::from(bytes.next()?).to_digit(16);
-                let (high, low) = (digit()?, digit()?);
-                u8::try_from(high * 16 + low).ok()?
-            }
-            other => other,
-        });
+fn stepping() -> Error {
+    Error::bad_request("the path holds a dot segment, which could lead out of its place")
+}
+
+/// The byte behind a `%`.
+fn encoded(bytes: &mut impl Iterator<Item = u8>) -> Option<u8> {
+    let mut digit = || char::from(bytes.next()?).to_digit(16);
+    let (high, low) = (digit()?, digit()?);
+    u8::try_from(high * 16 + low).ok()
+}
+
+/// A segment of a path, decoded, as far as it has been read.
+#[derive(Clone, Copy)]
+enum Segment {
+    Empty,
+    Dot,
+    Dots,
+    Name,
+}
+
+impl Segment {
+    /// Whether it is `.` or `..`, which mean another place.
+    fn steps(self) -> bool {
+        matches!(self, Self::Dot | Self::Dots)
     }
-    Some(decoded)
+
+    fn with(self, byte: u8) -> Self {
+        match (self, byte) {
+            (_, b'/' | b'\\') => Self::Empty,
+            (Self::Empty, b'.') => Self::Dot,
+            (Self::Dot, b'.') => Self::Dots,
+            _ => Self::Name,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -91,7 +172,7 @@ mod tests {
     use super::*;
 
     fn status(request: http::request::Builder) -> Option<ErrorKind> {
-        refusal(&request.body(()).unwrap()).map(|error| error.kind())
+        refusal(&request.body(()).unwrap(), 3).map(|error| error.kind())
     }
 
     fn get(target: &str) -> http::request::Builder {
@@ -114,10 +195,23 @@ mod tests {
             "/a%2",
             "/a%zz",
             "*",
+            "/a/%2e;x",
+            "/a/.%2e;x/b",
+            "/a%2f%2e%2e",
         ] {
             assert_eq!(status(get(path)), Some(ErrorKind::BadRequest), "{path}");
         }
-        for path in ["/", "/db/pipes", "/arn:rds:db/x", "/a%2Fb", "/a.b/..c", "/a%20b/...", "/a?x=../.."] {
+        for path in [
+            "/",
+            "/db/pipes",
+            "/arn:rds:db/x",
+            "/a%2Fb",
+            "/a.b/..c",
+            "/a%20b/...",
+            "/a;..",
+            "/.a/x;../...",
+            "/a?x=../..",
+        ] {
             assert_eq!(status(get(path)), None, "{path}");
         }
     }
@@ -125,11 +219,36 @@ mod tests {
     #[test]
     fn hosts_must_be_one_and_agree() {
         assert_eq!(status(Request::get("/")), Some(ErrorKind::BadRequest));
+        for host in [
+            "a/b", "", "a b", "a,b", "u@a", "a#", "a\\b", "a\u{e9}", ":80", "a:x", "a:65536", "a:000080",
+            "a:80:80",
+        ] {
+            let request = Request::get("/").header(HOST, host.as_bytes());
+            assert_eq!(status(request), Some(ErrorKind::BadRequest), "{host}");
+        }
+        for host in ["[::1", "::1", "[::1]x", "[a]", "[::1]:65536", "[]"] {
+            assert_eq!(status(Request::get("/").header(HOST, host)), Some(ErrorKind::BadRequest), "{host}");
+        }
+        for host in ["a", "a:80", "a:65535", "a:", "[::1]:80", "[::1]", "127.0.0.1:1", "a-b.example"] {
+            assert_eq!(status(Request::get("/").header(HOST, host)), None, "{host}");
+        }
+        assert_eq!(status(Request::get("http://u@a/")), Some(ErrorKind::BadRequest));
+        assert_eq!(
+            status(Request::get("http://a:99999/").version(Version::HTTP_2)),
+            Some(ErrorKind::BadRequest)
+        );
         assert_eq!(status(get("/").header(HOST, "b")), Some(ErrorKind::BadRequest));
         assert_eq!(status(get("http://other/")), Some(ErrorKind::BadRequest));
         assert_eq!(status(get("http://A/")), None);
         assert_eq!(status(Request::get("/").header(HOST, "a/b")), Some(ErrorKind::BadRequest));
         assert_eq!(status(Request::get("/").version(Version::HTTP_10)), None);
+    }
+
+    #[test]
+    fn fields_are_counted() {
+        assert_eq!(status(get("/").header("x", "1").header("x", "2")), None);
+        let four = get("/").header("x", "1").header("x", "2").header("y", "");
+        assert_eq!(status(four), Some(ErrorKind::HeadTooLarge));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::server::WebPkiClientVerifier;
@@ -26,6 +27,21 @@ pub(super) fn acceptors(listeners: &[Listener]) -> Result<Vec<Option<TlsAcceptor
         }));
     }
     if problems.is_empty() { Ok(acceptors) } else { Err(problems) }
+}
+
+/// Whether TLS can be changed to this without binding anew.
+///
+/// # Errors
+/// Every listener that would have to begin or end with TLS.
+pub(super) fn unchanged(
+    current: &[Option<ArcSwap<TlsAcceptor>>],
+    fresh: &[Option<TlsAcceptor>],
+) -> Result<(), Problems> {
+    let pairs = current.iter().zip(fresh).enumerate();
+    let changed = pairs.filter(|(_, (current, fresh))| current.is_some() != fresh.is_some());
+    let problem = |at| Problem::at(format!("listener[{at}].tls"), "beginning or ending TLS needs a restart");
+    let problems: Problems = changed.map(|(at, _)| problem(at)).collect();
+    if problems.is_empty() { Ok(()) } else { Err(problems) }
 }
 
 fn acceptor(settings: &ListenerTls) -> Result<TlsAcceptor, Problem> {

@@ -1,13 +1,13 @@
 //! Keeps the time of one connection without a timer per request: notes when things happen, and lets the
 //! connection's own task ask now and then whether something takes too long.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::pin::Pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use http_body::{Body as HttpBody, Frame, SizeHint};
@@ -15,7 +15,10 @@ use standpipe_api::{Body, BoxError};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::Shared;
-use super::guard::{Guard, Refusal};
+use super::body::Untaken;
+use super::guard::Guard;
+use super::linger::Linger;
+use super::refused::Refusal;
 use crate::config::Limits;
 use crate::forward::deadline::now;
 
@@ -32,6 +35,8 @@ struct Notes {
     head_since: Cell<Option<Instant>>,
     /// When the other side stopped taking bytes.
     stuck_since: Cell<Option<Instant>>,
+    /// The answers on HTTP/2, and since when each waits for the client.
+    offered: RefCell<Vec<Weak<Cell<Option<Instant>>>>>,
     /// What the guard did not let pass.
     refused: Cell<Option<Refusal>>,
 }
@@ -54,6 +59,7 @@ impl Watch {
             idle_since: Cell::new(now()),
             head_since: Cell::new(None),
             stuck_since: Cell::new(None),
+            offered: RefCell::default(),
             refused: Cell::new(None),
         }))
     }
@@ -69,6 +75,22 @@ impl Watch {
         self.0.idle_since.set(now());
     }
 
+    /// An answer waits for its client from now on.
+    pub(super) fn offer(&self) -> Untaken {
+        let untaken = Rc::new(Cell::new(Some(now())));
+        let mut offered = self.0.offered.borrow_mut();
+        if offered.len() == offered.capacity() {
+            offered.retain(|answer| answer.strong_count() > 0);
+        }
+        offered.push(Rc::downgrade(&untaken));
+        untaken
+    }
+
+    /// Since when the answer that waits longest for its client does so.
+    fn untaken(&self) -> Option<Instant> {
+        self.0.offered.borrow().iter().filter_map(|answer| answer.upgrade()?.get()).min()
+    }
+
     /// Why the connection was refused, if it was.
     pub(super) fn refused(&self) -> Option<Refusal> {
         self.0.refused.get()
@@ -78,7 +100,8 @@ impl Watch {
     pub(super) fn look(&self, limits: &Limits) -> Result<Instant, Overdue> {
         let now = now();
         let notes = &self.0;
-        let (end, overdue) = if let Some(since) = notes.stuck_since.get() {
+        let stuck = notes.stuck_since.get().or_else(|| self.untaken());
+        let (end, overdue) = if let Some(since) = stuck {
             (since + limits.idle, Overdue::Stuck)
         } else if notes.in_flight.get() > 0 {
             (now + limits.header_read, Overdue::Idle)
@@ -96,6 +119,7 @@ pub(super) struct Watched<S> {
     pub(super) stream: S,
     pub(super) watch: Watch,
     pub(super) guard: Guard,
+    pub(super) linger: Linger,
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
@@ -105,22 +129,27 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if this.guard.refused.is_some() {
+        if this.guard.refused().is_some() {
+            buf.put_slice(this.guard.instead(buf.remaining())?);
             return Poll::Ready(Ok(()));
         }
         let before = buf.filled().len();
         let polled = Pin::new(&mut this.stream).poll_read(cx, buf);
-        let fresh = buf.filled_mut().get_mut(before..).unwrap_or_default();
+        let fresh = buf.filled().get(before..).unwrap_or_default();
         if fresh.is_empty() {
             return polled;
         }
-        let passed = this.guard.check(fresh);
-        if let Some(refusal) = this.guard.refused {
-            this.watch.0.refused.set(Some(refusal));
+        let (came, passed) = (fresh.len(), this.guard.check(fresh));
+        if passed < came || this.guard.refused().is_some() {
+            buf.set_filled(before + passed);
+            this.watch.0.refused.set(this.guard.refused());
+            if passed == 0 {
+                // Nothing at all would look like the end of the stream.
+                buf.put_slice(this.guard.instead(buf.remaining())?);
+            }
         }
-        buf.set_filled(before + passed?);
         let notes = &this.watch.0;
-        if notes.in_flight.get() == 0 && notes.head_since.get().is_none() {
+        if notes.in_flight.get() == 0 && notes.head_since.get().is_none() && this.guard.in_head() {
             notes.head_since.set(Some(now()));
         }
         polled
@@ -139,7 +168,7 @@ impl<S: AsyncWrite + Unpin> Watched<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.wrote(polled)
@@ -163,7 +192,14 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        let this = &mut *self;
+        if !this.linger.has_begun() {
+            ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
+        }
+        if !this.guard.at_rest() {
+            ready!(this.linger.poll(cx, &mut this.stream));
+        }
+        Poll::Ready(Ok(()))
     }
 }
 

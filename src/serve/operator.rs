@@ -152,6 +152,9 @@ impl Gauges for Figures {
     fn collect(&self, sink: &mut GaugeSink<'_>) {
         sink(name::CONNECTIONS, &[], self.shared.connections() as f64);
         sink(name::REQUESTS_IN_FLIGHT, &[], self.shared.in_flight() as f64);
+        for (reason, count) in self.shared.refused() {
+            sink(name::REFUSED_HEADS, &[("reason", reason)], count as f64);
+        }
         let (hits, misses) = self.engine.resolver.mappings().lookups();
         sink(name::MAPPING_CACHE_HITS, &[], hits as f64);
         sink(name::MAPPING_CACHE_MISSES, &[], misses as f64);

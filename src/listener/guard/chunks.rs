@@ -1,6 +1,6 @@
 //! A chunked body (RFC 9112, section 7.1), up to its last chunk.
 
-use super::Refusal;
+use crate::listener::refused::Refusal;
 
 /// Digits of a chunk's size.
 const MOST_DIGITS: u8 = 16;
@@ -54,17 +54,18 @@ impl Chunks {
             (At::SizeLf, b'\n') => self.begin(),
             (At::DataCr, b'\r') => At::DataLf,
             (At::DataLf, b'\n') => At::Size,
-            _ => return Err(Refusal("a chunk is not framed by CRLF")),
+            _ => return Err(Refusal::chunk("a chunk is not framed by CRLF")),
         };
         Ok(1)
     }
 
     fn digit(&mut self, byte: u8) -> Result<At, Refusal> {
-        let digit =
-            char::from(byte).to_digit(16).ok_or(Refusal("a chunk's size is not a hexadecimal number"))?;
+        let digit = char::from(byte)
+            .to_digit(16)
+            .ok_or(Refusal::chunk("a chunk's size is not a hexadecimal number"))?;
         self.digits += 1;
         if self.digits > MOST_DIGITS {
-            return Err(Refusal("a chunk's size is too large"));
+            return Err(Refusal::chunk("a chunk's size is too large"));
         }
         self.size = (self.size << 4) | u64::from(digit);
         Ok(At::Size)
@@ -73,7 +74,7 @@ impl Chunks {
     fn extension(&mut self, byte: u8) -> Result<At, Refusal> {
         self.extension += 1;
         if self.extension > MOST_EXTENSION || (byte.is_ascii_control() && byte != b'\t') {
-            return Err(Refusal("a chunk's extension is too long or holds a control character"));
+            return Err(Refusal::chunk("a chunk's extension is too long or holds a control character"));
         }
         Ok(At::Extension)
     }
