@@ -150,6 +150,7 @@ fn provider(
         dialect: dialect.name(),
         url: url.clone(),
         local: settings.local,
+        folder: config.folder.clone(),
         settings: parsed,
     };
     let place = place(settings, &public, parts, earlier);

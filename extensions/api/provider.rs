@@ -1,6 +1,8 @@
 //! A provider as extensions see it: no credentials, no sockets.
 
 use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
 
 use crate::{ProviderId, RemoteScope, Settings};
 
@@ -15,6 +17,8 @@ pub struct Provider {
     pub url: String,
     /// Whether what cannot be resolved goes here when searching is off (at most one per dialect).
     pub local: bool,
+    /// Where relative paths in its settings begin: the folder of the configuration file.
+    pub folder: Arc<Path>,
     /// What the dialect made of the keys of the provider's table that the engine does not know.
     pub settings: Settings,
 }

@@ -6,6 +6,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::future::poll_fn;
+use std::path::Path;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -319,6 +320,7 @@ pub fn provider(name: &str, dialect: &'static str) -> Provider {
         dialect,
         url: format!("http://{name}.test"),
         local: false,
+        folder: Path::new(".").into(),
         settings: Settings::new(()),
     }
 }

@@ -9,6 +9,7 @@ pub mod broker;
 mod dialect;
 mod listing;
 mod path;
+mod program;
 mod resources;
 mod rewrite;
 mod route_pipes;

@@ -1,7 +1,6 @@
 //! Which resources each provider is configured with, read again and again where the list is elsewhere.
 
 use std::collections::HashMap;
-use std::process::Stdio;
 use std::rc::Rc;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -12,6 +11,7 @@ use tokio::io::AsyncReadExt as _;
 
 use super::dialect::{NAME, RESOURCE};
 use super::listing::ResourceList;
+use super::program::{Program, anchored};
 use super::settings::{ListAt, Polled, ProviderSettings, ResourceSource};
 
 /// Bytes of a list.
@@ -121,13 +121,20 @@ async fn poll(resources: &Resources, background: &dyn Background, provider: Prov
 async fn read(background: &dyn Background, provider: &Provider, from: &ListAt) -> Result<Bytes, String> {
     match from {
         ListAt::File(path) => {
-            let file = tokio::fs::File::open(path).await;
+            let path = provider.folder.join(path);
+            let file = tokio::fs::File::open(&path).await;
             let mut text = Vec::new();
             let wrong = |error: std::io::Error| format!("cannot read {}: {error}", path.display());
             file.map_err(wrong)?.take(LONGEST).read_to_end(&mut text).await.map_err(wrong)?;
             Ok(text.into())
         }
-        ListAt::Command(words) => command(words).await,
+        ListAt::Command(words) => {
+            let mut words = words.clone();
+            if let Some(program) = words.first_mut() {
+                *program = anchored(program, &provider.folder).display().to_string();
+            }
+            Program { words, limit: PATIENCE, longest: LONGEST }.run(b"", &[]).await
+        }
         ListAt::Url(url) => {
             let request = http::Request::get(url).body(Bytes::new()).map_err(|error| error.to_string())?;
             let answer = if url.starts_with('/') {
@@ -143,23 +150,4 @@ async fn read(background: &dyn Background, provider: &Provider, from: &ListAt) -
             }
         }
     }
-}
-
-async fn command(words: &[String]) -> Result<Bytes, String> {
-    let Some((program, arguments)) = words.split_first() else { return Err("no command".into()) };
-    let wrong = |error: std::io::Error| format!("cannot run {program}: {error}");
-    let mut command = tokio::process::Command::new(program);
-    command
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .kill_on_drop(true);
-    let mut child = command.spawn().map_err(wrong)?;
-    let mut text = Vec::new();
-    if let Some(out) = child.stdout.take() {
-        out.take(LONGEST).read_to_end(&mut text).await.map_err(wrong)?;
-    }
-    let status = child.wait().await.map_err(wrong)?;
-    if status.success() { Ok(text.into()) } else { Err(format!("{program} ended with {status}")) }
 }

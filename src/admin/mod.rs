@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use percent_encoding::percent_decode_str;
-use standpipe_api::{Body, CallId, Error, ErrorKind, Fault, Result};
+use standpipe_api::{Body, CallId, Error, ErrorKind, Fault, Result, Upstream};
 
 pub(crate) use guard::read_token;
 pub use guard::{Guard, GuardError};
@@ -42,6 +42,9 @@ pub trait Engine: KnownEndpoints {
 
     /// Background work that failed to start, one sentence each; empty when all is well.
     fn background_failures(&self) -> Vec<String>;
+
+    /// A provider that is served in this process; `None` if it is not, or there is none of this name.
+    fn upstream(&self, provider: &str) -> Option<Arc<dyn Upstream>>;
 }
 
 /// Answers the second listener's requests.
@@ -60,11 +63,23 @@ enum Page<'a> {
     Metrics,
     Providers,
     Mappings,
-    Mapping { kind: &'a str, id: &'a str },
+    Mapping {
+        kind: &'a str,
+        id: &'a str,
+    },
+    /// A path of a provider that is served in this process.
+    Inside {
+        provider: &'a str,
+        path: &'a str,
+    },
 }
 
 impl Page<'_> {
     fn of(path: &str) -> Option<Page<'_>> {
+        if let Some((provider, _)) = path.strip_prefix("/providers/").and_then(|rest| rest.split_once('/')) {
+            let path = path.get("/providers/".len() + provider.len()..)?;
+            return Some(Page::Inside { provider, path });
+        }
         let mut segments = path.strip_prefix('/')?.split('/');
         let page = match (segments.next()?, segments.next(), segments.next()) {
             ("live", None, None) => Page::Live,
@@ -83,6 +98,9 @@ impl Page<'_> {
             Page::Live | Page::Ready | Page::Metrics | Page::Providers => &[Method::GET, Method::HEAD],
             Page::Mappings => &[Method::GET, Method::HEAD, Method::POST],
             Page::Mapping { .. } => &[Method::GET, Method::HEAD, Method::PUT, Method::DELETE],
+            Page::Inside { .. } => {
+                &[Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE]
+            }
         }
     }
 
@@ -146,7 +164,20 @@ impl AdminService {
             Page::Mapping { kind, id } => {
                 mappings::one(&self.mappings, decoded("kind", kind)?, decoded("id", id)?, request).await
             }
+            Page::Inside { provider, path } => self.inside(provider, path, request).await,
         }
+    }
+
+    /// Passes a request on to a provider in this process, which takes an operator's word.
+    async fn inside(&self, provider: &str, path: &str, mut request: Request<Body>) -> Result<Response<Body>> {
+        let unknown = || {
+            Error::new(ErrorKind::NoRoute, Fault::Caller, format!("no provider {provider} is served here"))
+                .advise("GET /providers lists all; only those in this process are reached on this socket")
+        };
+        let upstream = self.engine.upstream(provider).ok_or_else(unknown)?;
+        let wrong = |_| Error::bad_request("the path cannot be read");
+        *request.uri_mut() = path.parse().map_err(wrong)?;
+        Ok(upstream.serve(request).await)
     }
 
     async fn ready(&self) -> Response<Body> {
@@ -162,7 +193,7 @@ impl AdminService {
 
 fn no_page() -> Error {
     Error::new(ErrorKind::NoRoute, Fault::Caller, "the admin listener has no such path")
-        .advise("there are /live, /ready, /metrics, /providers, /mappings and /mappings/{kind}/{id}")
+        .advise("there are /live, /ready, /metrics, /providers, /providers/{name}/..., /mappings and /mappings/{kind}/{id}")
 }
 
 fn decoded(what: &str, segment: &str) -> Result<String> {

@@ -164,6 +164,10 @@ impl Engine for FakeEngine {
     fn background_failures(&self) -> Vec<String> {
         self.failures.lock().unwrap().clone()
     }
+
+    fn upstream(&self, _provider: &str) -> Option<Arc<dyn standpipe_api::Upstream>> {
+        None
+    }
 }
 
 /// Rows whose ids try to break out of paths, queries, lines and tables.

@@ -1,4 +1,4 @@
-//! Mappings through the admin listener of the server that holds the file.
+//! What commands ask of the server that holds the file, through its admin listener.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -120,6 +120,19 @@ impl AdminClient {
             }
         };
         if response.status().is_success() { Ok(response) } else { Err(self.refused(response).await) }
+    }
+
+    /// Posts nothing to a path, given by its segments.
+    ///
+    /// # Errors
+    /// The server cannot be reached, or refuses.
+    pub async fn post(&self, segments: &[&str]) -> Result<(), Failure> {
+        let mut path = String::new();
+        for segment in segments {
+            path.push('/');
+            path.extend(utf8_percent_encode(segment, ENCODED));
+        }
+        self.ask(request(Method::POST, &path, "")?).await.map(drop)
     }
 
     async fn ask(&self, request: Request<Outgoing>) -> Result<Response<Incoming>, Failure> {

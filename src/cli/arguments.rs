@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::mappings;
+use super::{mappings, pipes};
 
 /// One endpoint in front of many providers' brokers.
 #[derive(Debug, Parser)]
@@ -54,6 +54,16 @@ pub enum Command {
     /// Read a password from standard input and print its hash for a caller
     #[command(after_help = "Example: printf %s \"$PASSWORD\" | standpipe hash-password")]
     HashPassword,
+    /// Act on the pipes of a built-in broker
+    #[command(after_help = "Example: standpipe pipes rotate db --config config/broker-alpha.toml")]
+    Pipes {
+        /// What to do with them
+        #[command(subcommand)]
+        command: pipes::Command,
+        /// Where the configuration is
+        #[command(flatten)]
+        config: ConfigFile,
+    },
     /// Show and change where resources live
     Mappings {
         /// What to do with them

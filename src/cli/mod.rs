@@ -7,6 +7,7 @@ mod demo;
 mod hash_password;
 mod local;
 pub mod mappings;
+pub mod pipes;
 mod serving;
 mod source;
 mod table;
@@ -38,6 +39,7 @@ pub fn run(arguments: Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Ex
         Command::Demo { data_dir, port } => demo::run(data_dir, port, out),
         Command::Check { config } => check::run(config.path(), out),
         Command::HashPassword => hash_password::run(out),
+        Command::Pipes { command, config } => pipes::run(config.path(), command, out),
         Command::Mappings { command, config } => mappings_command(config.path(), *command, out),
     };
     match outcome {

@@ -59,6 +59,7 @@ pub fn read(text: &str, folder: &Path, known: &Known) -> Result<Config, Problems
     let data_dir = folder.join(top.text("data_dir").unwrap_or_else(|| "standpipe-data".into()));
     let admin = admin(&mut top, folder, &data_dir);
     let config = Config {
+        folder: folder.into(),
         public_url: public_url(&mut top, &listeners, loopback),
         master_key: top.parsed("master_key", SecretRef::parse).map(|key| in_folder(key, folder)),
         threads: top.count("threads").and_then(NonZeroUsize::new).unwrap_or_else(cores),

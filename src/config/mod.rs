@@ -12,7 +12,8 @@ mod tests;
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::{NonZeroU32, NonZeroUsize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use standpipe_api::{CredentialAlias, ProviderId, SecretRef};
@@ -22,6 +23,8 @@ pub use self::load::{Known, load, read};
 /// Everything an operator decided, or left to its default.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// Where relative paths begin: the folder of the configuration file.
+    pub folder: Arc<Path>,
     /// The base URL under which callers reach standpipe, without a trailing slash. Links and issuer come from it.
     pub public_url: String,
     /// Where the database, the generated master key, the lock and the admin socket live.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use http::{Request, Response};
-use standpipe_api::{Body, Connection, ProviderId};
+use standpipe_api::{Body, Connection, ProviderId, Upstream};
 use tokio::net::UnixListener;
 
 use crate::admin::{
@@ -21,6 +21,7 @@ use crate::engine::Engine;
 use crate::forward::breaker;
 use crate::forward::deadline::now;
 use crate::listener::{Drain, ListenerId, Service, Shared, bind, serve, serve_unix};
+use crate::providers::Place;
 use crate::telemetry::{GaugeSink, Gauges, Metrics, name};
 
 /// What the operator's socket shows.
@@ -132,6 +133,14 @@ impl crate::admin::Engine for Operator {
 
     fn background_failures(&self) -> Vec<String> {
         self.failures.list()
+    }
+
+    fn upstream(&self, provider: &str) -> Option<Arc<dyn Upstream>> {
+        let running = self.engine.running.load();
+        match &running.find(&provider.into())?.place {
+            Place::InProcess(upstream) => Some(upstream.clone()),
+            Place::Remote(_) => None,
+        }
     }
 }
 

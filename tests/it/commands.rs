@@ -72,3 +72,44 @@ fn the_end_finishes_what_is_in_flight() {
     standpipe.ended();
     until("the end is logged", || standpipe.log().contains("finishing what is in flight"));
 }
+
+#[test]
+fn pipes_are_rotated_through_the_running_broker_and_the_app_hears_of_it() {
+    let broker = House::new(
+        r#"
+        [[listener]]
+        address = "127.0.0.1:0"
+        [[provider]]
+        name = "apps"
+        dialect = "cloudpipe"
+        [provider.broker.resource.web]
+        source = { kind = "command", command = ["./make.sh"] }
+        sink = { kind = "env-file", path = "web.env" }
+        "#,
+    );
+    let script = "#!/bin/sh\necho \"$STANDPIPE_EVENT\" >>events\necho \"{\\\"KEY\\\":\\\"$(wc -l <events | tr -d ' ')\\\"}\"\n";
+    let file = broker.folder.path().join("make.sh");
+    std::fs::write(
+        &file,
+        script.replace("events", &broker.folder.path().join("events").display().to_string()),
+    )
+    .unwrap();
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let standpipe = broker.serve_broker();
+    assert_eq!(standpipe.post("/web/pipes", r#"{"id":"db"}"#).status, 201);
+    let env = || std::fs::read_to_string(broker.folder.path().join("web.env")).unwrap_or_default();
+    assert!(
+        env().contains("PIPE_DB_THIS_KEY='1'"),
+        "beside the configuration, not where the process runs: {}",
+        env()
+    );
+    let (code, text) = broker.command(&["pipes", "rotate", "web"]);
+    assert_eq!((code, text.as_str()), (0, "all pipes of web at apps: made anew\n"));
+    until("the app has the new key", || env().contains("PIPE_DB_THIS_KEY='2'"));
+    assert_eq!(broker.command(&["pipes", "rotate", "web", "db"]).0, 0);
+    until("the app has the newest key", || env().contains("PIPE_DB_THIS_KEY='3'"));
+    let (code, text) = broker.command(&["pipes", "rotate", "web", "nobody"]);
+    assert!(code == 1 && text.contains("web has no pipe nobody"), "{text}");
+    let (code, text) = broker.command(&["pipes", "rotate", "shop"]);
+    assert!(code == 1 && text.contains("there are: web"), "{text}");
+}

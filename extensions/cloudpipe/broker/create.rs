@@ -12,9 +12,9 @@ use super::answer::Refusal;
 use super::blueprint::Blueprint;
 use super::change::{Committed, Transition};
 use super::core::{Broker, PAGE, TRIES, decode, encode};
-use super::declared::Reach;
 use super::jobs::Task;
 use super::pipe::{Binding, BlueprintName, Pipe, PipeId, Side, pipe_key, segment, slot_prefix, unbind_key};
+use super::source::Reach;
 use super::wire::Setup;
 use super::wish::Wish;
 

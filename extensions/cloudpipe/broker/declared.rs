@@ -2,30 +2,22 @@
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use standpipe_api::{Outbound, Problem, Problems};
 
 use super::schema::fingerprint;
 use super::sink::{self, Sink, SinkSettings};
-use super::source::{self, Source, SourceSettings};
+use super::source::{self, Reach, Source, SourceSettings};
 
 /// A source as declared, built when it is first asked.
 pub(super) struct DeclaredSource {
     settings: SourceSettings,
-    /// Changes when the declaration does.
+    /// Changes when the declaration does, or a secret in it.
     pub(super) fingerprint: String,
-    /// Whether binding and unbinding do something outside this process.
+    /// Who has to be told of changes.
     pub(super) reach: Reach,
     built: OnceLock<Arc<dyn Source>>,
-}
-
-/// How far a source's effects reach.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reach {
-    /// It only makes data; there is nothing to release.
-    Inside,
-    /// It calls a command or a server, which may keep something per pipe.
-    Outside,
 }
 
 impl DeclaredSource {
@@ -33,19 +25,22 @@ impl DeclaredSource {
     pub(super) fn read(table: &toml::Table) -> Result<Self, Problems> {
         let settings = SourceSettings::read(table)?;
         let json = serde_json::to_value(table).map_err(|error| vec![Problem::at("", error.to_string())])?;
-        let kind = table.get("kind").and_then(toml::Value::as_str).unwrap_or_default();
-        let makes_data_only = ["table", "basic", "secret", "mtls", "oidc"].contains(&kind);
-        Ok(Self {
-            settings,
-            fingerprint: fingerprint(&json),
-            reach: if makes_data_only { Reach::Inside } else { Reach::Outside },
-            built: OnceLock::new(),
-        })
+        let secrets = settings.secrets();
+        let fingerprint = match secrets.is_empty() {
+            true => fingerprint(&json),
+            false => fingerprint(&serde_json::json!([json, secrets])),
+        };
+        Ok(Self { reach: settings.reach(), settings, fingerprint, built: OnceLock::new() })
     }
 
     /// The source itself.
     pub(super) fn get(&self, outbound: &Arc<dyn Outbound>) -> Arc<dyn Source> {
         self.built.get_or_init(|| source::build(&self.settings, Arc::clone(outbound))).clone()
+    }
+
+    /// How often its data is to be made anew.
+    pub(super) fn rotate_every(&self, outbound: &Arc<dyn Outbound>) -> Option<Duration> {
+        self.settings.rotate_every().or_else(|| self.get(outbound).rotate_every())
     }
 
     #[cfg(test)]

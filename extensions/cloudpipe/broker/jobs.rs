@@ -9,7 +9,7 @@ use standpipe_api::{Change, Error, Job, JobId, JobOutcome, NewJob, ProviderId, R
 
 use super::answer::Refusal;
 use super::core::{Broker, PAGE, decode, stored};
-use super::pipe::{Pipe, PipeId, pipe_key, pipe_prefix, segment, unbind_key};
+use super::pipe::{Pipe, PipeId, pipe_key, pipe_prefix, segment, sink_key, unbind_key};
 use super::wire::Setup;
 
 /// A job of the broker, as its payload says it. It names its provider, since all brokers of a standpipe share
@@ -101,7 +101,20 @@ impl Broker {
         // Keys are ordered as they are encoded, which is not the order of the ids.
         pipes.sort_by(|(one, _), (other, _)| one.cmp(other));
         let pipes: Vec<serde_json::Value> = pipes.into_iter().map(|(_, pipe)| pipe).collect();
-        sink.0.apply(resource.as_str(), &pipes).await.map_err(|error| error.log_text())
+        let key = sink_key(resource);
+        let log = |error: Error| error.log_text();
+        let kept = state.get(&key).await.map_err(log)?;
+        let earlier: Vec<String> = kept.as_ref().map(decode).transpose().map_err(log)?.unwrap_or_default();
+        let names = sink.0.names(&pipes).map_err(log)?;
+        let gone: Vec<String> = earlier.iter().filter(|name| !names.contains(name)).cloned().collect();
+        sink.0.apply(resource.as_str(), &pipes, &gone).await.map_err(log)?;
+        if names == earlier {
+            return Ok(());
+        }
+        let value = Bytes::from(serde_json::json!(names).to_string());
+        let put = Change::Put { key, value, expected: kept.map(|record| record.revision) };
+        // Only one application of a sink runs at a time, so that there is no conflict.
+        state.commit(vec![put]).await.map(drop).map_err(log)
     }
 
     /// After a start or a reload the addresses of the pipes or the sinks themselves may be other ones: each sink is

@@ -11,9 +11,8 @@ use standpipe_api::{ResourceId, Timestamp};
 
 use super::answer::Refusal;
 use super::core::Broker;
-use super::declared::Reach;
 use super::pipe::{Made, Pipe};
-use super::source::Event;
+use super::source::{Event, Reach};
 use super::wire::{Part, Setup};
 
 /// How long one source may take; sources have shorter limits of their own.
@@ -42,7 +41,7 @@ impl Broker {
         Ok(())
     }
 
-    /// Tells the sources outside that a caller changed the pipe; what they answer is merged into what they made.
+    /// Tells the sources that care that a caller changed the pipe; what they answer is merged into what they made.
     /// Those inside have no use for the news, and a generator would make a new secret of it.
     pub(super) async fn notice_update(
         &self,
@@ -51,7 +50,7 @@ impl Broker {
         pipe: &mut Pipe,
     ) -> Result<(), Refusal> {
         for part in setup.parts(resource, pipe.binding.clone().as_ref()) {
-            if part.source.reach == Reach::Outside {
+            if part.source.reach != Reach::Inside {
                 let event = if pipe.made.contains_key(&part.name) { Event::Update } else { Event::Bind };
                 self.make(setup, resource, pipe, &part, event).await?;
             }

@@ -17,6 +17,7 @@ use standpipe_api::{
     Background, Body, Extension, Job, JobOutcome, Problems, Provider, ProviderId, Result, Upstream,
 };
 
+mod anchor;
 mod answer;
 mod blueprint;
 mod bounds;
@@ -32,6 +33,7 @@ mod pipe;
 mod remove;
 mod rotate;
 mod schema;
+mod secret;
 mod serve;
 mod settings;
 pub mod sink;
@@ -43,6 +45,7 @@ mod update;
 mod wire;
 mod wish;
 
+use self::anchor::anchor;
 use self::core::{Broker, Engine};
 use jobs::Task;
 use settings::BrokerSettings;
@@ -73,7 +76,7 @@ impl Extension for CloudpipeBroker {
     }
 
     fn upstream(&self, provider: &Provider, table: &toml::Table) -> Result<Arc<dyn Upstream>, Problems> {
-        let settings = BrokerSettings::read(table)?;
+        let settings = BrokerSettings::read(&anchor(table, &provider.folder))?;
         let broker = Arc::new(Broker::new(provider.id.clone(), settings));
         Ok(Arc::new(Served { broker, running: Arc::clone(&self.running), url: provider.url.clone() }))
     }
@@ -130,8 +133,8 @@ impl Upstream for Served {
         self.broker.answer(request).await
     }
 
-    fn reload(&self, _provider: &Provider, table: &toml::Table) -> Result<(), Problems> {
-        self.broker.replace_settings(BrokerSettings::read(table)?);
+    fn reload(&self, provider: &Provider, table: &toml::Table) -> Result<(), Problems> {
+        self.broker.replace_settings(BrokerSettings::read(&anchor(table, &provider.folder))?);
         Ok(())
     }
 }

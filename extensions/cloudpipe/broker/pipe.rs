@@ -198,6 +198,11 @@ pub(super) fn unbind_key(resource: &ResourceId, id: &PipeId) -> String {
     format!("unbind/{}/{}", segment(resource.as_str()), segment(id.as_str()))
 }
 
+/// The key of the record that holds the names a sink keeps.
+pub(super) fn sink_key(resource: &ResourceId) -> String {
+    format!("sink/{}", segment(resource.as_str()))
+}
+
 /// The key of the record that holds when a rotation of all pipes was last asked for.
 pub(super) fn rotation_key(resource: &ResourceId) -> String {
     format!("rotation/{}", segment(resource.as_str()))

@@ -7,8 +7,8 @@ use standpipe_api::{Change, ResourceId};
 use super::answer::Refusal;
 use super::change::{Committed, Transition};
 use super::core::{Broker, Stored, TRIES, encode};
-use super::declared::Reach;
 use super::pipe::{PipeId, pipe_key, unbind_key};
+use super::source::Reach;
 use super::wire::Setup;
 
 impl Broker {

@@ -117,7 +117,7 @@ impl Broker {
 
     fn is_due(&self, part: &Part<'_>, made: Option<&Made>, asked: Option<Timestamp>) -> bool {
         let Some(made) = made else { return true };
-        let every = self.engine().ok().and_then(|engine| part.source.get(&engine.outbound).rotate_every());
+        let every = self.engine().ok().and_then(|engine| part.source.rotate_every(&engine.outbound));
         made.fingerprint != part.source.fingerprint
             || asked.is_some_and(|asked| made.at <= asked)
             || every.is_some_and(|every| made.at.plus(every) <= Timestamp::now())
@@ -171,5 +171,5 @@ fn stale_parts<'a>(
 
 fn shortest_timer(setup: &Setup, broker: &Broker) -> Option<Duration> {
     let outbound = &broker.engine().ok()?.outbound;
-    setup.sources().filter_map(|source| source.get(outbound).rotate_every()).min()
+    setup.sources().filter_map(|source| source.rotate_every(outbound)).min()
 }

@@ -33,7 +33,7 @@ impl EnvFile {
 
 #[async_trait]
 impl Sink for EnvFile {
-    async fn apply(&self, resource: &str, pipes: &[Value]) -> Result<()> {
+    async fn apply(&self, resource: &str, pipes: &[Value], _gone: &[String]) -> Result<()> {
         let config = self.names.config(pipes)?;
         let (path, resource) = (self.path.clone(), resource.to_owned());
         let work = tokio::task::spawn_blocking(move || write(&path, &resource, &config));
@@ -122,7 +122,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("env");
         for value in ["plain", "", "it's", "a\nb\n", "$HOME `id` \\ \"x\"", "#no comment", "ä ' '' \t"] {
-            sink(&path).apply("web", &[pipe("p", value)]).await.unwrap();
+            sink(&path).apply("web", &[pipe("p", value)], &[]).await.unwrap();
             let script = format!(". {}; printf %s \"$PIPE_P_OTHER_V\"", path.display());
             let read = Command::new("sh").args(["-c", &script]).output().unwrap();
             assert_eq!(String::from_utf8(read.stdout).unwrap(), value);
@@ -136,9 +136,9 @@ mod tests {
         let path = folder.path().join("env");
         let own = "# mine\nA=1\n\nB='2'";
         fs::write(&path, own).unwrap();
-        sink(&path).apply("web", &[pipe("p", "x"), pipe("q", "y")]).await.unwrap();
-        sink(&path).apply("other", &[pipe("p", "z")]).await.unwrap();
-        sink(&path).apply("web", &[pipe("q", "y")]).await.unwrap();
+        sink(&path).apply("web", &[pipe("p", "x"), pipe("q", "y")], &[]).await.unwrap();
+        sink(&path).apply("other", &[pipe("p", "z")], &[]).await.unwrap();
+        sink(&path).apply("web", &[pipe("q", "y")], &[]).await.unwrap();
         let text = fs::read_to_string(&path).unwrap();
         assert!(
             text.starts_with(&format!(
@@ -150,8 +150,8 @@ mod tests {
             text.ends_with("# standpipe other begin\nPIPE_P_OTHER_V='z'\n# standpipe other end\n"),
             "{text}"
         );
-        sink(&path).apply("web", &[]).await.unwrap();
-        sink(&path).apply("other", &[]).await.unwrap();
+        sink(&path).apply("web", &[], &[]).await.unwrap();
+        sink(&path).apply("other", &[], &[]).await.unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), format!("{own}\n"));
     }
 
@@ -161,9 +161,9 @@ mod tests {
         let path = folder.path().join("env");
         let damaged = "# standpipe web begin\nA='1'\n";
         fs::write(&path, damaged).unwrap();
-        let error = sink(&path).apply("web", &[pipe("p", "x")]).await.unwrap_err();
+        let error = sink(&path).apply("web", &[pipe("p", "x")], &[]).await.unwrap_err();
         assert!(error.log_text().contains("mend the file"), "{}", error.log_text());
-        assert!(sink(&path).apply("else", &[pipe("a-b", "1"), pipe("a_b", "2")]).await.is_err());
+        assert!(sink(&path).apply("else", &[pipe("a-b", "1"), pipe("a_b", "2")], &[]).await.is_err());
         assert_eq!(fs::read_to_string(&path).unwrap(), damaged);
     }
 }

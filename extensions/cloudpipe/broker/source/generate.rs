@@ -1,7 +1,6 @@
 //! Credentials made at random, for each pipe its own.
 
 use std::fmt::Write as _;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::{Map, Value};
@@ -19,7 +18,6 @@ const BYTES: usize = 24;
 /// Random values under fixed keys. An update keeps what the pipe has; bind and rotate make new ones.
 pub(super) struct Random {
     pub(super) keys: &'static [&'static str],
-    pub(super) rotate_every: Option<Duration>,
 }
 
 #[async_trait]
@@ -31,10 +29,6 @@ impl Source for Random {
             Ok(((*key).to_owned(), kept.map_or_else(random, Ok)?))
         };
         self.keys.iter().map(each).collect()
-    }
-
-    fn rotate_every(&self) -> Option<Duration> {
-        self.rotate_every
     }
 }
 
@@ -56,7 +50,7 @@ mod tests {
 
     #[tokio::test]
     async fn each_pipe_has_its_own_until_it_is_rotated() {
-        let source = Random { keys: BASIC, rotate_every: None };
+        let source = Random { keys: BASIC };
         let one = source.produce(Event::Bind, &json!({})).await.unwrap();
         let other = source.produce(Event::Bind, &json!({})).await.unwrap();
         assert_ne!(one, other);

@@ -3,16 +3,28 @@
 //! In: an event in a pipe's life and the pipe as JSON. Out: top-level keys for the `data` of its own end.
 //! It never writes a pipe.
 
+mod called;
+mod certificate;
+mod fixed;
 mod generate;
+mod identity;
+mod settings;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::{Map, Value};
-use standpipe_api::{Outbound, Problem, Problems, Result};
+use standpipe_api::{Outbound, Result};
 
+use self::called::{Fetched, Ran};
+use self::certificate::Certificates;
+use self::fixed::Fixed;
 use self::generate::Random;
+use self::identity::Identity;
+use self::settings::SourceKind;
+pub use self::settings::SourceSettings;
 
 /// What happens to the pipe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,56 +39,27 @@ pub enum Event {
     Unbind,
 }
 
-/// A checked source table.
-#[derive(Clone, Debug, PartialEq)]
-pub struct SourceSettings {
-    kind: SourceKind,
-    rotate_every: Option<Duration>,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-enum SourceKind {
-    Table(Map<String, Value>),
-    Random(&'static [&'static str]),
-}
-
-impl SourceSettings {
-    /// Reads one source table: `kind` is `table` (with `data`), `basic` or `secret`; `rotate_every` is a span.
-    ///
-    /// # Errors
-    /// Every mistake, with paths relative to the table.
-    pub fn read(table: &toml::Table) -> Result<Self, Problems> {
-        let mut problems = Problems::new();
-        let mut wrong = |key: &str, text: &str| problems.push(Problem::at(key, text));
-        let kind = match table.get("kind").and_then(toml::Value::as_str) {
-            Some("table") => match table.get("data").map(serde_json::to_value) {
-                Some(Ok(Value::Object(data))) => SourceKind::Table(data),
-                _ => {
-                    wrong("data", "must be a table");
-                    SourceKind::Random(&[])
-                }
-            },
-            Some("basic") => SourceKind::Random(generate::BASIC),
-            Some("secret") => SourceKind::Random(generate::SECRET),
-            _ => {
-                wrong("kind", "must be \"table\", \"basic\" or \"secret\"");
-                SourceKind::Random(&[])
-            }
-        };
-        let span = table
-            .get("rotate_every")
-            .map(|span| span.as_str().and_then(|text| humantime::parse_duration(text).ok()));
-        if span == Some(None) {
-            wrong("rotate_every", "must be a span of time, such as \"30d\"");
+impl Event {
+    /// The word a command or server is told.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Bind => "bind",
+            Self::Update => "update",
+            Self::Rotate => "rotate",
+            Self::Unbind => "unbind",
         }
-        let known = if matches!(kind, SourceKind::Table(_)) {
-            &["kind", "rotate_every", "data"][..]
-        } else {
-            &["kind", "rotate_every"]
-        };
-        table.keys().filter(|key| !known.contains(&key.as_str())).for_each(|key| wrong(key, "unknown key"));
-        if problems.is_empty() { Ok(Self { kind, rotate_every: span.flatten() }) } else { Err(problems) }
     }
+}
+
+/// How far a source reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// It only makes data; there is nothing to tell it and nothing to release.
+    Inside,
+    /// Its data follows from the rest of the pipe, so that it is told of updates.
+    Pipe,
+    /// It calls a command or a server, which may keep something per pipe.
+    Outside,
 }
 
 /// A place data comes from.
@@ -88,31 +71,44 @@ pub trait Source: Send + Sync {
     /// It could not be had.
     async fn produce(&self, event: Event, pipe: &Value) -> Result<Map<String, Value>>;
 
-    /// How often its data is to be made anew.
-    fn rotate_every(&self) -> Option<Duration>;
+    /// How often what it makes has to be made anew, if the settings do not say.
+    fn rotate_every(&self) -> Option<Duration> {
+        None
+    }
 }
 
 /// Builds a source.
-pub fn build(settings: &SourceSettings, _outbound: Arc<dyn Outbound>) -> Arc<dyn Source> {
-    let rotate_every = settings.rotate_every;
-    match &settings.kind {
-        SourceKind::Table(data) => Arc::new(Fixed { data: data.clone(), rotate_every }),
-        SourceKind::Random(keys) => Arc::new(Random { keys, rotate_every }),
+pub fn build(settings: &SourceSettings, outbound: Arc<dyn Outbound>) -> Arc<dyn Source> {
+    match settings.kind.clone() {
+        SourceKind::Table(table) => Arc::new(Fixed(table)),
+        SourceKind::Random(keys) => Arc::new(Random { keys }),
+        SourceKind::Identity(identity) => Arc::new(Identity(identity)),
+        SourceKind::Certificate(authority) => Arc::new(Certificates(authority)),
+        SourceKind::Command(program) => Arc::new(Ran(program)),
+        SourceKind::Http(server) => Arc::new(Fetched { server, outbound }),
     }
 }
 
-struct Fixed {
-    data: Map<String, Value>,
-    rotate_every: Option<Duration>,
-}
-
-#[async_trait]
-impl Source for Fixed {
-    async fn produce(&self, _event: Event, _pipe: &Value) -> Result<Map<String, Value>> {
-        Ok(self.data.clone())
-    }
-
-    fn rotate_every(&self) -> Option<Duration> {
+impl SourceSettings {
+    /// How often its data is to be made anew.
+    pub fn rotate_every(&self) -> Option<Duration> {
         self.rotate_every
+    }
+
+    /// The secrets its data holds now, so that another value is noticed like another declaration.
+    pub fn secrets(&self) -> BTreeMap<String, String> {
+        match &self.kind {
+            SourceKind::Table(table) => table.secrets(),
+            _ => BTreeMap::new(),
+        }
+    }
+
+    /// How far it reaches.
+    pub fn reach(&self) -> Reach {
+        match self.kind {
+            SourceKind::Table(_) | SourceKind::Random(_) | SourceKind::Certificate(_) => Reach::Inside,
+            SourceKind::Identity(_) => Reach::Pipe,
+            SourceKind::Command(_) | SourceKind::Http(_) => Reach::Outside,
+        }
     }
 }

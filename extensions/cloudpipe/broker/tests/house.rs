@@ -12,11 +12,11 @@ use standpipe_api::testing::{FakeBackground, MemoryState};
 use standpipe_api::{Background, Body, Change, Conflict, Error, Job, JobOutcome, Record, Result, State};
 
 use super::super::core::{Broker, Engine};
-use super::super::declared::{DeclaredSink, Reach};
+use super::super::declared::DeclaredSink;
 use super::super::jobs::Task;
 use super::super::settings::BrokerSettings;
 use super::super::sink::Sink;
-use super::super::source::{Event, Source};
+use super::super::source::{Event, Reach, Source};
 
 pub(super) const SETTINGS: &str = r#"
 url = "http://127.0.0.1:9001"
@@ -160,7 +160,7 @@ pub(super) struct Shelf(pub(super) Mutex<Vec<Value>>);
 
 #[async_trait]
 impl Sink for Shelf {
-    async fn apply(&self, _resource: &str, pipes: &[Value]) -> Result<()> {
+    async fn apply(&self, _resource: &str, pipes: &[Value], _gone: &[String]) -> Result<()> {
         *self.0.lock().unwrap() = pipes.to_vec();
         Ok(())
     }
