@@ -1,13 +1,16 @@
 //! One call in flight, as the engine sees it: what is known so far, for its answer, its log line and its metrics.
 
-use std::sync::Arc;
+use std::hash::Hasher as _;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use http::HeaderValue;
-use standpipe_api::{CallId, Caller, Connection, Dialect, Fault, Operation, ProviderId};
+use http::{HeaderValue, Method};
+use siphasher::sip128::{Hasher128 as _, SipHasher24};
+use standpipe_api::{CallId, Caller, Connection, Dialect, Fault, Operation};
 
 use crate::forward::deadline::now;
 use crate::forward::headers::Trust;
+use crate::providers::Provider;
 use crate::resolve::By;
 use crate::route::{DialectId, FaceId};
 
@@ -41,11 +44,13 @@ pub struct Trail {
     /// Its place in the dialect's list.
     pub position: usize,
     /// The provider it went to.
-    pub provider: Option<ProviderId>,
+    pub provider: Option<Arc<Provider>>,
     /// How that provider was found.
     pub by: Option<By>,
     /// Whose fault a failure was.
     pub fault: Option<Fault>,
+    /// The methods its path takes, when it came with another.
+    pub allowed: Vec<Method>,
 }
 
 impl Trail {
@@ -69,6 +74,7 @@ impl Trail {
             provider: None,
             by: None,
             fault: None,
+            allowed: Vec::new(),
         }
     }
 }
@@ -92,5 +98,18 @@ impl OnBehalf {
             traceparent: headers.get("traceparent").cloned(),
             tracestate: headers.get("tracestate").cloned(),
         }
+    }
+}
+
+impl OnBehalf {
+    /// Tells callers' own credentials apart, by a hash under a key that this process made up: what was read with one
+    /// is nobody else's (decision 17). Empty without one.
+    pub fn identity(&self) -> Arc<str> {
+        static KEYS: OnceLock<[u64; 2]> = OnceLock::new();
+        let Some(own) = &self.authorization else { return Arc::from("") };
+        let [one, other] = KEYS.get_or_init(|| [fastrand::u64(..), fastrand::u64(..)]);
+        let mut hasher = SipHasher24::new_with_keys(*one, *other);
+        hasher.write(own.as_bytes());
+        Arc::from(format!("{:032x}", hasher.finish128().as_u128()))
     }
 }

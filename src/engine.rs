@@ -1,9 +1,9 @@
 //! The shared parts: what all cores, the background thread and the admin listener have in common.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use ahash::HashMap;
 use arc_swap::ArcSwap;
 use http::HeaderValue;
 use standpipe_api::{
@@ -139,6 +139,16 @@ impl Running {
     /// The providers of a dialect, in configured order.
     pub fn speaking(&self, dialect: DialectId) -> impl Iterator<Item = &Arc<Provider>> {
         self.providers.iter().filter(move |provider| provider.dialect == dialect)
+    }
+
+    /// Whether providers may be asked for a caller in turn: with standpipe's own credential always, with the caller's
+    /// only where all that take it are of one group (decision 16).
+    pub fn may_visit(&self, provider: &Provider) -> bool {
+        let group = &provider.config.credential_group;
+        let same = |other: &Arc<Provider>| {
+            other.credentials.is_unattended() || other.config.credential_group == *group
+        };
+        provider.credentials.is_unattended() || (group.is_some() && self.speaking(provider.dialect).all(same))
     }
 
     /// The challenges of a listener.

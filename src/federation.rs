@@ -76,9 +76,17 @@ impl Federation for Handle {
     }
 
     fn identity_at(&self, provider: &ProviderId) -> Arc<str> {
-        let own =
-            self.querier.running.find(provider).is_some_and(|provider| provider.credentials.is_unattended());
-        if own { Arc::from("") } else { Arc::from(self.caller.id.as_str()) }
+        let found = self.querier.running.find(provider);
+        if found.is_some_and(|provider| provider.credentials.is_unattended()) {
+            return Arc::from("");
+        }
+        let caller = self.caller.id.as_str();
+        Arc::from(format!("{caller} {}", self.querier.on_behalf.identity()))
+    }
+
+    fn may_visit(&self, provider: &ProviderId) -> bool {
+        let running = &self.querier.running;
+        running.find(provider).is_some_and(|provider| running.may_visit(provider))
     }
 
     async fn query(&self, target: &Target, query: Query) -> Result<Answer> {

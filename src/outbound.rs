@@ -42,6 +42,11 @@ impl Outbound for Caller {
         self.0.try_send(Outgoing { request, limit, tell }).map_err(full)?;
         told.await.unwrap_or_else(|_| Err(failed("standpipe is ending".into())))
     }
+
+    async fn fetch_named(&self, request: Request<Bytes>, _limit: Duration) -> Result<Answer> {
+        let public = format!("no address outside is allowed, so {} is not asked", request.uri());
+        Err(Error::new(ErrorKind::Forbidden, Fault::Proxy, public))
+    }
 }
 
 /// Makes calls as they are asked for.

@@ -7,14 +7,15 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use http::{HeaderValue, Uri};
 use rustls::ClientConfig;
-use standpipe_api::{Provider as Public, ProviderId, Upstream};
+use standpipe_api::{Provider as Public, ProviderId, Timestamp, Upstream};
 use tokio::sync::Semaphore;
 
 use crate::config;
-use crate::forward::Tls;
 use crate::forward::breaker::Breaker;
+use crate::forward::deadline::now;
 use crate::forward::origin::{BadBase, Origin, target};
 use crate::forward::tls::client_config;
+use crate::forward::{Failure, Tls};
 use crate::route::DialectId;
 use crate::telemetry::ProviderMetrics;
 use crate::token::Credentials;
@@ -42,7 +43,10 @@ pub struct Provider {
     pub connections: Connections,
     /// What is counted of its calls.
     pub metrics: ProviderMetrics,
+    /// Its name as a field of answers.
+    pub field: HeaderValue,
     tls: OnceLock<Arc<ClientConfig>>,
+    last_failure: Mutex<Option<(Timestamp, String)>>,
 }
 
 /// Where a provider is.
@@ -70,6 +74,14 @@ impl Destination {
         match self {
             Self::Origin(origin) => origin.target(path, query),
             Self::InProcess(_) => target("", path, query),
+        }
+    }
+
+    /// What stands before every path there.
+    pub fn prefix(&self) -> &str {
+        match self {
+            Self::Origin(origin) => &origin.prefix,
+            Self::InProcess(_) => "",
         }
     }
 
@@ -136,8 +148,10 @@ impl Provider {
         let turns = Arc::new(Semaphore::new(
             usize::try_from(config.concurrency.get()).unwrap_or(Semaphore::MAX_PERMITS),
         ));
-        let breaker = Breaker::new(config.breaker, crate::forward::deadline::now());
+        let breaker = Breaker::new(config.breaker, now());
         let connections = Connections::default();
+        // A configured name fits a field: the configuration has checked its characters.
+        let field = HeaderValue::from_str(public.id.as_str()).unwrap_or(HeaderValue::from_static("unnamed"));
         Self {
             public,
             dialect,
@@ -148,7 +162,9 @@ impl Provider {
             breaker,
             connections,
             metrics,
+            field,
             tls: OnceLock::new(),
+            last_failure: Mutex::default(),
         }
     }
 
@@ -166,6 +182,18 @@ impl Provider {
             Place::Remote(bases) => bases.origin(base).map(Destination::Origin),
             Place::InProcess(upstream) => Ok(Destination::InProcess(upstream.clone())),
         }
+    }
+
+    /// Notes a failure that was the provider's.
+    pub fn failed(&self, failure: &Failure) {
+        self.breaker.failed(now());
+        let told = (Timestamp::now(), failure.to_string());
+        *self.last_failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(told);
+    }
+
+    /// Its last failure, and when that was.
+    pub fn last_failure(&self) -> Option<(Timestamp, String)> {
+        self.last_failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Requests in flight.

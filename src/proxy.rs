@@ -10,10 +10,10 @@ mod prepare;
 
 use std::sync::Arc;
 
-use http::{Method, Request, Response};
-use standpipe_api::{Body, Connection, Error, ErrorKind, Flow, Result, Timestamp};
+use http::{Method, Request, Response, Uri};
+use standpipe_api::{Body, Connection, Error, Flow, Result, Timestamp};
 
-use self::exchange::Exchange;
+use self::prepare::Asked;
 use crate::call::Trail;
 use crate::engine::{Engine, Running};
 use crate::error::status;
@@ -60,7 +60,8 @@ impl Proxy {
         let running = self.engine.running.load_full();
         let trust = Trust::of(connection.peer, &running.config.trusted_proxies);
         let mut trail = Trail::new(connection, trust, running.config.limits.call);
-        let (method, uri) = (request.method().clone(), request.uri().clone());
+        let logged =
+            self.engine.access_log.is_on().then(|| (request.method().clone(), request.uri().clone()));
         let outcome = self.steps(&mut trail, &running, request, door).await;
         let (response, told) = match outcome {
             Ok(response) => {
@@ -68,12 +69,11 @@ impl Proxy {
                 (response, told)
             }
             Err(error) => {
-                let allowed = self.allowed(&error, &trail, uri.path());
                 let manner = Manner {
                     dialect: trail.dialect.as_deref(),
                     operation: trail.operation,
                     challenges: running.challenges(door.0),
-                    allowed: &allowed,
+                    allowed: &trail.allowed,
                 };
                 self.log(&error, &trail);
                 trail.fault = Some(error.fault().clone());
@@ -81,23 +81,11 @@ impl Proxy {
             }
         };
         let duration = now().saturating_duration_since(trail.started);
-        self.count(&trail, &running, told, duration);
-        self.engine.access_log.record(|| AccessEvent {
-            call: trail.id,
-            at: Timestamp::now(),
-            peer: trail.connection.peer,
-            caller: trail.caller.as_ref().map(|caller| caller.id.clone()),
-            face: trail.face.and_then(|face| self.engine.router.face_names().nth(face.0)),
-            method,
-            path: AccessEvent::path_of(&uri),
-            provider: trail.provider.clone(),
-            operation: trail.operation.map(|operation| operation.name),
-            resolved_by: trail.by.map(By::as_str),
-            status: response.status(),
-            duration,
-            bytes: http_body::Body::size_hint(response.body()).exact(),
-            fault: trail.fault.clone(),
-        });
+        let metrics = trail.provider.as_ref().map_or(&self.engine.nowhere, |provider| &provider.metrics);
+        metrics.at(trail.position).record(told, duration);
+        if let Some((method, uri)) = logged {
+            self.record(trail, method, &uri, &response, duration);
+        }
         response
     }
 
@@ -114,49 +102,41 @@ impl Proxy {
         trail.hops = self.engine.hop.count(&head.headers, trail.trust, running.config.limits.hops)?;
         let stranger = self.identify(trail, running, &head, door).await?;
         let known = stranger.is_none();
-        let outcome = self.onward(trail, running, Request::from_parts(head, body), stranger, door).await;
+        let outcome = match self.route(trail, running, &head, door) {
+            Ok(found) => match self.asked(trail, head, body, stranger, found) {
+                Ok(asked) => self.onward(trail, running, asked).await,
+                Err(error) => Err(error),
+            },
+            Err(error) => Err(error),
+        };
         // Until a provider that may know it was found, a stranger is told one thing only.
         if known || trail.provider.is_some() { outcome } else { outcome.map_err(|_| prepare::stranger()) }
     }
 
-    /// The steps behind the second.
+    /// The steps behind the third.
     async fn onward(
         &self,
         trail: &mut Trail,
         running: &Arc<Running>,
-        request: Request<Body>,
-        stranger: Option<Error>,
-        door: ListenerId,
+        mut asked: Box<Asked>,
     ) -> Result<Response<Body>> {
-        let (head, body) = request.into_parts();
-        let found = self.route(trail, running, &head, door)?;
-        let mut asked = self.asked(trail, head, body, stranger, found)?;
-        let target = match self.take_over(trail, running, &mut asked).await? {
-            Flow::Respond(response) => return Ok(response),
-            Flow::To(target) => Some(target),
-            Flow::Continue => None,
-        };
+        let mut target = None;
+        if asked.call.is_some() {
+            match Box::pin(self.take_over(trail, running, &mut asked)).await? {
+                Flow::Respond(response) => return Ok(response),
+                Flow::To(chosen) => target = Some(chosen),
+                Flow::Continue => {}
+            }
+        }
         self.read_request(trail, running, &mut asked).await?;
         let place = match target {
             Some(target) => running.place(&target)?,
             None => self.resolve(trail, running, &asked).await?,
         };
-        trail.provider = Some(place.provider.id().clone());
+        trail.provider = Some(place.provider.clone());
         trail.by = Some(place.by);
         let credential = self.credential(trail, &asked, &place).await?;
-        let dialect = self.engine.router.dialect(place.provider.dialect).clone();
-        let (proxy, running) = (self.clone(), running.clone());
-        Exchange { proxy, running, dialect, asked, place, credential }.run(trail).await
-    }
-
-    /// The methods a 405 names.
-    fn allowed(&self, error: &Error, trail: &Trail, path: &str) -> Vec<Method> {
-        if error.kind() != ErrorKind::MethodNotAllowed {
-            return Vec::new();
-        }
-        let Ok(mut way) = self.engine.router.way(path) else { return Vec::new() };
-        way.dialect = way.dialect.or(trail.dialect_id);
-        self.engine.router.methods_of(&way)
+        self.exchange(trail, running, asked, place, credential).await
     }
 
     /// What is not the caller's own doing is worth a line; the access event has the rest.
@@ -169,9 +149,29 @@ impl Proxy {
         }
     }
 
-    fn count(&self, trail: &Trail, running: &Running, outcome: CallOutcome, duration: std::time::Duration) {
-        let provider = trail.provider.as_ref().and_then(|id| running.find(id));
-        let metrics = provider.map_or(&self.engine.nowhere, |provider| &provider.metrics);
-        metrics.at(trail.position).record(outcome, duration);
+    fn record(
+        &self,
+        trail: Trail,
+        method: Method,
+        uri: &Uri,
+        response: &Response<Body>,
+        duration: std::time::Duration,
+    ) {
+        self.engine.access_log.record(|| AccessEvent {
+            call: trail.id,
+            at: Timestamp::now(),
+            peer: trail.connection.peer,
+            caller: trail.caller.as_ref().map(|caller| caller.id.clone()),
+            face: trail.face.and_then(|face| self.engine.router.face_names().nth(face.0)),
+            method,
+            path: AccessEvent::path_of(uri),
+            provider: trail.provider.as_ref().map(|provider| provider.id().clone()),
+            operation: trail.operation.map(|operation| operation.name),
+            resolved_by: trail.by.map(By::as_str),
+            status: response.status(),
+            duration,
+            bytes: http_body::Body::size_hint(response.body()).exact(),
+            fault: trail.fault,
+        });
     }
 }

@@ -65,7 +65,8 @@ impl Querier {
         let method = parts.method.clone();
         parts.uri = uri;
         self.fields(&mut parts.headers);
-        to_provider(
+        // What travelled on behalf of the caller ends here, unless it is the credential.
+        let _callers = to_provider(
             &mut parts.headers,
             &Outgoing {
                 authority: destination.authority(),

@@ -69,6 +69,14 @@ pub trait Outbound: Send + Sync {
     /// # Errors
     /// Unreachable, no answer within `limit`, or too large.
     async fn fetch(&self, request: http::Request<Bytes>, limit: Duration) -> Result<Answer>;
+
+    /// Sends a request to an absolute URL that a user or broker named: only to addresses the operator allows
+    /// (`[outbound]`), connecting to the very address that was checked. Redirects are not followed; the answer is
+    /// small.
+    ///
+    /// # Errors
+    /// As [`Outbound::fetch`]; `ErrorKind::Forbidden` when the address is not allowed.
+    async fn fetch_named(&self, request: http::Request<Bytes>, limit: Duration) -> Result<Answer>;
 }
 
 /// Names a job within its extension. Scheduling a job whose id is already queued replaces it.

@@ -61,7 +61,10 @@ pub struct Params(Vec<(Arc<str>, String)>);
 impl Params {
     /// Takes the raw path segments a pattern matched and decodes them.
     pub fn decode<'a>(raw: impl IntoIterator<Item = (Arc<str>, &'a str)>) -> Self {
-        let decode = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+        let decode = |text: &str| match text.contains('%') {
+            true => percent_decode_str(text).decode_utf8_lossy().into_owned(),
+            false => text.to_owned(),
+        };
         Self(raw.into_iter().map(|(name, text)| (name, decode(text))).collect())
     }
 

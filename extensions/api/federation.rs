@@ -80,6 +80,12 @@ pub trait Federation {
         Arc::from(self.caller().id.as_str())
     }
 
+    /// Whether this provider may be asked in turn with others. One that is let in by the caller's own credential may not,
+    /// unless the operator has put all such providers into one group: it must not visit the others (decision 16).
+    fn may_visit(&self, provider: &ProviderId) -> bool {
+        self.identity_at(provider).is_empty()
+    }
+
     /// Records a mapping durably.
     ///
     /// # Errors

@@ -119,6 +119,25 @@ pub struct Credential {
     pub expires_at: Option<Timestamp>,
 }
 
+/// Signs claims as standpipe's own issuer. Works on any thread.
+#[async_trait]
+pub trait Signer: Send + Sync {
+    /// A compact JWS (RFC 7515) over the claims, `kid` set. The signer adds `iss`, `iat` and `jti` where they are absent.
+    ///
+    /// # Errors
+    /// The claims are no object, or the keys cannot be read.
+    async fn sign(&self, claims: &serde_json::Value, algorithm: SigningAlgorithm) -> Result<SecretString>;
+}
+
+/// What a token is signed with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SigningAlgorithm {
+    /// ECDSA on P-256 with SHA-256; the rule.
+    Es256,
+    /// RSASSA-PKCS1-v1_5 with SHA-256, for cloudpipe brokers, which know nothing else.
+    Rs256,
+}
+
 /// What becomes of the caller's `Authorization` field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallerAuthorization {

@@ -4,9 +4,12 @@ mod memory;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -94,9 +97,18 @@ impl FakeFederation {
         self.0.asked.borrow().clone()
     }
 
-    /// Work that a hook detached, for the test to run.
-    pub fn detached_work(&self) -> Vec<Work> {
-        self.0.detached.take()
+    /// Runs what hooks detach, for as long as it is polled: `select!` it with the hook.
+    pub async fn run_detached(&self) -> Infallible {
+        let mut running: Vec<Work> = Vec::new();
+        poll_fn(|cx| {
+            while !self.0.detached.borrow().is_empty() {
+                running.append(&mut self.0.detached.take());
+                running.retain_mut(|work| work.as_mut().poll(cx).is_pending());
+            }
+            running.retain_mut(|work| work.as_mut().poll(cx).is_pending());
+            Poll::Pending
+        })
+        .await
     }
 
     /// The records of the extension.
@@ -293,6 +305,10 @@ impl Outbound for Unreachable {
     async fn fetch(&self, request: http::Request<Bytes>, _limit: Duration) -> Result<Answer> {
         let text = format!("{} is not there in this test", request.uri());
         Err(Error::new(ErrorKind::CouldNotAsk, Fault::Proxy, text))
+    }
+
+    async fn fetch_named(&self, request: http::Request<Bytes>, limit: Duration) -> Result<Answer> {
+        self.fetch(request, limit).await
     }
 }
 

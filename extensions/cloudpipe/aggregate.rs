@@ -6,10 +6,13 @@
 mod blueprints;
 mod filter;
 
+use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::future::join_all;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, LINK, VARY};
 use http::{Method, Request, Response, StatusCode};
 use serde_json::{Map, Value, json};
@@ -18,7 +21,9 @@ use standpipe_api::{
     ResourceId, Result, Route, Target,
 };
 
-use self::blueprints::{Blueprints, Known};
+use tokio::time::timeout_at;
+
+use self::blueprints::{Blueprints, Items, Join, Known, Lead};
 use self::filter::Filter;
 use super::dialect::{NAME, RESOURCE};
 use super::path;
@@ -51,7 +56,7 @@ struct Wanted {
 /// One list's items, or why there are none.
 struct Part {
     wanted: Wanted,
-    items: Vec<Map<String, Value>>,
+    items: Items,
     missing: Option<Missing>,
 }
 
@@ -83,7 +88,7 @@ impl Aggregate {
                 continue;
             }
             // A caller's own credential must not visit all providers in turn.
-            if chosen.is_none() && !fed.identity_at(&provider.id).is_empty() {
+            if chosen.is_none() && !fed.may_visit(&provider.id) {
                 left_out.push((provider.id.clone(), Missing { reason: "credential", stale: None }));
                 continue;
             }
@@ -106,49 +111,71 @@ impl Aggregate {
         Ok((wanted, left_out))
     }
 
-    /// All parts, from memory where that is fresh enough, else asked for.
-    async fn parts(&self, fed: &dyn Federation, wanted: Vec<Wanted>) -> Vec<Part> {
-        let (mut parts, mut asked, mut aging) = (Vec::new(), Vec::new(), Vec::new());
-        for wanted in wanted {
-            match self.blueprints.known(&wanted, &fed.identity_at(&wanted.provider.id)) {
-                Known::Fresh(items) => parts.push(Part { wanted, items, missing: None }),
-                Known::Aging(items) => {
-                    aging.push(wanted.clone());
-                    parts.push(Part { wanted, items, missing: None });
-                }
-                Known::Old | Known::Nothing => asked.push(wanted),
+    /// All parts, from memory where that is fresh enough, else asked for. Pipes change with every call and are always
+    /// asked for.
+    async fn parts(&self, fed: &dyn Federation, wanted: Vec<Wanted>, deadline: Instant) -> Vec<Part> {
+        if wanted.first().is_some_and(|wanted| wanted.side == "pipes") {
+            return ask(fed, wanted).await;
+        }
+        let later = fed.detached(blueprints::PATIENCE);
+        let parts = wanted.into_iter().map(|wanted| self.part(fed, &later, wanted, deadline));
+        join_all(parts).await
+    }
+
+    async fn part(
+        &self,
+        fed: &dyn Federation,
+        later: &Rc<dyn Federation>,
+        wanted: Wanted,
+        deadline: Instant,
+    ) -> Part {
+        let key = blueprints::key(&wanted, fed.identity_at(&wanted.provider.id));
+        let known = self.blueprints.known(&key);
+        if let Known::Fresh(items) = known {
+            return Part { wanted, items, missing: None };
+        }
+        let reading = match self.blueprints.join(&key) {
+            Join::Follow(reading) => reading,
+            Join::Lead(lead, reading) => {
+                fed.detach(blueprints::PATIENCE, Box::pin(read_list(later.clone(), wanted.clone(), lead)));
+                reading
+            }
+        };
+        if let Known::Aging(items) = known {
+            return Part { wanted, items, missing: None };
+        }
+        let read = timeout_at(deadline.into(), reading.end()).await.unwrap_or(Err("timeout"));
+        match (read, self.blueprints.last_good(&key)) {
+            (Ok(items), _) => Part { wanted, items, missing: None },
+            (Err(reason), Some((items, age))) => {
+                Part { wanted, items, missing: Some(Missing { reason, stale: Some(age) }) }
+            }
+            (Err(reason), None) => {
+                Part { wanted, items: Items::default(), missing: Some(Missing { reason, stale: None }) }
             }
         }
-        if !aging.is_empty() {
-            let (blueprints, later) = (self.blueprints.clone(), fed.detached(blueprints::PATIENCE));
-            let refresh = async move { drop(ask(&blueprints, &*later, aging).await) };
-            fed.detach(blueprints::PATIENCE, Box::pin(refresh));
-        }
-        parts.extend(ask(&self.blueprints, fed, asked).await);
-        parts
     }
 }
 
-async fn ask(blueprints: &Blueprints, fed: &dyn Federation, wanted: Vec<Wanted>) -> Vec<Part> {
-    let question = |wanted: &Wanted| -> Option<(Target, Query)> {
-        let path = format!("/{}/{}", path::encode(wanted.resource.as_str()), wanted.side);
-        Some((Target::from(&wanted.provider), Request::get(path).body(Bytes::new()).ok()?))
-    };
-    let queries: Vec<_> = wanted.iter().filter_map(question).collect();
-    let answers = fed.query_each(queries).await;
-    let each = wanted.into_iter().zip(answers).map(|(wanted, (_, answer))| {
-        let identity = fed.identity_at(&wanted.provider.id);
-        match read(answer) {
-            Ok(items) => {
-                blueprints.keep(&wanted, &identity, items.clone());
-                Part { wanted, items, missing: None }
-            }
-            Err(reason) => match blueprints.last_good(&wanted, &identity) {
-                Some((items, age)) => {
-                    Part { wanted, items, missing: Some(Missing { reason, stale: Some(age) }) }
-                }
-                None => Part { wanted, items: Vec::new(), missing: Some(Missing { reason, stale: None }) },
-            },
+fn question(wanted: &Wanted) -> Option<(Target, Query)> {
+    let path = format!("/{}/{}", path::encode(wanted.resource.as_str()), wanted.side);
+    Some((Target::from(&wanted.provider), Request::get(path).body(Bytes::new()).ok()?))
+}
+
+async fn read_list(fed: Rc<dyn Federation>, wanted: Wanted, lead: Lead) {
+    let Some((target, query)) = question(&wanted) else { return };
+    let answer = fed.query(&target, query).await;
+    let bytes = answer.as_ref().map_or(0, |answer| answer.body().len());
+    lead.tell(read(answer).map(Arc::new), bytes);
+}
+
+/// Asks for lists that are not kept.
+async fn ask(fed: &dyn Federation, wanted: Vec<Wanted>) -> Vec<Part> {
+    let answers = fed.query_each(wanted.iter().filter_map(question).collect()).await;
+    let each = wanted.into_iter().zip(answers).map(|(wanted, (_, answer))| match read(answer) {
+        Ok(items) => Part { wanted, items: Arc::new(items), missing: None },
+        Err(reason) => {
+            Part { wanted, items: Items::default(), missing: Some(Missing { reason, stale: None }) }
         }
     });
     each.collect()
@@ -196,7 +223,7 @@ impl Extension for Aggregate {
         };
         let filter = Filter::parse(call.uri.query().unwrap_or_default())?;
         let (wanted, left_out) = self.wanted(fed, side, &filter).await?;
-        let parts = self.parts(fed, wanted).await;
+        let parts = self.parts(fed, wanted, call.deadline).await;
         let missing = missing(&parts, left_out);
         let nobody =
             parts.iter().all(|part| part.missing.as_ref().is_some_and(|missing| missing.stale.is_none()));
@@ -244,7 +271,8 @@ fn merge(parts: Vec<Part>, public_url: &str) -> Vec<Item> {
     for (part, place) in parts.into_iter().zip(places) {
         let Wanted { provider, at, resource, side } = part.wanted;
         let bases = Bases::new(&provider.url, None, public_url);
-        for mut value in part.items {
+        for value in part.items.iter() {
+            let mut value = value.clone();
             let name = shape::name(&value).unwrap_or_default().to_owned();
             let links =
                 links(&value, &bases, &format!("{public_url}{place}/{side}/{}", path::encode(&name)), side);

@@ -69,9 +69,9 @@ impl ResourceList {
         &self.items
     }
 
-    /// A resource's own URL.
-    pub(super) fn url(&self, id: &str) -> Option<&str> {
-        if self.urls.is_empty() { None } else { self.urls.get(id).map(String::as_str) }
+    /// The own URL of the resource that a path segment names.
+    pub(super) fn url(&self, segment: &str) -> Option<&str> {
+        if self.urls.is_empty() { None } else { self.urls.get(&*path::decode(segment)?).map(String::as_str) }
     }
 }
 

@@ -39,14 +39,14 @@ impl Resources {
         self.of(provider).items().iter().map(|listed| listed.id.clone()).collect()
     }
 
-    /// A resource's own URL.
-    pub fn url(&self, provider: &Provider, id: &str) -> Option<String> {
+    /// The own URL of the resource that a path segment names.
+    pub fn url(&self, provider: &Provider, segment: &str) -> Option<String> {
         match ProviderSettings::of(provider) {
             // The rule is a short list in the configuration: no lock on the way of a call.
             Some(ProviderSettings { resources: ResourceSource::Listed(list), .. }) => {
-                list.url(id).map(str::to_owned)
+                list.url(segment).map(str::to_owned)
             }
-            Some(_) => self.of(provider).url(id).map(str::to_owned),
+            Some(_) => self.of(provider).url(segment).map(str::to_owned),
             None => None,
         }
     }

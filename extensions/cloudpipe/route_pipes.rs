@@ -42,7 +42,7 @@ impl RoutePipes {
             if pinned.as_ref().is_some_and(|pinned| *pinned != provider.id) {
                 continue;
             }
-            if pinned.is_none() && !fed.identity_at(&provider.id).is_empty() {
+            if pinned.is_none() && !fed.may_visit(&provider.id) {
                 left_out.push(provider.id);
                 continue;
             }

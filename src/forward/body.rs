@@ -27,15 +27,15 @@ struct State {
 }
 
 impl Progress {
-    /// A request whose body is still to be sent: `idle` between its parts, `answer` after its end.
-    pub(super) fn track(body: Body, idle: Duration, answer: Duration) -> (Body, Self) {
-        let progress = Self(Rc::new(Cell::new(State { last: now(), patience: idle })));
+    /// Watches a body that is still to be sent: `idle` between its parts, `answer` after its end.
+    pub(super) fn track(body: &mut Body, idle: Duration, answer: Duration) -> Self {
         if body.as_bytes().is_some() {
-            progress.0.set(State { last: now(), patience: answer });
-            return (body, progress);
+            return Self(Rc::new(Cell::new(State { last: now(), patience: answer })));
         }
-        let body = Body::stream(Upload { body, progress: progress.clone(), answer });
-        (body, progress)
+        let progress = Self(Rc::new(Cell::new(State { last: now(), patience: idle })));
+        let upload = Upload { body: std::mem::take(body), progress: progress.clone(), answer };
+        *body = Body::stream(upload);
+        progress
     }
 
     /// When patience ends.

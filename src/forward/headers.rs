@@ -9,7 +9,7 @@ use http::header::{
 use standpipe_api::{CallerAuthorization, Credential, Error, ErrorKind, Fault, Result};
 
 use crate::config::IpRange;
-use crate::respond::add_via;
+use crate::respond::{Earlier, add_via};
 
 /// How many standpipes a request has passed; believed from trusted proxies only.
 pub const HOPS: HeaderName = HeaderName::from_static("standpipe-hops");
@@ -117,45 +117,83 @@ pub struct Outgoing<'a> {
     pub trust: Trust,
 }
 
-/// Turns a caller's fields into a provider's.
-pub fn to_provider(headers: &mut HeaderMap, outgoing: &Outgoing<'_>) {
-    let trailers = headers.get_all(TE).iter().any(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
-    let earlier_host = headers.get(HOST).cloned();
-    remove(headers, |name| match outgoing.trust {
-        Trust::Trusted => false,
-        Trust::Untrusted => *name == FORWARDED || name.as_str().starts_with("x-forwarded-"),
-    });
-    if outgoing.credential.authorization == CallerAuthorization::Removed {
-        headers.remove(AUTHORIZATION);
+/// Turns a caller's fields into a provider's. Gives back the caller's `Authorization` where it does not travel on.
+pub fn to_provider(headers: &mut HeaderMap, outgoing: &Outgoing<'_>) -> Option<HeaderValue> {
+    // Six fields join the caller's; making room once is cheaper than growing on the way.
+    headers.reserve(6);
+    let trusted = outgoing.trust == Trust::Trusted;
+    let seen =
+        remove(headers, |name| !trusted && (*name == FORWARDED || name.as_str().starts_with("x-forwarded-")));
+    let mut authorization = None;
+    if seen.authorization && outgoing.credential.authorization == CallerAuthorization::Removed {
+        authorization = headers.remove(AUTHORIZATION);
     }
-    if trailers {
+    if seen.trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
-    join_cookies(headers);
-    forwarded(headers, outgoing, earlier_host);
-    headers.insert(HOST, outgoing.authority.clone());
-    headers.insert(HOPS, HeaderValue::from(outgoing.hops.saturating_add(1)));
-    add_via(headers, &outgoing.hop.via);
+    if seen.cookie {
+        join_cookies(headers);
+    }
+    let host = headers.insert(HOST, outgoing.authority.clone());
+    forwarded(headers, outgoing, host, seen.forwarded);
+    headers.insert(HOPS, hops(outgoing.hops.saturating_add(1)));
+    add_via(headers, &outgoing.hop.via, seen.via);
     for (name, value) in &outgoing.credential.headers {
         headers.insert(name.clone(), value.clone());
     }
+    authorization
 }
 
 /// Turns a provider's fields into an answer's.
 pub fn to_caller(headers: &mut HeaderMap, hop: &Hop) {
-    remove(headers, |_| false);
-    add_via(headers, &hop.via);
+    let seen = remove(headers, |_| false);
+    add_via(headers, &hop.via, seen.via);
+}
+
+fn hops(count: u32) -> HeaderValue {
+    // Almost every request comes from a caller that is no standpipe.
+    if count == 1 { HeaderValue::from_static("1") } else { HeaderValue::from(count) }
+}
+
+/// Which fields a head holds, seen in one pass: looking for each by name costs a hash each.
+#[derive(Default)]
+struct Seen {
+    authorization: bool,
+    cookie: bool,
+    forwarded: Earlier,
+    trailers: bool,
+    via: Earlier,
 }
 
 /// Removes what is for one connection only (RFC 9110, section 7.6.1) and our own names, which nobody else may use.
-fn remove(headers: &mut HeaderMap, also: impl Fn(&HeaderName) -> bool) {
-    let named = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
-    let named = named.flat_map(|tokens| tokens.split(',')).map(str::trim);
-    let mut doomed: Vec<HeaderName> = named.filter_map(|token| token.parse().ok()).collect();
-    let goes =
-        |name: &&HeaderName| is_hop_by_hop(name) || name.as_str().starts_with("standpipe-") || also(name);
-    doomed.extend(headers.keys().filter(goes).cloned());
+fn remove(headers: &mut HeaderMap, also: impl Fn(&HeaderName) -> bool) -> Seen {
+    let mut seen = Seen::default();
+    let mut doomed: Vec<HeaderName> = Vec::new();
+    for (name, value) in &*headers {
+        if *name == CONNECTION {
+            let tokens = value.to_str().unwrap_or_default().split(',').map(str::trim);
+            // These two name what is removed anyhow, or nothing.
+            let others = tokens.filter(|token| {
+                !token.eq_ignore_ascii_case("keep-alive") && !token.eq_ignore_ascii_case("close")
+            });
+            doomed.extend(others.filter_map(|token| token.parse().ok()));
+        }
+        if is_hop_by_hop(name) || name.as_str().starts_with("standpipe-") || also(name) {
+            seen.trailers |= *name == TE && value.as_bytes().eq_ignore_ascii_case(b"trailers");
+            doomed.push(name.clone());
+            continue;
+        }
+        seen.authorization |= *name == AUTHORIZATION;
+        seen.cookie |= *name == COOKIE;
+        if name.as_str().starts_with("x-forwarded-") {
+            seen.forwarded = Earlier::Some;
+        }
+        if *name == VIA {
+            seen.via = Earlier::Some;
+        }
+    }
     doomed.iter().for_each(|name| drop(headers.remove(name)));
+    seen
 }
 
 fn is_hop_by_hop(name: &HeaderName) -> bool {
@@ -187,24 +225,44 @@ fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-fn forwarded(headers: &mut HeaderMap, outgoing: &Outgoing<'_>, earlier_host: Option<HeaderValue>) {
+/// Says for whom the request is. What a trusted proxy said before stands.
+fn forwarded(headers: &mut HeaderMap, outgoing: &Outgoing<'_>, host: Option<HeaderValue>, earlier: Earlier) {
+    let said = |headers: &HeaderMap, name| earlier == Earlier::Some && headers.contains_key(name);
     if let Some(peer) = outgoing.peer {
-        let peer = peer.ip().to_canonical().to_string();
-        let line = match headers.get(X_FORWARDED_FOR).and_then(|line| line.to_str().ok()) {
-            Some(line) => format!("{line}, {peer}"),
-            None => peer,
-        };
-        if let Ok(line) = HeaderValue::try_from(line) {
-            headers.insert(X_FORWARDED_FOR, line);
-        }
+        let peer = peer.ip().to_canonical();
+        let line = if earlier == Earlier::Some { headers.get(X_FORWARDED_FOR) } else { None };
+        let joined = line.and_then(|line| line.to_str().ok()).map(|line| format!("{line}, {peer}"));
+        let value = joined.and_then(|line| HeaderValue::try_from(line).ok());
+        headers.insert(X_FORWARDED_FOR, value.unwrap_or_else(|| address(peer)));
     }
-    if !headers.contains_key(X_FORWARDED_PROTO) {
+    if !said(headers, X_FORWARDED_PROTO) {
         headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(outgoing.scheme));
     }
-    if !headers.contains_key(X_FORWARDED_HOST) {
-        let host = outgoing.host.and_then(|host| HeaderValue::from_str(host).ok()).or(earlier_host);
-        headers.extend(host.map(|host| (X_FORWARDED_HOST, host)));
+    let host = outgoing.host.and_then(|host| HeaderValue::from_str(host).ok()).or(host);
+    if let Some(host) = host.filter(|_| !said(headers, X_FORWARDED_HOST)) {
+        headers.insert(X_FORWARDED_HOST, host);
     }
+}
+
+/// An address as a field's value. The formatting machinery takes longer than all other fields together.
+fn address(address: IpAddr) -> HeaderValue {
+    let IpAddr::V4(address) = address else {
+        return HeaderValue::try_from(address.to_string()).unwrap_or(HeaderValue::from_static("unknown"));
+    };
+    let mut text = Vec::with_capacity(15);
+    for octet in address.octets() {
+        if !text.is_empty() {
+            text.push(b'.');
+        }
+        if octet >= 100 {
+            text.push(b'0' + octet / 100);
+        }
+        if octet >= 10 {
+            text.push(b'0' + octet / 10 % 10);
+        }
+        text.push(b'0' + octet % 10);
+    }
+    HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("unknown"))
 }
 
 #[cfg(test)]
@@ -234,7 +292,7 @@ mod tests {
             host: None,
             trust,
         };
-        to_provider(&mut headers, &outgoing);
+        let _callers = to_provider(&mut headers, &outgoing);
         headers
     }
 
@@ -298,6 +356,13 @@ mod tests {
         assert_eq!(sent(Trust::Untrusted, &own, &lines)[AUTHORIZATION], "Basic own");
         let passed = Credential { authorization: CallerAuthorization::PassedOn, ..Credential::none() };
         assert_eq!(sent(Trust::Untrusted, &passed, &lines)[AUTHORIZATION], "Bearer callers");
+    }
+
+    #[test]
+    fn addresses_are_written_as_everybody_writes_them() {
+        for text in ["0.0.0.0", "10.1.2.3", "127.0.0.1", "255.255.255.255", "192.168.99.100", "2001:db8::1"] {
+            assert_eq!(address(text.parse().unwrap()), text);
+        }
     }
 
     #[test]

@@ -12,16 +12,16 @@ mod failure;
 pub mod headers;
 pub mod origin;
 mod pool;
+mod replay;
 pub mod tls;
 mod wire;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, Uri};
+use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper::client::conn::http1;
+use hyper::client::conn::{TrySendError, http1};
 use hyper_util::rt::TokioIo;
 use standpipe_api::Body;
 use tokio::sync::OwnedSemaphorePermit;
@@ -32,6 +32,7 @@ pub use self::failure::Failure;
 use self::origin::Origin;
 use self::pool::Connection;
 pub use self::pool::Pool;
+pub use self::replay::Replay;
 pub use self::wire::Tls;
 use self::wire::Wire;
 use crate::providers::{Destination, Provider};
@@ -44,40 +45,6 @@ const MOST_BUFFERED: usize = 128 * 1024;
 pub struct Forward {
     pool: Pool,
     deadlines: Deadlines,
-}
-
-/// A request that can be sent again: sending it twice is the same as once, and its body is all here.
-#[derive(Clone)]
-pub struct Replay {
-    /// The method, which is idempotent (RFC 9110, section 9.2.2).
-    pub method: Method,
-    /// The target at the provider.
-    pub uri: Uri,
-    /// The fields, already the provider's.
-    pub headers: HeaderMap,
-    body: Bytes,
-}
-
-impl Replay {
-    /// Keeps a request, if it can be sent again.
-    pub fn keep(request: &Request<Body>) -> Option<Self> {
-        let body = request.body().as_bytes().filter(|_| request.method().is_idempotent())?;
-        Some(Self {
-            method: request.method().clone(),
-            uri: request.uri().clone(),
-            headers: request.headers().clone(),
-            body: body.clone(),
-        })
-    }
-
-    /// The request again.
-    pub fn request(&self) -> Request<Body> {
-        let mut request = Request::new(Body::from(self.body.clone()));
-        request.method_mut().clone_from(&self.method);
-        request.uri_mut().clone_from(&self.uri);
-        request.headers_mut().clone_from(&self.headers);
-        request
-    }
 }
 
 impl Forward {
@@ -130,7 +97,7 @@ impl Forward {
         };
         match &answered {
             Ok(_) => provider.breaker.succeeded(),
-            Err(failure) if failure.counts() => provider.breaker.failed(now()),
+            Err(failure) if failure.counts() => provider.failed(failure),
             Err(_) => {}
         }
         answered
@@ -188,21 +155,22 @@ impl Forward {
     ) -> Result<Response<Body>, Failure> {
         let Sending { provider, origin, mut replay, deadline } = sending;
         let settings = &provider.config;
-        let (parts, body) = request.into_parts();
-        let whole = body.as_bytes().is_some();
-        let (body, progress) = Progress::track(body, settings.idle_timeout, settings.response_timeout);
+        let mut request = request;
+        let whole = request.body().as_bytes().is_some();
+        let progress = Progress::track(request.body_mut(), settings.idle_timeout, settings.response_timeout);
         // A body that still streams moves the deadline along; without one the call's own deadline counts too.
         let patience = || if whole { progress.deadline().min(deadline) } else { progress.deadline() };
-        let mut request = Request::from_parts(parts, body);
         let mut pooled = self.pool.take(origin.id);
         loop {
             let reused = pooled.is_some();
             let mut connection = match pooled.take() {
                 Some(connection) => connection,
-                None => self.connect(provider, origin, deadline).await?,
+                None => Box::pin(self.connect(provider, origin, deadline)).await?,
             };
-            let attempt = self.deadlines.within(patience, attempt(&mut connection, request)).await;
-            match attempt.map_err(|_| Failure::Timeout)? {
+            let before = connection.received.get();
+            let answer = connection.sender.try_send_request(request);
+            let answered = self.deadlines.within(patience, answer).await.map_err(|_| Failure::Timeout)?;
+            match answered.map_err(|error| Attempt::of(error, since(&connection, before))) {
                 Ok(response) => {
                     let (pool, origin, lifetime) = (self.pool.clone(), origin.id, settings.idle_timeout);
                     let lease = Lease { connection, pool, origin, lifetime, permit };
@@ -281,25 +249,26 @@ enum Attempt {
     Upload(hyper::Error),
 }
 
-async fn attempt(connection: &mut Connection, request: Request<Body>) -> Result<Response<Incoming>, Attempt> {
-    let before = connection.received.get();
-    if connection.sender.ready().await.is_err() {
-        return Err(Attempt::NotWritten(Box::new(request)));
+impl Attempt {
+    fn of(mut error: TrySendError<Request<Body>>, received: Received) -> Self {
+        if let Some(unsent) = error.take_message() {
+            return Self::NotWritten(Box::new(unsent));
+        }
+        let error = error.into_error();
+        match received {
+            _ if error.is_user() => Self::Upload(error),
+            Received::Nothing => Self::NoAnswer(error),
+            Received::Something => Self::Broken(error),
+        }
     }
-    let mut error = match connection.sender.try_send_request(request).await {
-        Ok(response) => return Ok(response),
-        Err(error) => error,
-    };
-    if let Some(unsent) = error.take_message() {
-        return Err(Attempt::NotWritten(Box::new(unsent)));
-    }
-    let error = error.into_error();
-    if error.is_user() {
-        return Err(Attempt::Upload(error));
-    }
-    if connection.received.get() == before {
-        Err(Attempt::NoAnswer(error))
-    } else {
-        Err(Attempt::Broken(error))
-    }
+}
+
+/// Whether any byte of an answer came.
+enum Received {
+    Nothing,
+    Something,
+}
+
+fn since(connection: &Connection, before: u64) -> Received {
+    if connection.received.get() > before { Received::Something } else { Received::Nothing }
 }

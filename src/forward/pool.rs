@@ -1,10 +1,10 @@
 //! The idle connections of one core, newest first.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use ahash::HashMap;
 use hyper::client::conn::http1::SendRequest;
 use standpipe_api::Body;
 

@@ -1,10 +1,12 @@
 //! One connection: HTTP/1.1 or HTTP/2 by what the client speaks, one task, one timer.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -93,37 +95,50 @@ impl<S: Service> Host<S> {
         let stream = Prefixed::new(sniffed.1, stream);
         let stream = Watched { stream, watch: watch.clone(), guard, linger: Linger::default() };
         let host = Rc::new(self);
-        let (answering, noting) = (host.clone(), watch.clone());
-        let service = service_fn(move |request| {
-            let (host, watch) = (answering.clone(), noting.clone());
-            async move { Ok::<_, Infallible>(host.answer(request, watch).await) }
-        });
-        let ended = if sniffed.0 == Protocol::Http2 {
-            let limits = &host.limits;
-            let mut builder = http2::Builder::new(LocalExecutor);
-            builder
-                .timer(TokioTimer::new())
-                .max_concurrent_streams(STREAMS)
-                .max_pending_accept_reset_streams(RESETS)
-                .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
-                .initial_stream_window_size(STREAM_WINDOW)
-                .initial_connection_window_size(CONNECTION_WINDOW)
-                .keep_alive_interval(limits.idle)
-                .keep_alive_timeout(Duration::from_secs(20));
-            host.run(builder.serve_connection(TokioIo::new(stream), service), &watch, |c| {
-                c.graceful_shutdown()
-            })
-            .await
-        } else {
-            let limits = &host.limits;
-            let mut builder = http1::Builder::new();
-            builder.max_headers(limits.header_count).max_buf_size(limits.header_bytes).writev(false);
-            host.run(builder.serve_connection(TokioIo::new(stream), service), &watch, |c| {
-                c.graceful_shutdown()
-            })
-            .await
+        let ended = match sniffed.0 {
+            Protocol::Http2 => host.http2(stream, &watch).await,
+            Protocol::Http1 | Protocol::Unknown => host.http1(stream, &watch).await,
         };
         host.note(ended, &watch);
+    }
+
+    async fn http1<T>(self: &Rc<Self>, stream: T, watch: &Watch) -> hyper::Result<()>
+    where
+        T: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
+        let mut builder = http1::Builder::new();
+        builder.max_headers(self.limits.header_count).max_buf_size(self.limits.header_bytes).writev(false);
+        let service = service_fn(|request| {
+            let (host, watch) = (self.clone(), watch.clone());
+            async move { Ok::<_, Infallible>(host.answer(request, watch).await) }
+        });
+        let connection = builder.serve_connection(TokioIo::new(stream), service);
+        self.run(connection, watch, |connection| connection.graceful_shutdown()).await
+    }
+
+    async fn http2<T>(self: &Rc<Self>, stream: T, watch: &Watch) -> hyper::Result<()>
+    where
+        T: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
+        let mut builder = http2::Builder::new(LocalExecutor);
+        builder
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(STREAMS)
+            .max_pending_accept_reset_streams(RESETS)
+            .max_header_list_size(u32::try_from(self.limits.header_bytes).unwrap_or(u32::MAX))
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .keep_alive_interval(self.limits.idle)
+            .keep_alive_timeout(Duration::from_secs(20));
+        let service = service_fn(|request| {
+            let (host, watch) = (self.clone(), watch.clone());
+            async move {
+                let response = host.answer(request, watch.clone()).await;
+                Ok::<_, Infallible>(response.map(|body| Offered::new(body, watch.offer())))
+            }
+        });
+        let connection = builder.serve_connection(TokioIo::new(stream), service);
+        self.run(connection, watch, |connection| connection.graceful_shutdown()).await
     }
 
     /// Drives a connection, looks at its watch, and winds it down when the end begins.
@@ -134,12 +149,24 @@ impl<S: Service> Host<S> {
         let mut connection = pin!(connection);
         let mut look = pin!(sleep_until(Instant::now() + self.limits.header_read));
         let mut drained = pin!(self.drain.begun());
-        let mut winding_down = false;
-        loop {
-            tokio::select! {
-                biased;
-                ended = connection.as_mut() => return ended,
-                () = look.as_mut() => match watch.look(&self.limits) {
+        let (mut winding_down, mut waiting) = (false, false);
+        poll_fn(|cx| {
+            loop {
+                if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
+                    return Poll::Ready(ended);
+                }
+                // Asked once, the end wakes this task by itself; until then looking at it is cheaper than asking.
+                let asks = !winding_down && (!waiting || self.drain.has_begun());
+                waiting = true;
+                if asks && drained.as_mut().poll(cx).is_ready() {
+                    winding_down = true;
+                    wind_down(connection.as_mut());
+                    continue;
+                }
+                if look.as_mut().poll(cx).is_pending() {
+                    return Poll::Pending;
+                }
+                match watch.look(&self.limits) {
                     Ok(next) => look.as_mut().reset(next.into()),
                     Err(Overdue::Idle) if !winding_down => {
                         winding_down = true;
@@ -151,25 +178,21 @@ impl<S: Service> Host<S> {
                             self.shared.refused.add(Reason::TooSlow);
                         }
                         tracing::debug!(peer = ?self.connection.peer, ?overdue, "connection closed");
-                        return Ok(());
+                        return Poll::Ready(Ok(()));
                     }
-                },
-                () = drained.as_mut(), if !winding_down => {
-                    winding_down = true;
-                    wind_down(connection.as_mut());
                 }
             }
-        }
+        })
+        .await
     }
 
-    async fn answer(&self, request: Request<Incoming>, watch: Watch) -> Response<Body> {
+    async fn answer(&self, request: Request<Incoming>, watch: Watch) -> Response<Answer> {
         watch.began();
-        let http2 = request.version() == Version::HTTP_2;
         let held = InFlight { watch, shared: self.shared.clone() };
         let crowded = self.shared.in_flight.fetch_add(1, Ordering::Relaxed) >= self.limits.requests_in_flight;
         let (response, last) = if let Some(error) = refusal(&request, self.limits.header_count) {
             self.shared.refused.add(Reason::Request);
-            (refuse(&error), !http2)
+            (refuse(&error), request.version() < Version::HTTP_2)
         } else if crowded {
             (refuse(&overloaded()), false)
         } else {
@@ -177,17 +200,11 @@ impl<S: Service> Host<S> {
             let request = request.map(|body| Body::stream(received(body)));
             (self.service.handle(request, self.connection.clone(), self.socket).await, false)
         };
-        let (mut parts, body) = response.into_parts();
+        let mut response = response.map(|body| Answer { body, _held: held });
         if last {
-            parts.headers.insert(CONNECTION, HeaderValue::from_static("close"));
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        let untaken = http2.then(|| held.watch.offer());
-        let body = Answer { body, _held: held };
-        let body = match untaken {
-            Some(untaken) => Body::stream(Offered::new(body, untaken)),
-            None => Body::stream(body),
-        };
-        Response::from_parts(parts, body)
+        response
     }
 
     fn note(&self, ended: hyper::Result<()>, watch: &Watch) {

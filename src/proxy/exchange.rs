@@ -3,16 +3,16 @@
 use std::sync::Arc;
 
 use http::header::{HOST, HeaderValue};
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
+use http::{Method, Response, StatusCode, Uri, Version};
 use standpipe_api::{
-    Body, Credential, Dialect, Effect, Error, ErrorKind, Operation, Outcome, Resource, Result, Target,
-    Verdict,
+    Body, CallerAuthorization, Credential, Dialect, Effect, Error, ErrorKind, Operation, Outcome, Resource,
+    Result, Verdict,
 };
 
 use super::Proxy;
 use super::hooks::Heard;
 use super::prepare::Asked;
-use crate::call::Trail;
+use crate::call::{OnBehalf, Trail};
 use crate::engine::Running;
 use crate::fail_point::{FailPoint, reach};
 use crate::forward::Replay;
@@ -24,73 +24,100 @@ use crate::respond::PROVIDER;
 use crate::route::FaceId;
 
 /// A request with everything that is needed to send it.
-pub(super) struct Exchange {
-    pub(super) proxy: Proxy,
-    pub(super) running: Arc<Running>,
-    pub(super) dialect: Arc<dyn Dialect>,
-    pub(super) asked: Asked,
+pub(super) struct Exchange<'a> {
+    pub(super) proxy: &'a Proxy,
+    pub(super) running: &'a Arc<Running>,
+    pub(super) dialect: &'a dyn Dialect,
+    pub(super) asked: Box<Asked>,
     pub(super) place: Place,
     pub(super) credential: Credential,
 }
 
-/// A request as it leaves.
-struct Leaving {
-    request: Request<Body>,
+/// What is still needed of a request when it has been sent.
+struct Left {
     destination: Destination,
     replay: Option<Replay>,
-    /// The target relative to any provider.
-    relative: Uri,
-    method: Method,
-    heard: Heard,
+    /// The target relative to any provider, when the one sent is another.
+    relative: Option<Uri>,
+    /// The caller's own credential, where it did not travel on.
+    authorization: Option<HeaderValue>,
+    heard: Option<Box<Heard>>,
 }
 
-impl Exchange {
+impl Proxy {
     /// Runs the exchange. What changes state runs in a task of its own to its end, whether or not the caller stays:
     /// a creation that was sent must be confirmed.
-    pub(super) async fn run(self, trail: &Trail) -> Result<Response<Body>> {
-        if !self.operation().effect.changes_state(self.asked.request.method()) {
-            return self.go(trail).await;
+    pub(super) async fn exchange(
+        &self,
+        trail: &Trail,
+        running: &Arc<Running>,
+        asked: Box<Asked>,
+        place: Place,
+        credential: Credential,
+    ) -> Result<Response<Body>> {
+        let dialect = self.engine.router.dialect(place.provider.dialect);
+        let effect = asked.operation().effect;
+        if !effect.changes_state(asked.request.method()) {
+            let dialect = &**dialect;
+            return Exchange { proxy: self, running, dialect, asked, place, credential }.go(trail).await;
         }
+        let (proxy, running, dialect) = (self.clone(), running.clone(), dialect.clone());
         let trail = trail.clone();
         let (tell, told) = tokio::sync::oneshot::channel();
-        let counted = self.proxy.engine.writing.begin();
+        let counted = self.engine.writing.begin();
         tokio::task::spawn_local(async move {
             let _counted = counted;
+            let (proxy, running, dialect) = (&proxy, &running, &*dialect);
+            let exchange = Exchange { proxy, running, dialect, asked, place, credential };
             // The caller may have left; the outcome has been settled all the same.
-            let _left = tell.send(self.go(&trail).await);
+            let _left = tell.send(exchange.go(&trail).await);
         });
         told.await.unwrap_or_else(|_| Err(Error::internal("the call ended without an outcome")))
     }
+}
 
+impl Exchange<'_> {
     async fn go(mut self, trail: &Trail) -> Result<Response<Body>> {
-        let held = self.claim(trail).await?;
-        let target = self.place.target();
-        let altered = self.proxy.before_forward(trail, &self.running, &mut self.asked, &target).await;
-        let mut leaving = match altered.and_then(|()| self.leave(trail)) {
-            Ok(leaving) => leaving,
+        let held = match self.asked.creates {
+            Some(_) => Box::pin(self.claim(trail)).await?,
+            None => None,
+        };
+        let mut left = match self.prepare(trail).await {
+            Ok(left) => left,
             Err(error) => {
                 self.settle(held, self.judge(&Outcome::NotSent)).await;
                 return Err(error);
             }
         };
-        let provider = self.place.provider.clone();
-        let request = std::mem::take(&mut leaving.request);
+        let request = std::mem::take(&mut self.asked.request);
+        let method = request.method().clone();
         reach(FailPoint::SendBefore);
-        let forward = &self.proxy.forward;
-        let answered = forward
-            .send(&provider, &leaving.destination, request, leaving.replay.as_ref(), trail.deadline)
-            .await;
+        let provider = &self.place.provider;
+        let (destination, replay) = (&left.destination, left.replay.as_ref());
+        let answered = self.proxy.forward.send(provider, destination, request, replay, trail.deadline).await;
         reach(FailPoint::SendAfter);
-        let response = match answered {
+        let mut response = match answered {
             Ok(response) => response,
             Err(failure) => {
                 let outcome = if failure.may_have_arrived() { Outcome::Lost } else { Outcome::NotSent };
                 self.settle(held, self.judge(&outcome)).await;
-                return Err(failure.into_error(&provider.config, &leaving.method));
+                return Err(failure.into_error(&provider.config, &method));
             }
         };
-        let response = self.follow(trail, &leaving, response).await?;
-        self.respond(trail, held, leaving.heard, response, &target).await
+        if self.may_have_moved(&response) {
+            Box::pin(self.follow(trail, &left, &method, &mut response)).await?;
+        }
+        self.respond(trail, held, left.heard.take(), &mut response).await?;
+        Ok(response)
+    }
+
+    /// Lets hooks see the request, and makes it the provider's.
+    async fn prepare(&mut self, trail: &Trail) -> Result<Left> {
+        if self.asked.call.is_some() {
+            let target = self.place.target();
+            Box::pin(self.proxy.before_forward(trail, self.running, &mut self.asked, &target)).await?;
+        }
+        self.leave(trail)
     }
 
     /// Lets hooks see the answer, writes down what it means, and makes it the caller's.
@@ -98,24 +125,28 @@ impl Exchange {
         &self,
         trail: &Trail,
         held: Option<Held>,
-        mut heard: Heard,
-        mut response: Response<Body>,
-        target: &Target,
-    ) -> Result<Response<Body>> {
+        heard: Option<Box<Heard>>,
+        response: &mut Response<Body>,
+    ) -> Result<()> {
         let verdict =
             self.judge(&Outcome::Answered { status: response.status(), headers: response.headers() });
         *response.version_mut() = Version::HTTP_11;
         to_caller(response.headers_mut(), &self.proxy.engine.hop);
-        let proxy = &self.proxy;
-        let after = proxy.after_forward(trail, &self.running, &mut heard, &mut response, target).await;
+        let after = match heard {
+            None => Ok(()),
+            Some(mut heard) => {
+                let target = self.place.target();
+                Box::pin(self.proxy.after_forward(trail, self.running, &mut heard, response, &target)).await
+            }
+        };
         self.settle(held, verdict).await;
         after?;
-        self.name_provider(trail, &mut response);
-        Ok(response)
+        self.name_provider(trail, response);
+        Ok(())
     }
 
     fn operation(&self) -> Operation {
-        self.asked.matched.as_ref().map_or(Operation::OTHER, |matched| matched.operation)
+        self.asked.operation()
     }
 
     fn judge(&self, outcome: &Outcome<'_>) -> Verdict {
@@ -125,10 +156,10 @@ impl Exchange {
     async fn claim(&self, trail: &Trail) -> Result<Option<Held>> {
         let Some(resource) = &self.asked.creates else { return Ok(None) };
         let alias = self.place.credential.as_ref().or(self.place.provider.credentials.default_alias());
+        let hints = self.asked.hints(self.dialect);
         let learner = &self.proxy.engine.learner;
         reach(FailPoint::ClaimBeforeWrite);
-        let held =
-            learner.claim(resource, &self.place, trail.caller.as_deref(), &self.asked.hints, alias).await?;
+        let held = learner.claim(resource, &self.place, trail.caller.as_deref(), &hints, alias).await?;
         reach(FailPoint::ClaimAfterWrite);
         Ok(Some(held))
     }
@@ -136,13 +167,17 @@ impl Exchange {
     /// Writes down what happened. The caller gets the provider's answer even if that fails: the claim is durable,
     /// and stays routable.
     async fn settle(&self, held: Option<Held>, verdict: Verdict) {
-        let learner = &self.proxy.engine.learner;
-        let settled = match (held, self.known_first()) {
-            (Some(held), _) => held.settle(verdict).await,
-            (None, Some(first)) => learner.settle(first, &self.place, verdict).await,
-            (None, None) => Ok(()),
+        if held.is_none() && verdict == Verdict::Keep {
+            return;
+        }
+        let write = async {
+            match (held, self.known_first()) {
+                (Some(held), _) => held.settle(verdict).await,
+                (None, Some(first)) => self.proxy.engine.learner.settle(first, &self.place, verdict).await,
+                (None, None) => Ok(()),
+            }
         };
-        if let Err(error) = settled {
+        if let Err(error) = Box::pin(write).await {
             tracing::error!(error = error.log_text(), "an outcome could not be written down");
         }
     }
@@ -155,80 +190,84 @@ impl Exchange {
     }
 
     /// Turns the caller's request into the provider's.
-    fn leave(&mut self, trail: &Trail) -> Result<Leaving> {
-        let mut request = std::mem::take(&mut self.asked.request);
-        let relative = request.uri().clone();
-        let (destination, target) = destination(&*self.dialect, &self.place, &relative)?;
-        let hooked = self.asked.call.is_some();
-        let heard = Heard {
-            call: self.asked.call.take(),
-            extensions: std::mem::take(&mut self.asked.extensions),
-            headers: if hooked { request.headers().clone() } else { HeaderMap::new() },
+    fn leave(&mut self, trail: &Trail) -> Result<Left> {
+        let asked = &mut *self.asked;
+        let heard = asked.call.take().map(|call| {
+            let extensions = std::mem::take(&mut asked.extensions);
+            Box::new(Heard { call, extensions, headers: asked.request.headers().clone() })
+        });
+        let request = &mut asked.request;
+        let (destination, target) = destination(self.dialect, &self.place, request.uri())?;
+        let outgoing = Outgoing {
+            authority: destination.authority(),
+            credential: &self.credential,
+            hop: &self.proxy.engine.hop,
+            hops: trail.hops,
+            peer: trail.connection.peer,
+            scheme: trail.connection.scheme,
+            host: trail.host.as_ref().map(http::uri::Authority::as_str),
+            trust: trail.trust,
         };
-        to_provider(
-            request.headers_mut(),
-            &Outgoing {
-                authority: destination.authority(),
-                credential: &self.credential,
-                hop: &self.proxy.engine.hop,
-                hops: trail.hops,
-                peer: trail.connection.peer,
-                scheme: trail.connection.scheme,
-                host: trail.host.as_ref().map(http::uri::Authority::as_str),
-                trust: trail.trust,
-            },
-        );
-        *request.uri_mut() = target;
+        let authorization = to_provider(request.headers_mut(), &outgoing);
+        let relative = target.map(|target| std::mem::replace(request.uri_mut(), target));
         *request.version_mut() = Version::HTTP_11;
         request.extensions_mut().clear();
-        let replay = Replay::keep(&request);
-        let method = request.method().clone();
-        Ok(Leaving { request, destination, replay, relative, method, heard })
+        Ok(Left { destination, replay: Replay::keep(request), relative, authorization, heard })
+    }
+
+    /// Whether a mapped provider says that it has none of what it was asked for.
+    fn may_have_moved(&self, response: &Response<Body>) -> bool {
+        matches!(response.status(), StatusCode::NOT_FOUND | StatusCode::GONE)
+            && self.place.by == By::Mapped
+            && self.operation().effect == Effect::Read
     }
 
     /// A mapped provider says it has none of it: perhaps the resource has moved, and the mapping is corrected.
     async fn follow(
         &self,
         trail: &Trail,
-        leaving: &Leaving,
-        response: Response<Body>,
-    ) -> Result<Response<Body>> {
-        let absent = matches!(response.status(), StatusCode::NOT_FOUND | StatusCode::GONE);
-        let reading = self.operation().effect == Effect::Read;
-        let (true, true, By::Mapped, Some(replay)) = (absent, reading, self.place.by, &leaving.replay) else {
-            return Ok(response);
-        };
-        let Some(mapping) = &self.place.mapping else { return Ok(response) };
+        left: &Left,
+        method: &Method,
+        response: &mut Response<Body>,
+    ) -> Result<()> {
+        let (Some(replay), Some(mapping)) = (&left.replay, &self.place.mapping) else { return Ok(()) };
         if mapping.state == standpipe_api::MappingState::Gone {
-            return Ok(response);
+            return Ok(());
         }
-        let querier = self.proxy.querier(trail, &self.running, &leaving.heard.headers);
+        let mut again = replay.request();
+        let mut on_behalf = OnBehalf::of(again.headers());
+        if self.credential.authorization == CallerAuthorization::Removed {
+            on_behalf.authorization.clone_from(&left.authorization);
+        }
+        let querier = self.proxy.querier(trail, self.running, on_behalf);
         let dialect = self.place.provider.dialect;
         let resolver = &self.proxy.engine.resolver;
         let moved = match resolver.moved(&mapping.resource, dialect, &querier).await {
             Ok(Some(place)) if place.provider.id() != &mapping.provider => place,
             Err(error) if error.kind() == ErrorKind::UnknownResource => {
-                let gone = Verdict::Gone;
-                let settled = self.proxy.engine.learner.settle(&mapping.resource, &self.place, gone).await;
+                let learner = &self.proxy.engine.learner;
+                let settled = learner.settle(&mapping.resource, &self.place, Verdict::Gone).await;
                 settled
                     .inspect_err(|error| tracing::error!(error = error.log_text(), "a stale mapping stays"))
                     .ok();
-                return Ok(response);
+                return Ok(());
             }
             // Others are silent, or two have it: the owner's word stands.
-            Ok(_) | Err(_) => return Ok(response),
+            Ok(_) | Err(_) => return Ok(()),
         };
         let credential = querier.credential(&moved.provider, &moved.target(), None).await?;
-        let (destination, uri) = destination(&*self.dialect, &moved, &leaving.relative)?;
-        let mut again = replay.clone();
-        self.credential.headers.iter().for_each(|(name, _)| drop(again.headers.remove(name)));
-        again.headers.insert(HOST, destination.authority().clone());
-        credential.headers.into_iter().for_each(|(name, value)| drop(again.headers.insert(name, value)));
-        again.uri = uri;
+        let relative = left.relative.as_ref().unwrap_or(again.uri()).clone();
+        let (destination, target) = destination(self.dialect, &moved, &relative)?;
+        *again.uri_mut() = target.unwrap_or(relative);
+        let headers = again.headers_mut();
+        self.credential.headers.iter().for_each(|(name, _)| drop(headers.remove(name)));
+        headers.insert(HOST, destination.authority().clone());
+        credential.headers.into_iter().for_each(|(name, value)| drop(headers.insert(name, value)));
+        let replay = Replay::keep(&again);
         let forward = &self.proxy.forward;
-        let sent =
-            forward.send(&moved.provider, &destination, again.request(), Some(&again), trail.deadline).await;
-        sent.map_err(|failure| failure.into_error(&moved.provider.config, &leaving.method))
+        let sent = forward.send(&moved.provider, &destination, again, replay.as_ref(), trail.deadline).await;
+        *response = sent.map_err(|failure| failure.into_error(&moved.provider.config, method))?;
+        Ok(())
     }
 
     /// On a federated face with more than one provider, the answer says who gave it.
@@ -237,14 +276,12 @@ impl Exchange {
         if trail.face == Some(FaceId::TRANSPARENT) || alone {
             return;
         }
-        if let Ok(name) = HeaderValue::from_str(self.place.provider.id().as_str()) {
-            response.headers_mut().insert(PROVIDER, name);
-        }
+        response.headers_mut().insert(PROVIDER, self.place.provider.field.clone());
     }
 }
 
-/// Where a relative target goes at a place.
-fn destination(dialect: &dyn Dialect, place: &Place, relative: &Uri) -> Result<(Destination, Uri)> {
+/// Where a relative target goes at a place, and the target there when it is another.
+fn destination(dialect: &dyn Dialect, place: &Place, relative: &Uri) -> Result<(Destination, Option<Uri>)> {
     let provider: &Provider = &place.provider;
     let address = dialect.address(&provider.public, relative.path());
     let base = place.endpoint.as_deref().unwrap_or(&address.base);
@@ -252,7 +289,11 @@ fn destination(dialect: &dyn Dialect, place: &Place, relative: &Uri) -> Result<(
         Error::bad_request(format!("no request to {} can be made of this path", provider.id())).because(cause)
     };
     let destination = provider.destination(base).map_err(|error| wrong(error.to_string()))?;
+    let same = relative.authority().is_none() && address.path == relative.path();
+    if same && destination.prefix().is_empty() && !address.path.is_empty() {
+        return Ok((destination, None));
+    }
     let target =
         destination.target(&address.path, relative.query()).map_err(|error| wrong(error.to_string()))?;
-    Ok((destination, target))
+    Ok((destination, Some(target)))
 }

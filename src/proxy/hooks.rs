@@ -9,7 +9,7 @@ use standpipe_api::{Body, Caller, Error, Flow, Params, ProviderId, Result, Targe
 
 use super::Proxy;
 use super::prepare::Asked;
-use crate::call::Trail;
+use crate::call::{OnBehalf, Trail};
 use crate::engine::Running;
 use crate::federation::Handle;
 use crate::route::ExtensionId;
@@ -29,7 +29,7 @@ impl Proxy {
                 &call.caller,
                 trail,
                 running,
-                asked.request.headers(),
+                OnBehalf::of(asked.request.headers()),
                 asked.pinned.clone(),
             );
             call.params.clone_from(params);
@@ -58,7 +58,7 @@ impl Proxy {
                 &call.caller,
                 trail,
                 running,
-                asked.request.headers(),
+                OnBehalf::of(asked.request.headers()),
                 asked.pinned.clone(),
             );
             call.params.clone_from(params);
@@ -77,9 +77,10 @@ impl Proxy {
         response: &mut Response<Body>,
         from: &Target,
     ) -> Result<()> {
-        let Some(call) = &mut heard.call else { return Ok(()) };
+        let call = &mut heard.call;
         for (id, params) in &heard.extensions {
-            let handle = self.federation(*id, &call.caller, trail, running, &heard.headers, None);
+            let on_behalf = OnBehalf::of(&heard.headers);
+            let handle = self.federation(*id, &call.caller, trail, running, on_behalf, None);
             call.params.clone_from(params);
             let Some(extension) = self.engine.extensions.get(id.0) else { continue };
             self.guarded(*id, extension.after_forward(call, response, from, &handle)).await?;
@@ -93,11 +94,11 @@ impl Proxy {
         caller: &Arc<Caller>,
         trail: &Trail,
         running: &Arc<Running>,
-        headers: &HeaderMap,
+        on_behalf: OnBehalf,
         pinned: Option<ProviderId>,
     ) -> Handle {
         let name = self.engine.extensions.get(id.0).map_or("", |extension| extension.name());
-        Handle::new(self.querier(trail, running, headers), caller.clone(), name, pinned)
+        Handle::new(self.querier(trail, running, on_behalf), caller.clone(), name, pinned)
     }
 
     /// A panic in a hook is that extension's bug and this call's error; nothing else is disturbed.
@@ -120,7 +121,7 @@ impl Proxy {
 
 /// What remains of a request for the hooks that see its answer.
 pub(super) struct Heard {
-    pub(super) call: Option<standpipe_api::Call>,
+    pub(super) call: standpipe_api::Call,
     pub(super) extensions: Vec<(ExtensionId, Params)>,
     pub(super) headers: HeaderMap,
 }

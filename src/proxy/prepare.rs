@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::header::AUTHORIZATION;
 use http::request::Parts;
 use http::uri::{PathAndQuery, Uri};
 use http::{HeaderMap, Request};
 use standpipe_api::{
-    Body, Call, CallerAuthorization, Credential, CredentialRequest, Error, ErrorKind, Fault, Hint,
-    ProviderId, RequestView, Resource, Result,
+    Body, Call, CallerAuthorization, Credential, CredentialRequest, Dialect, Error, ErrorKind, Fault, Hint,
+    Operation, ProviderId, RequestView, Resource, Result,
 };
 
 use super::Proxy;
@@ -40,10 +41,22 @@ pub(super) struct Asked {
     pub(super) resources: Vec<Resource>,
     /// Whether it brings the first of them into being.
     pub(super) creates: Option<Resource>,
-    /// Ids an index may know.
-    pub(super) hints: Vec<Hint>,
     /// Why its caller is nobody we know; a provider may know the bearer.
     pub(super) stranger: Option<Error>,
+}
+
+impl Asked {
+    /// What the dialect calls the request.
+    pub(super) fn operation(&self) -> Operation {
+        self.matched.as_ref().map_or(Operation::OTHER, |matched| matched.operation)
+    }
+
+    /// Ids in the request that an index may know.
+    pub(super) fn hints(&self, dialect: &dyn Dialect) -> Vec<Hint> {
+        let Some(Matched { operation, params, .. }) = &self.matched else { return Vec::new() };
+        let body = self.request.body().as_bytes().filter(|_| dialect.needs_body(*operation));
+        dialect.hints(*operation, &RequestView::of(&self.request, params, body))
+    }
 }
 
 impl Proxy {
@@ -60,7 +73,7 @@ impl Proxy {
             trail.caller = Some(caller);
             return Ok(None);
         }
-        match door.authenticators.identify(head, &trail.connection).await? {
+        match Box::pin(door.authenticators.identify(head, &trail.connection)).await? {
             Who::Caller(caller) => {
                 trail.caller = Some(caller);
                 Ok(None)
@@ -106,7 +119,7 @@ impl Proxy {
         body: Body,
         stranger: Option<Error>,
         (found, named): (Found, Option<ProviderId>),
-    ) -> Result<Asked> {
+    ) -> Result<Box<Asked>> {
         let mut request = Request::from_parts(head, body);
         let pinned = match named {
             Some(named) => {
@@ -132,8 +145,8 @@ impl Proxy {
         };
         let path = if call.is_some() { request.uri().path().to_owned() } else { String::new() };
         let (extensions, matched) = (found.extensions, found.operation);
-        let (resources, creates, hints) = (Vec::new(), None, Vec::new());
-        Ok(Asked { request, call, extensions, matched, path, pinned, resources, creates, hints, stranger })
+        let (resources, creates) = (Vec::new(), None);
+        Ok(Box::new(Asked { request, call, extensions, matched, path, pinned, resources, creates, stranger }))
     }
 
     /// Reads out of the request what the dialect can tell of it.
@@ -147,7 +160,7 @@ impl Proxy {
         let Some(dialect) = &trail.dialect else { return Err(no_route(asked.request.uri().path())) };
         if asked.matched.is_none() {
             if trail.face != Some(FaceId::TRANSPARENT) {
-                return Err(self.not_served(trail, asked));
+                return Err(self.not_served(trail, &asked.request));
             }
             asked.matched = Some(Matched::other());
         }
@@ -156,17 +169,18 @@ impl Proxy {
         let mut body = None;
         if dialect.needs_body(*operation) {
             let limit = running.config.limits.body_buffer;
-            let deadline = trail.deadline;
-            let read =
-                self.forward.deadlines().within(|| deadline, asked.request.body_mut().bytes(limit)).await;
-            let late = |_| Error::bad_request("the body did not arrive in time");
-            body = Some(read.map_err(late)??);
+            body = Some(Box::pin(self.whole(trail, &mut asked.request, limit)).await?);
         }
         let view = RequestView::of(&asked.request, params, body.as_ref());
         asked.resources = dialect.names(*operation, &view);
-        asked.hints = dialect.hints(*operation, &view);
         asked.creates = asked.resources.first().filter(|first| dialect.claims(*operation, first)).cloned();
         Ok(())
+    }
+
+    async fn whole(&self, trail: &Trail, request: &mut Request<Body>, limit: usize) -> Result<Bytes> {
+        let deadline = trail.deadline;
+        let read = self.forward.deadlines().within(|| deadline, request.body_mut().bytes(limit)).await;
+        read.map_err(|_| Error::bad_request("the body did not arrive in time"))?
     }
 
     /// A hook may have turned the request into one for another path.
@@ -179,14 +193,14 @@ impl Proxy {
         trail.position = asked.matched.as_ref().map_or(usize::MAX, |matched| matched.position);
     }
 
-    fn not_served(&self, trail: &Trail, asked: &Asked) -> Error {
-        let path = asked.request.uri().path();
+    fn not_served(&self, trail: &mut Trail, request: &Request<Body>) -> Error {
+        let path = request.uri().path();
         let Ok(way) = self.engine.router.way(path) else { return no_route(path) };
-        let way = Way { dialect: trail.dialect_id, ..way };
-        if self.engine.router.methods_of(&way).is_empty() {
+        trail.allowed = self.engine.router.methods_of(&Way { dialect: trail.dialect_id, ..way });
+        if trail.allowed.is_empty() {
             return no_route(path);
         }
-        let public = format!("{} is not a method of {path}", asked.request.method());
+        let public = format!("{} is not a method of {path}", request.method());
         Error::new(ErrorKind::MethodNotAllowed, Fault::Caller, public)
     }
 
@@ -198,22 +212,40 @@ impl Proxy {
         asked: &Asked,
     ) -> Result<Place> {
         let dialect = trail.dialect_id.ok_or_else(|| no_route(asked.request.uri().path()))?;
-        let wanted = Wanted {
+        let mut wanted = Wanted {
             dialect,
             resources: &asked.resources,
             creates: asked.creates.as_ref(),
-            hints: &asked.hints,
+            hints: &[],
             pinned: asked.pinned.as_ref(),
         };
-        let known = self.engine.resolver.known(&wanted, running).await;
-        match (known, &asked.stranger) {
+        let resolver = &self.engine.resolver;
+        if asked.pinned.is_none()
+            && let Some(place) = resolver.remembered(&wanted, running)?
+        {
+            return Ok(place);
+        }
+        let hints = asked.hints(&**self.engine.router.dialect(dialect));
+        wanted.hints = &hints;
+        Box::pin(self.search(trail, running, asked, &wanted)).await
+    }
+
+    async fn search(
+        &self,
+        trail: &Trail,
+        running: &Arc<Running>,
+        asked: &Asked,
+        wanted: &Wanted<'_>,
+    ) -> Result<Place> {
+        let resolver = &self.engine.resolver;
+        match (resolver.known(wanted, running).await, &asked.stranger) {
             (Ok(Some(place)), _) => Ok(place),
             // Nobody floods for a stranger, and what a stranger is told does not depend on what exists.
             (Ok(None) | Err(_), Some(_)) => Err(stranger()),
             (Err(error), None) => Err(error),
             (Ok(None), None) => {
-                let querier = self.querier(trail, running, asked.request.headers());
-                self.engine.resolver.resolve(&wanted, &querier).await
+                let querier = self.querier(trail, running, OnBehalf::of(asked.request.headers()));
+                resolver.resolve(wanted, &querier).await
             }
         }
     }
@@ -234,7 +266,10 @@ impl Proxy {
             remote_scope: place.remote_scope.as_ref(),
             alias: place.credential.as_ref(),
         };
-        place.provider.credentials.obtain(&request).await
+        if let Some(credential) = place.provider.credentials.recall(&request) {
+            return Ok(credential);
+        }
+        Box::pin(place.provider.credentials.obtain(&request)).await
     }
 
     /// Whether the provider may know a bearer that we do not: brokers authenticate each other on single pipes. A
@@ -249,13 +284,13 @@ impl Proxy {
     }
 
     /// Asks on the caller's behalf.
-    pub(super) fn querier(&self, trail: &Trail, running: &Arc<Running>, headers: &HeaderMap) -> Querier {
+    pub(super) fn querier(&self, trail: &Trail, running: &Arc<Running>, on_behalf: OnBehalf) -> Querier {
         Querier {
             engine: self.engine.clone(),
             forward: self.forward.clone(),
             running: running.clone(),
             caller: trail.caller.clone(),
-            on_behalf: OnBehalf::of(headers),
+            on_behalf,
             hops: trail.hops,
             deadline: trail.deadline,
         }

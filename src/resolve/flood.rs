@@ -7,6 +7,7 @@ use standpipe_api::{Error, ProviderId, Resource, Result, Target, Vote};
 
 use crate::config;
 use crate::engine::Running;
+use crate::forward::deadline::now;
 use crate::providers::Provider;
 use crate::query::Querier;
 use crate::route::DialectId;
@@ -24,8 +25,9 @@ pub struct Floods {
     asked_again: Cache<Resource, ()>,
 }
 
-/// Floods use standpipe's own credentials only, so that one answer holds for every caller.
-type Key = (DialectId, Resource);
+/// What is searched where, and with whose credential: empty when only standpipe's own are used, so that one answer
+/// holds for every caller.
+type Key = (DialectId, Resource, Arc<str>);
 
 /// What a flood came to.
 #[derive(Clone, Debug)]
@@ -60,7 +62,7 @@ impl Floods {
 
     /// Forgets that a resource was nowhere, because it now is somewhere.
     pub fn appeared(&self, resource: &Resource, dialect: DialectId) {
-        self.nowhere.invalidate(&(dialect, resource.clone()));
+        self.nowhere.invalidate(&(dialect, resource.clone(), Arc::from("")));
     }
 
     /// The one provider that has a resource.
@@ -73,7 +75,7 @@ impl Floods {
         dialect: DialectId,
         querier: &Querier,
     ) -> Result<Arc<Provider>> {
-        let key = (dialect, resource.clone());
+        let key = (dialect, resource.clone(), identity(dialect, querier));
         if self.nowhere.contains_key(&key) {
             return Err(Error::unknown_resource(resource));
         }
@@ -93,7 +95,9 @@ impl Floods {
     async fn outcome(&self, key: &Key, querier: &Querier) -> Result<Outcome> {
         let wait = match self.under_way.join(key) {
             Join::Lead(lead, wait) => {
-                let (key, querier) = (key.clone(), querier.clone());
+                // The first caller's deadline is not the others' (decision 18).
+                let deadline = now() + querier.running.config.limits.call;
+                let (key, querier) = (key.clone(), Querier { deadline, ..querier.clone() });
                 tokio::task::spawn_local(async move { lead.tell(ask_all(&key, &querier).await) });
                 wait
             }
@@ -109,7 +113,7 @@ impl Floods {
 }
 
 async fn ask_all(key: &Key, querier: &Querier) -> Outcome {
-    let (dialect, resource) = key;
+    let (dialect, resource, _) = key;
     let dialect_of = querier.engine.router.dialect(*dialect);
     let (asked, left_out) = candidates(*dialect, &querier.running);
     let question = |id: &ProviderId| Some((Target::provider(id.clone()), dialect_of.question(resource)?));
@@ -136,9 +140,17 @@ async fn ask_all(key: &Key, querier: &Querier) -> Outcome {
 fn candidates(dialect: DialectId, running: &Running) -> (Vec<ProviderId>, Vec<ProviderId>) {
     let speaking: Vec<_> = running.speaking(dialect).collect();
     let (asked, left_out): (Vec<_>, Vec<_>) =
-        speaking.into_iter().partition(|provider| provider.credentials.is_unattended());
+        speaking.into_iter().partition(|provider| running.may_visit(provider));
     let ids = |providers: Vec<&Arc<Provider>>| {
         providers.into_iter().map(|provider| provider.id().clone()).collect()
     };
     (ids(asked), ids(left_out))
+}
+
+/// Whose credential a flood uses beside standpipe's own.
+fn identity(dialect: DialectId, querier: &Querier) -> Arc<str> {
+    let running = &querier.running;
+    let visits =
+        |provider: &Arc<Provider>| !provider.credentials.is_unattended() && running.may_visit(provider);
+    if running.speaking(dialect).any(visits) { querier.on_behalf.identity() } else { Arc::from("") }
 }

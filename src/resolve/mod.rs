@@ -117,6 +117,25 @@ impl Resolver {
         &self.index
     }
 
+    /// The provider that a mapping in memory names; `None` when the table or others have to be asked.
+    ///
+    /// # Errors
+    /// The mapping's provider is not configured.
+    pub fn remembered(&self, wanted: &Wanted<'_>, running: &Running) -> Result<Option<Place>> {
+        for resource in wanted.resources {
+            match self.mappings.peek(resource) {
+                None => return Ok(None),
+                Some(None) => {}
+                Some(Some(mapping)) => {
+                    if let Some(place) = place(resource, mapping, wanted, running)? {
+                        return Ok(Some(place));
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
     /// Finds the provider without asking anybody; `None` when only asking can tell.
     ///
     /// # Errors
@@ -214,24 +233,8 @@ impl Resolver {
         wanted: &Wanted<'_>,
         running: &Running,
     ) -> Result<Option<Place>> {
-        let mapping = match self.mappings.peek(resource) {
-            Some(known) => known,
-            None => self.mappings.get(resource).await.map_err(Error::from)?,
-        };
-        let Some(mapping) = mapping else { return Ok(None) };
-        // A tombstone routes polls and repeated deletes; a new creation finds its own way.
-        if mapping.state == MappingState::Gone && wanted.creates.is_some() {
-            return Ok(None);
-        }
-        let Some(provider) = running.find(&mapping.provider) else {
-            let public = format!("{resource} lives at {}, which is not configured", mapping.provider);
-            let fault = Fault::Provider(mapping.provider.clone());
-            return Err(Error::new(ErrorKind::CouldNotAsk, fault, public)
-                .advise("an operator configures the provider again, or forgets the mapping"));
-        };
-        let mut place = Place::at(provider.clone(), By::Mapped);
-        place.follow(mapping);
-        Ok(Some(place))
+        let mapping = self.mappings.get(resource).await.map_err(Error::from)?;
+        mapping.map_or(Ok(None), |mapping| place(resource, mapping, wanted, running))
     }
 
     fn indexed(&self, wanted: &Wanted<'_>, running: &Running) -> Result<Option<Arc<Provider>>> {
@@ -272,6 +275,28 @@ impl Place {
             endpoint: self.endpoint.clone(),
         }
     }
+}
+
+/// Where a mapping leads, if the request follows it.
+fn place(
+    resource: &Resource,
+    mapping: Arc<Mapping>,
+    wanted: &Wanted<'_>,
+    running: &Running,
+) -> Result<Option<Place>> {
+    // A tombstone routes polls and repeated deletes; a new creation finds its own way.
+    if mapping.state == MappingState::Gone && wanted.creates.is_some() {
+        return Ok(None);
+    }
+    let Some(provider) = running.find(&mapping.provider) else {
+        let public = format!("{resource} lives at {}, which is not configured", mapping.provider);
+        let fault = Fault::Provider(mapping.provider.clone());
+        return Err(Error::new(ErrorKind::CouldNotAsk, fault, public)
+            .advise("an operator configures the provider again, or forgets the mapping"));
+    };
+    let mut place = Place::at(provider.clone(), By::Mapped);
+    place.follow(mapping);
+    Ok(Some(place))
 }
 
 /// The most specific resource that exists already and can be asked for.

@@ -89,15 +89,24 @@ pub fn fault(fault: &Fault) -> String {
     }
 }
 
+/// Whether a head holds `Via` entries of others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Earlier {
+    /// None.
+    #[default]
+    None,
+    /// Some.
+    Some,
+}
+
 /// Adds our own entry to `Via` (RFC 9110, section 7.6.3), behind those that are there.
-pub fn add_via(headers: &mut HeaderMap, entry: &HeaderValue) {
-    let Some(earlier) = headers.get(VIA) else {
+pub fn add_via(headers: &mut HeaderMap, entry: &HeaderValue, earlier: Earlier) {
+    if earlier == Earlier::None {
         headers.insert(VIA, entry.clone());
         return;
-    };
+    }
     let mut line = String::new();
-    let earlier = std::iter::once(earlier).chain(headers.get_all(VIA).iter().skip(1));
-    for part in earlier.filter_map(|value| value.to_str().ok()) {
+    for part in headers.get_all(VIA).iter().filter_map(|value| value.to_str().ok()) {
         let _ = write!(line, "{part}, ");
     }
     line.push_str(entry.to_str().unwrap_or_default());
@@ -146,7 +155,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.append(VIA, HeaderValue::from_static("1.0 a"));
         headers.append(VIA, HeaderValue::from_static("1.1 b"));
-        add_via(&mut headers, &HeaderValue::from_static("1.1 standpipe"));
+        add_via(&mut headers, &HeaderValue::from_static("1.1 standpipe"), Earlier::Some);
         assert_eq!(headers[VIA], "1.0 a, 1.1 b, 1.1 standpipe");
         assert_eq!(headers.get_all(VIA).iter().count(), 1);
     }

@@ -1,21 +1,22 @@
 //! Step 3: method and path in, face, operation and extensions out.
 //!
-//! Everything registered for a path is compiled once, at start, into one `RegexSet`; a request is matched
+//! Everything registered for a path is compiled once, at start, into one set of regular expressions; a path is matched
 //! against all of it in one pass. The path matched is the one a provider sees: on `/providers/{name}/...` the
 //! part behind the name, elsewhere the whole. This step never looks at headers, bodies or tables.
 
+mod path_set;
 mod pattern;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
+use ahash::HashMap;
 use http::Method;
 use percent_encoding::percent_decode_str;
-use regex::RegexSet;
 use standpipe_api::{
     Dialect, Error, ErrorKind, Extension, Face, Fault, Operation, Params, Problem, Problems, Rest, Result,
 };
 
+use self::path_set::PathSet;
 use self::pattern::Pattern;
 
 /// The first segment of the transparent face.
@@ -26,7 +27,7 @@ pub const TRANSPARENT: &str = "providers";
 pub struct Router(Arc<Compiled>);
 
 struct Compiled {
-    set: RegexSet,
+    set: PathSet,
     entries: Vec<Entry>,
     dialects: Vec<Arc<dyn Dialect>>,
     faces: Vec<Served>,
@@ -179,15 +180,14 @@ impl Router {
 
     /// What is registered for a method on a way.
     pub fn find(&self, method: &Method, way: &Way<'_>) -> Found {
-        let mut target = String::with_capacity(method.as_str().len() + 1 + way.path.len());
-        target.push_str(method.as_str());
-        target.push(' ');
-        target.push_str(way.path);
         let mut found = Found::default();
         let mut best: Option<(&Pattern, Operation, usize)> = None;
-        for entry in self.0.set.matches(&target).iter().filter_map(|at| self.0.entries.get(at)) {
+        self.0.set.each_match(way.path, |at| {
+            let Some(entry) = self.0.entries.get(at).filter(|entry| entry.pattern.takes(method)) else {
+                return;
+            };
             if way.root == Root::Reserved && entry.pattern.begins_open() {
-                continue;
+                return;
             }
             match entry.owner {
                 Owner::Extension(id) if is_asked(id, &found, way) => {
@@ -200,7 +200,7 @@ impl Router {
                 }
                 Owner::Extension(_) | Owner::Operation(..) => {}
             }
-        }
+        });
         found.operation = best.map(|(pattern, operation, position)| Matched {
             operation,
             position,
@@ -321,7 +321,8 @@ impl Build {
         for root in reserved {
             self.roots.entry(root).or_insert(nobody);
         }
-        let set = RegexSet::new(self.entries.iter().map(|entry| entry.pattern.regex()));
+        let regexes: Vec<String> = self.entries.iter().map(|entry| entry.pattern.regex()).collect();
+        let set = PathSet::compile(&regexes);
         let set = set.map_err(|error| {
             vec![Problem::at("extensions", format!("the routes do not compile: {error}"))]
         })?;

@@ -12,7 +12,9 @@ use http::{Request, Response};
 use standpipe_api::{Body, Connection, ProviderId};
 use tokio::net::UnixListener;
 
-use crate::admin::{AdminService, BreakerState, Guard, KnownEndpoints, PoolStatus, ProviderStatus};
+use crate::admin::{
+    AdminService, BreakerState, Guard, KnownEndpoints, LastError, PoolStatus, ProviderStatus,
+};
 use crate::background::Failures;
 use crate::config::{self, Admin, At, Limits};
 use crate::engine::Engine;
@@ -122,7 +124,7 @@ impl crate::admin::Engine for Operator {
                 concurrency: usize::try_from(provider.config.concurrency.get()).unwrap_or(usize::MAX),
                 pool: PoolStatus { idle: open - active, active },
                 indexed: self.engine.resolver.index().size(provider.id()),
-                last_error: None,
+                last_error: provider.last_failure().map(|(at, error)| LastError { at, error }),
             }
         };
         running.providers.iter().map(status).collect()

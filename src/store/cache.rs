@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use ahash::RandomState;
 use moka::sync::Cache;
 use standpipe_api::{Mapping, Resource, Timestamp};
 use tokio::sync::Notify;
@@ -32,14 +33,16 @@ pub struct Mappings {
 
 /// What is in memory, or on its way there.
 struct Copies {
-    rows: Cache<Resource, Row>,
+    /// Ids come from strangers: the hash is keyed, and cheaper than the standard one.
+    rows: Cache<Resource, Row, RandomState>,
     loads: SingleFlight<Resource, Result<Row, StoreError>>,
 }
 
 impl Mappings {
     /// A cache of at most `entries` rows (absent ones count) over a store.
     pub fn new(store: Arc<dyn Store>, entries: u64) -> Self {
-        let copies = Arc::new(Copies { rows: Cache::new(entries), loads: SingleFlight::new(LOADS) });
+        let rows = Cache::builder().max_capacity(entries).build_with_hasher(RandomState::new());
+        let copies = Arc::new(Copies { rows, loads: SingleFlight::new(LOADS) });
         let observer: Arc<dyn Observer> = copies.clone();
         store.observe(Arc::downgrade(&observer));
         let (hits, misses) = (AtomicU64::new(0), AtomicU64::new(0));

@@ -164,6 +164,11 @@ impl AccessLog {
         Self(Some(lines))
     }
 
+    /// Whether anybody keeps it.
+    pub fn is_on(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Hands over one event, or counts it as dropped. `event` runs only when the log is on.
     pub fn record(&self, event: impl FnOnce() -> AccessEvent) {
         if let Some(lines) = &self.0 {

@@ -92,6 +92,11 @@ impl Credentials {
         self.0.first().is_some_and(|(_, source)| source.is_unattended())
     }
 
+    /// The credential for a request, if it is at hand.
+    pub fn recall(&self, request: &CredentialRequest<'_>) -> Option<Credential> {
+        self.source(request.provider, request.alias).ok()?.recall(request)
+    }
+
     /// Obtains the credential for a request.
     ///
     /// # Errors

@@ -1,11 +1,16 @@
 //! Blueprints in memory: fresh for a while, refreshed in the background, last known good while a provider is down.
+//!
+//! Lists are read in tasks of their own, one for all callers that want the same list: a caller that leaves does not
+//! end what others wait for (decision 18).
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use moka::sync::Cache;
 use serde_json::{Map, Value};
 use standpipe_api::{ProviderId, ResourceId};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::Wanted;
@@ -14,18 +19,32 @@ use super::Wanted;
 const FRESH: Duration = Duration::from_secs(30);
 /// Until then it is used, and refreshed in the background.
 const AGING: Duration = Duration::from_secs(300);
-/// How long a refresh in the background may take.
+/// Until then it stands in for a provider that is down.
+const KEPT: Duration = Duration::from_secs(24 * 3600);
+/// How long one reading may take.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
-/// Lists kept; over it all are dropped and read anew.
-const MOST: usize = 20_000;
+/// Bytes of lists kept, as brokers sent them; the ones not used for longest go first.
+const MOST: u64 = 64 << 20;
 
 /// Lists differ by what the credential that was used may see.
-type Key = (&'static str, ProviderId, ResourceId, Arc<str>);
-type Items = Vec<Map<String, Value>>;
+pub(super) type Key = (&'static str, ProviderId, ResourceId, Arc<str>);
+/// A list.
+pub(super) type Items = Arc<Vec<Map<String, Value>>>;
+/// A list that was read, or the word for why it was not.
+pub(super) type Read = Result<Items, &'static str>;
 
 /// The lists read last.
-#[derive(Default)]
-pub(super) struct Blueprints(Mutex<HashMap<Key, (Instant, Items)>>);
+pub(super) struct Blueprints {
+    lists: Cache<Key, Kept>,
+    readings: Mutex<HashMap<Key, watch::Receiver<Option<Read>>>>,
+}
+
+#[derive(Clone)]
+struct Kept {
+    read: Instant,
+    items: Items,
+    bytes: u32,
+}
 
 /// What memory knows of a list.
 pub(super) enum Known {
@@ -39,39 +58,89 @@ pub(super) enum Known {
     Nothing,
 }
 
+/// A reading of a list.
+pub(super) enum Join {
+    /// Nobody reads it yet: whoever is told so does, and tells the others.
+    Lead(Lead, Reading),
+    /// Somebody is reading it.
+    Follow(Reading),
+}
+
+/// The duty to read a list. Dropped without a word, it tells the others that nothing came.
+pub(super) struct Lead {
+    blueprints: Arc<Blueprints>,
+    key: Key,
+    tell: watch::Sender<Option<Read>>,
+}
+
+/// A reading under way.
+pub(super) struct Reading(watch::Receiver<Option<Read>>);
+
+impl Default for Blueprints {
+    fn default() -> Self {
+        let lists = Cache::builder().max_capacity(MOST).time_to_live(KEPT);
+        let lists = lists.weigher(|_: &Key, kept: &Kept| kept.bytes.saturating_add(200)).build();
+        Self { lists, readings: Mutex::default() }
+    }
+}
+
 impl Blueprints {
-    /// What is known of a list. Pipes change with every call and are never kept.
-    pub(super) fn known(&self, wanted: &Wanted, identity: &Arc<str>) -> Known {
-        match self.last(wanted, identity) {
+    /// What is known of a list.
+    pub(super) fn known(&self, key: &Key) -> Known {
+        match self.lists.get(key) {
             None => Known::Nothing,
-            Some((read, items)) if read.elapsed() < FRESH => Known::Fresh(items),
-            Some((read, items)) if read.elapsed() < AGING => Known::Aging(items),
+            Some(kept) if kept.read.elapsed() < FRESH => Known::Fresh(kept.items),
+            Some(kept) if kept.read.elapsed() < AGING => Known::Aging(kept.items),
             Some(_) => Known::Old,
         }
     }
 
     /// The last good list and its age in seconds.
-    pub(super) fn last_good(&self, wanted: &Wanted, identity: &Arc<str>) -> Option<(Items, u64)> {
-        self.last(wanted, identity).map(|(read, items)| (items, read.elapsed().as_secs()))
+    pub(super) fn last_good(&self, key: &Key) -> Option<(Items, u64)> {
+        self.lists.get(key).map(|kept| (kept.items, kept.read.elapsed().as_secs()))
     }
 
-    /// Keeps a list that was just read.
-    pub(super) fn keep(&self, wanted: &Wanted, identity: &Arc<str>, items: Items) {
-        if wanted.side == "pipes" {
-            return;
+    /// Joins the reading of a list, or leads it.
+    pub(super) fn join(self: &Arc<Self>, key: &Key) -> Join {
+        let mut readings = self.readings.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(reading) = readings.get(key) {
+            return Join::Follow(Reading(reading.clone()));
         }
-        let mut lists = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if lists.len() >= MOST {
-            lists.clear();
-        }
-        lists.insert(key(wanted, identity), (Instant::now(), items));
-    }
-
-    fn last(&self, wanted: &Wanted, identity: &Arc<str>) -> Option<(Instant, Items)> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&key(wanted, identity)).cloned()
+        let (tell, told) = watch::channel(None);
+        readings.insert(key.clone(), told.clone());
+        Join::Lead(Lead { blueprints: self.clone(), key: key.clone(), tell }, Reading(told))
     }
 }
 
-fn key(wanted: &Wanted, identity: &Arc<str>) -> Key {
-    (wanted.side, wanted.provider.id.clone(), wanted.resource.clone(), identity.clone())
+impl Lead {
+    /// Tells everybody who waits, and keeps what is good. `bytes` is the length of the answer.
+    pub(super) fn tell(self, read: Read, bytes: usize) {
+        if let Ok(items) = &read {
+            let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+            let kept = Kept { read: Instant::now(), items: items.clone(), bytes };
+            self.blueprints.lists.insert(self.key.clone(), kept);
+        }
+        self.tell.send_replace(Some(read));
+    }
+}
+
+impl Drop for Lead {
+    fn drop(&mut self) {
+        self.blueprints.readings.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+    }
+}
+
+impl Reading {
+    /// What was read.
+    pub(super) async fn end(mut self) -> Read {
+        match self.0.wait_for(Option::is_some).await {
+            Ok(read) => read.clone().unwrap_or(Err("timeout")),
+            Err(_) => Err("timeout"),
+        }
+    }
+}
+
+/// Where a list is kept.
+pub(super) fn key(wanted: &Wanted, identity: Arc<str>) -> Key {
+    (wanted.side, wanted.provider.id.clone(), wanted.resource.clone(), identity)
 }
