@@ -128,3 +128,28 @@ fn connections_that_say_nothing_do_not_hold_up_the_end_and_a_call_in_flight_does
     standpipe.ended();
     assert!(!standpipe.log().contains("limits.drain is over"), "{}", standpipe.log());
 }
+
+#[test]
+fn what_is_refused_is_counted_by_its_reason() {
+    let origin = Origin::answering(OK);
+    let house = House::before(origin.address, "", "[limits]\nheader_count = 5\n");
+    let standpipe = house.serve();
+    let head = "GET /providers/alpha/x HTTP/1.1\r\nhost: a\r\n";
+    for (reason, status, rest) in [
+        ("framing", 400, "content-length: 1\r\ntransfer-encoding: chunked\r\n\r\n"),
+        ("syntax", 400, "x : y\r\n\r\n"),
+        ("too_many_fields", 431, "a:\r\nb:\r\nc:\r\nd:\r\ne:\r\n\r\n"),
+        ("request", 400, "host: b\r\n\r\n"),
+    ] {
+        let mut client = Wire::connect(standpipe.address);
+        client.send(format!("{head}\r\n{head}{rest}"));
+        assert!(client.message().unwrap().starts_with("HTTP/1.1 200 OK"), "what came before is answered");
+        assert!(client.message().unwrap().starts_with(&format!("HTTP/1.1 {status} ")), "{reason}");
+        assert_eq!(client.rest(), "", "{reason}");
+        drop(client);
+        until("it is counted", || {
+            house.figure(&format!("standpipe_refused_heads_total{{reason=\"{reason}\"}}")) == 1.0
+        });
+    }
+    assert_eq!(origin.said().len(), 4);
+}

@@ -146,9 +146,7 @@ fn a_client_that_leaves_does_not_take_its_creation_along() {
     let origin = Origin::new(move |mut peer| {
         while let Some(request) = peer.request() {
             if request.starts_with("POST") {
-                // Long after the client has gone.
                 has_left.lock().unwrap().recv().unwrap();
-                std::thread::sleep(std::time::Duration::from_millis(100));
                 peer.wire.send("HTTP/1.1 201 Created\r\ncontent-length: 2\r\n\r\n{}");
             } else {
                 peer.wire.send(OK);
@@ -164,6 +162,7 @@ fn a_client_that_leaves_does_not_take_its_creation_along() {
     let request = origin.first();
     assert!(request.ends_with(body), "{request}");
     drop(client);
+    crate::support::until("the client is gone", || house.figure("standpipe_connections") == 0.0);
     left.send(()).unwrap();
     crate::support::until("the creation is confirmed", || {
         let (code, shown) = house.command(&["mappings", "show", "pipe", "web", "--parent", "db"]);

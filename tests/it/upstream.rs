@@ -49,6 +49,24 @@ fn a_write_that_may_have_arrived_is_not_sent_twice() {
 }
 
 #[test]
+fn a_write_finds_a_new_connection_when_the_pooled_one_was_closed_before() {
+    let origin = Origin::new(|mut peer| {
+        peer.request();
+        peer.wire.send(OK);
+    });
+    let house = House::before(origin.address, "", "threads = 1\n");
+    let standpipe = house.serve();
+    let mut client = Wire::connect(standpipe.address);
+    for sent in 1..4 {
+        assert_eq!(client.ask(&request("POST", "{}")).status, 200);
+        assert_eq!((origin.said().len(), origin.connections()), (sent, sent));
+        until("the provider has closed", || {
+            house.figure("standpipe_pool_connections{provider=\"alpha\",state=\"idle\"}") == 0.0
+        });
+    }
+}
+
+#[test]
 fn a_read_on_a_new_connection_is_not_sent_again() {
     let origin = Origin::new(|mut peer| drop(peer.request()));
     let standpipe = House::before(origin.address, "", "").run();

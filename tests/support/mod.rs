@@ -105,6 +105,16 @@ impl House {
         Standpipe::start("serve", &self.config, None)
     }
 
+    /// A figure of the operator's socket, named with its labels.
+    pub fn figure(&self, name: &str) -> f64 {
+        let socket = self.folder.path().join("standpipe-data/admin.sock");
+        let mut wire = Wire::new(std::os::unix::net::UnixStream::connect(socket).unwrap());
+        wire.send("GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+        let text = wire.rest();
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no {name} in {text}")).trim().parse().unwrap()
+    }
+
     pub fn serve_until(&self, fail_point: &str) -> Standpipe {
         Standpipe::start("serve", &self.config, Some(fail_point))
     }
