@@ -105,9 +105,10 @@ pub fn running(
     let mut providers = Vec::with_capacity(config.providers.len());
     for (at, settings) in config.providers.iter().enumerate() {
         let before = earlier.and_then(|earlier| earlier.find(&settings.id));
-        // Secrets may have changed behind the same references, so only a provider without any is kept unread.
+        // Secrets and certificates may have changed behind the same names: only a provider without any is kept unread.
         let same = |before: &&Arc<Provider>| {
             before.config == *settings
+                && settings.tls.is_none()
                 && settings.credentials.iter().all(|credential| credential.table.is_empty())
         };
         let made = match before.filter(same) {

@@ -95,49 +95,50 @@ impl<S: Service> Host<S> {
         let stream = Prefixed::new(sniffed.1, stream);
         let stream = Watched { stream, watch: watch.clone(), guard, linger: Linger::default() };
         let host = Rc::new(self);
-        let (answering, noting) = (host.clone(), watch.clone());
-        let answer = move |request| {
-            let (host, watch) = (answering.clone(), noting.clone());
-            async move { host.answer(request, watch).await }
-        };
-        let ended = if sniffed.0 == Protocol::Http2 {
-            let limits = &host.limits;
-            let mut builder = http2::Builder::new(LocalExecutor);
-            builder
-                .timer(TokioTimer::new())
-                .max_concurrent_streams(STREAMS)
-                .max_pending_accept_reset_streams(RESETS)
-                .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
-                .initial_stream_window_size(STREAM_WINDOW)
-                .initial_connection_window_size(CONNECTION_WINDOW)
-                .keep_alive_interval(limits.idle)
-                .keep_alive_timeout(Duration::from_secs(20));
-            let offering = watch.clone();
-            let service = service_fn(move |request| {
-                let (answer, watch) = (answer(request), offering.clone());
-                async move {
-                    let response = answer.await;
-                    Ok::<_, Infallible>(response.map(|body| Offered::new(body, watch.offer())))
-                }
-            });
-            host.run(builder.serve_connection(TokioIo::new(stream), service), &watch, |c| {
-                c.graceful_shutdown()
-            })
-            .await
-        } else {
-            let limits = &host.limits;
-            let mut builder = http1::Builder::new();
-            builder.max_headers(limits.header_count).max_buf_size(limits.header_bytes).writev(false);
-            let service = service_fn(move |request| {
-                let answer = answer(request);
-                async move { Ok::<_, Infallible>(answer.await) }
-            });
-            host.run(builder.serve_connection(TokioIo::new(stream), service), &watch, |c| {
-                c.graceful_shutdown()
-            })
-            .await
+        let ended = match sniffed.0 {
+            Protocol::Http2 => host.http2(stream, &watch).await,
+            Protocol::Http1 | Protocol::Unknown => host.http1(stream, &watch).await,
         };
         host.note(ended, &watch);
+    }
+
+    async fn http1<T>(self: &Rc<Self>, stream: T, watch: &Watch) -> hyper::Result<()>
+    where
+        T: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
+        let mut builder = http1::Builder::new();
+        builder.max_headers(self.limits.header_count).max_buf_size(self.limits.header_bytes).writev(false);
+        let service = service_fn(|request| {
+            let (host, watch) = (self.clone(), watch.clone());
+            async move { Ok::<_, Infallible>(host.answer(request, watch).await) }
+        });
+        let connection = builder.serve_connection(TokioIo::new(stream), service);
+        self.run(connection, watch, |connection| connection.graceful_shutdown()).await
+    }
+
+    async fn http2<T>(self: &Rc<Self>, stream: T, watch: &Watch) -> hyper::Result<()>
+    where
+        T: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
+        let mut builder = http2::Builder::new(LocalExecutor);
+        builder
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(STREAMS)
+            .max_pending_accept_reset_streams(RESETS)
+            .max_header_list_size(u32::try_from(self.limits.header_bytes).unwrap_or(u32::MAX))
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .keep_alive_interval(self.limits.idle)
+            .keep_alive_timeout(Duration::from_secs(20));
+        let service = service_fn(|request| {
+            let (host, watch) = (self.clone(), watch.clone());
+            async move {
+                let response = host.answer(request, watch.clone()).await;
+                Ok::<_, Infallible>(response.map(|body| Offered::new(body, watch.offer())))
+            }
+        });
+        let connection = builder.serve_connection(TokioIo::new(stream), service);
+        self.run(connection, watch, |connection| connection.graceful_shutdown()).await
     }
 
     /// Drives a connection, looks at its watch, and winds it down when the end begins.

@@ -11,9 +11,15 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bounds;
 mod cloudpipe;
 mod commands;
 mod crash;
 mod extension;
+mod hops;
 mod http;
+mod http2;
 mod outage;
+mod tls;
+mod transfer;
+mod upstream;

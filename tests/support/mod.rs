@@ -1,5 +1,9 @@
 //! Real processes, real sockets: a standpipe, brokers, and a client that sees every byte.
 
+mod authority;
+mod origin;
+mod wire;
+
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -9,14 +13,19 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+pub use self::authority::Authority;
+pub use self::origin::{Origin, Peer};
+pub use self::wire::Wire;
+
 /// Nothing here takes longer, except when it hangs.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A standpipe process; killed when dropped.
 pub struct Standpipe {
     child: Child,
     pub address: SocketAddr,
     pub log: Arc<Mutex<String>>,
+    house: Option<House>,
 }
 
 /// A folder with a configuration for a standpipe.
@@ -45,6 +54,33 @@ impl House {
         Self::new(&config)
     }
 
+    /// A standpipe in front of one provider `alpha`, with more settings of the provider and at the top.
+    pub fn before(provider: SocketAddr, settings: &str, top: &str) -> Self {
+        Self::new(&alpha("http", provider, settings, top))
+    }
+
+    /// Changes the configuration to what [`Self::before`] writes.
+    pub fn write_before(&self, provider: SocketAddr, settings: &str, top: &str) {
+        std::fs::write(&self.config, alpha("http", provider, settings, top)).unwrap();
+    }
+
+    /// The same over TLS to the provider, with a copy of the authority's files beside the configuration.
+    pub fn beside(authority: &Authority, provider: SocketAddr, settings: &str) -> Self {
+        let house = Self::new(&alpha("https", provider, settings, ""));
+        for file in std::fs::read_dir(authority.folder.path()).unwrap().map(Result::unwrap) {
+            std::fs::copy(file.path(), house.folder.path().join(file.file_name())).unwrap();
+        }
+        house
+    }
+
+    /// The same over TLS from callers, with the authority's `front.pem` and `front.key`.
+    pub fn with_tls(provider: SocketAddr, authority: &Authority) -> Self {
+        let (certificate, key) = (authority.path("front.pem"), authority.path("front.key"));
+        let tls = format!("tls = {{ certificate = {certificate:?}, key = {key:?} }}\n");
+        let config = alpha("http", provider, "", "").replace("[[provider]]", &format!("{tls}[[provider]]"));
+        Self::new(&config)
+    }
+
     /// A broker with resources that have one offer `o` each.
     pub fn broker(name: &str, port: u16, resources: &[&str]) -> Self {
         let mut config = format!(
@@ -58,8 +94,25 @@ impl House {
         Self::new(&config)
     }
 
+    /// Serves and keeps the folder as long as the process.
+    pub fn run(self) -> Standpipe {
+        let mut standpipe = self.serve();
+        standpipe.house = Some(self);
+        standpipe
+    }
+
     pub fn serve(&self) -> Standpipe {
         Standpipe::start("serve", &self.config, None)
+    }
+
+    /// A figure of the operator's socket, named with its labels.
+    pub fn figure(&self, name: &str) -> f64 {
+        let socket = self.folder.path().join("standpipe-data/admin.sock");
+        let mut wire = Wire::new(std::os::unix::net::UnixStream::connect(socket).unwrap());
+        wire.send("GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+        let text = wire.rest();
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no {name} in {text}")).trim().parse().unwrap()
     }
 
     pub fn serve_until(&self, fail_point: &str) -> Standpipe {
@@ -84,6 +137,14 @@ impl House {
     }
 }
 
+fn alpha(scheme: &str, provider: SocketAddr, settings: &str, top: &str) -> String {
+    let host = if scheme == "https" { "localhost" } else { "127.0.0.1" };
+    format!(
+        "{top}[[listener]]\naddress = \"127.0.0.1:0\"\n[[provider]]\nname = \"alpha\"\ndialect = \"cloudpipe\"\nurl = \"{scheme}://{host}:{}\"\n{settings}",
+        provider.port()
+    )
+}
+
 impl Standpipe {
     fn start(command: &str, config: &Path, fail_point: Option<&str>) -> Self {
         let mut process = Command::new(env!("CARGO_BIN_EXE_standpipe"));
@@ -95,7 +156,7 @@ impl Standpipe {
         let log = Arc::new(Mutex::new(String::new()));
         let address = read_log(child.stderr.take().unwrap(), log.clone()).recv_timeout(PATIENCE);
         let address = address.unwrap_or_else(|_| panic!("did not start: {}", log.lock().unwrap()));
-        Self { child, address, log }
+        Self { child, address, log, house: None }
     }
 
     /// SIGKILL.

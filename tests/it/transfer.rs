@@ -1,0 +1,191 @@
+//! Bodies: framing, trailers, what has none, what breaks.
+
+use crate::support::{House, Origin, Wire};
+
+const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+
+#[test]
+fn trailers_travel_both_ways() {
+    let origin = Origin::answering(
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: x-sum\r\n\r\n3\r\nabc\r\n0\r\nx-sum: 7\r\n\r\n",
+    );
+    let standpipe = House::before(origin.address, "", "").run();
+    let mut client = Wire::connect(standpipe.address);
+    client.send(
+        "PUT /providers/alpha/x HTTP/1.1\r\nhost: a\r\nte: trailers\r\ntrailer: x-mine\r\n\
+        transfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nx-mine: 9\r\n\r\n",
+    );
+    let answer = client.message().unwrap();
+    assert!(answer.ends_with("\r\n\r\n3\r\nabc\r\n0\r\nx-sum: 7\r\n\r\n"), "{answer}");
+    assert!(answer.contains("trailer: x-sum\r\n"), "{answer}");
+    let request = origin.first();
+    assert!(request.ends_with("\r\n\r\n2\r\nhi\r\n0\r\nx-mine: 9\r\n\r\n"), "{request}");
+    assert!(request.contains("te: trailers\r\n"), "{request}");
+}
+
+#[test]
+fn answers_without_a_body_keep_their_length_and_their_connection() {
+    let origin = Origin::new(|mut peer| {
+        while let Some(request) = peer.request() {
+            peer.wire.send(match request.split(' ').nth(1) {
+                Some("/204") => "HTTP/1.1 204 No Content\r\nx-kept: 1\r\n\r\n",
+                Some("/304") => "HTTP/1.1 304 Not Modified\r\netag: \"a\"\r\ncontent-length: 5\r\n\r\n",
+                Some("/chunked") => "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n",
+                Some("/head") => "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n",
+                _ => OK,
+            });
+        }
+    });
+    let standpipe = House::before(origin.address, "", "").run();
+    let mut client = Wire::connect(standpipe.address);
+    for (method, path, line) in [
+        ("HEAD", "/head", "content-length: 5"),
+        ("HEAD", "/chunked", "HTTP/1.1 200 OK"),
+        ("GET", "/204", "x-kept: 1"),
+        ("GET", "/304", "etag: \"a\""),
+        ("HEAD", "/304", "content-length: 5"),
+    ] {
+        client.send(format!("{method} /providers/alpha{path} HTTP/1.1\r\nhost: a\r\n\r\n"));
+        let head = client.upto("\r\n\r\n").unwrap();
+        assert!(head.contains(line), "{method} {path}: {head}");
+        // The next answer begins right behind.
+        let next = client.ask("GET /providers/alpha/ok HTTP/1.1\r\nhost: a\r\n\r\n");
+        assert_eq!((next.status, next.body.as_str()), (200, "ok"), "{method} {path}: {head}");
+    }
+    assert_eq!(origin.connections(), 1);
+}
+
+#[test]
+fn a_client_that_expects_100_gets_it_when_a_provider_is_there_for_its_body() {
+    let origin = Origin::answering(OK);
+    let standpipe = House::before(origin.address, "", "").run();
+    let head = |path: &str| {
+        format!("PUT {path} HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\nexpect: 100-continue\r\n\r\n")
+    };
+    let mut client = Wire::connect(standpipe.address);
+    client.send(head("/providers/alpha/x"));
+    assert_eq!(client.upto("\r\n\r\n").unwrap(), "HTTP/1.1 100 Continue\r\n\r\n");
+    assert_eq!(origin.connections(), 1, "connected before the body was asked for");
+    client.send("body");
+    assert!(client.message().unwrap().starts_with("HTTP/1.1 200 OK"));
+    let request = origin.first();
+    assert!(request.ends_with("body") && !request.to_lowercase().contains("expect"), "{request}");
+
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let alone = House::before(nobody, "", "").run();
+    for (standpipe, path, status) in [
+        (&standpipe, "/providers/beta/x", 404),
+        (&standpipe, "/providers/alpha/../x", 400),
+        (&alone, "/providers/alpha/x", 502),
+    ] {
+        let mut client = Wire::connect(standpipe.address);
+        client.send(head(path));
+        let answer = client.message().unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{path}: {answer}");
+    }
+    assert_eq!(origin.said().len(), 1);
+}
+
+#[test]
+fn a_body_that_breaks_off_at_the_provider_breaks_off_at_the_client() {
+    for (head, part) in [
+        ("content-length: 100\r\n\r\n", "only this"),
+        ("transfer-encoding: chunked\r\n\r\n", "9\r\nonly this\r\n"),
+        ("transfer-encoding: chunked\r\n\r\n", "9\r\nonly this\r\n5\r\nab"),
+    ] {
+        let origin = Origin::new(move |mut peer| {
+            peer.request();
+            peer.wire.send(format!("HTTP/1.1 200 OK\r\n{head}{part}"));
+        });
+        let standpipe = House::before(origin.address, "", "").run();
+        let mut client = Wire::connect(standpipe.address);
+        client.send("GET /providers/alpha/x HTTP/1.1\r\nhost: a\r\n\r\n");
+        assert!(client.upto("only this").unwrap().starts_with("HTTP/1.1 200 OK"));
+        let rest = client.rest();
+        assert!(!rest.contains("0\r\n\r\n") && rest.len() < 20, "{rest}");
+    }
+}
+
+#[test]
+fn a_provider_that_falls_silent_within_its_body_is_broken_too() {
+    let origin = Origin::new(|mut peer| {
+        peer.request();
+        peer.wire.send("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nonly this");
+        let rest = peer.wire.rest();
+        peer.say(&format!("then {rest}"));
+    });
+    let standpipe = House::before(origin.address, "idle_timeout = \"200ms\"\n", "").run();
+    let mut client = Wire::connect(standpipe.address);
+    client.send("GET /providers/alpha/x HTTP/1.1\r\nhost: a\r\n\r\n");
+    assert!(client.upto("only this").unwrap().starts_with("HTTP/1.1 200 OK"));
+    assert_eq!(client.rest(), "");
+    origin.wait_for(2);
+    assert_eq!(origin.said()[1], "then ");
+}
+
+#[test]
+fn a_client_that_leaves_takes_its_read_along() {
+    let origin = Origin::new(|mut peer| {
+        peer.request();
+        let rest = peer.wire.rest();
+        peer.say(&format!("then {rest}"));
+    });
+    let standpipe = House::before(origin.address, "", "").run();
+    let mut client = Wire::connect(standpipe.address);
+    client.send("GET /providers/alpha/x HTTP/1.1\r\nhost: a\r\n\r\n");
+    origin.wait_for(1);
+    drop(client);
+    origin.wait_for(2);
+    assert_eq!(origin.said()[1], "then ");
+}
+
+#[test]
+fn a_client_that_leaves_does_not_take_its_creation_along() {
+    let (left, has_left) = std::sync::mpsc::channel::<()>();
+    let has_left = std::sync::Mutex::new(has_left);
+    let origin = Origin::new(move |mut peer| {
+        while let Some(request) = peer.request() {
+            if request.starts_with("POST") {
+                has_left.lock().unwrap().recv().unwrap();
+                peer.wire.send("HTTP/1.1 201 Created\r\ncontent-length: 2\r\n\r\n{}");
+            } else {
+                peer.wire.send(OK);
+            }
+        }
+    });
+    let house = House::before(origin.address, "resources = [\"db\"]\n", "");
+    let standpipe = house.serve();
+    let mut client = Wire::connect(standpipe.address);
+    let body = r#"{"id":"web"}"#;
+    client
+        .send(format!("POST /db/pipes HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n{body}", body.len()));
+    let request = origin.first();
+    assert!(request.ends_with(body), "{request}");
+    drop(client);
+    crate::support::until("the client is gone", || house.figure("standpipe_connections") == 0.0);
+    left.send(()).unwrap();
+    crate::support::until("the creation is confirmed", || {
+        let (code, shown) = house.command(&["mappings", "show", "pipe", "web", "--parent", "db"]);
+        code == 0 && shown.contains("live")
+    });
+    assert_eq!(origin.said().len(), 1);
+}
+
+#[test]
+fn an_upload_that_breaks_off_never_looks_whole_to_the_provider() {
+    let origin = Origin::new(|mut peer| {
+        let head = peer.wire.upto("\r\n\r\n").unwrap();
+        let rest = peer.wire.rest();
+        peer.say(&format!("{head}{rest}"));
+    });
+    let standpipe = House::before(origin.address, "", "").run();
+    for framing in ["content-length: 100\r\n\r\npart", "transfer-encoding: chunked\r\n\r\n4\r\npart\r\n"] {
+        let mut client = Wire::connect(standpipe.address);
+        client.send(format!("PUT /providers/alpha/x HTTP/1.1\r\nhost: a\r\n{framing}"));
+        let before = origin.said().len();
+        drop(client);
+        origin.wait_for(before + 1);
+        let request = origin.said().pop().unwrap();
+        assert!(!request.contains("0\r\n\r\n"), "{request}");
+    }
+}
