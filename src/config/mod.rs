@@ -20,7 +20,7 @@ use standpipe_api::{CredentialAlias, ProviderId, SecretRef};
 pub use self::load::{Known, load, read};
 
 /// Everything an operator decided, or left to its default.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// The base URL under which callers reach standpipe, without a trailing slash. Links and issuer come from it.
     pub public_url: String,
