@@ -51,7 +51,7 @@ pub enum Command {
         #[command(flatten)]
         config: ConfigFile,
     },
-    /// Read a password from standard input and print its hash for a caller
+    /// Ask for a password unseen, or read it from a pipe, and print its hash for a caller
     #[command(after_help = "Example: printf %s \"$PASSWORD\" | standpipe hash-password")]
     HashPassword,
     /// Act on the pipes of a built-in broker

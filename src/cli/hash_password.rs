@@ -1,6 +1,6 @@
 //! `standpipe hash-password`: from a password to what stands in the configuration.
 
-use std::io::{Read as _, Write};
+use std::io::{IsTerminal as _, Read as _, Write};
 use std::process::ExitCode;
 
 use argon2::Argon2;
@@ -10,14 +10,13 @@ use zeroize::Zeroizing;
 /// Longer input is no password.
 const LONGEST: u64 = 1024;
 
-/// Reads a password from standard input, up to a newline at its end, and prints its Argon2id hash.
+/// Takes a password, twice and unseen from a terminal or once from a pipe, up to a newline at its end, and prints its
+/// Argon2id hash.
 ///
 /// # Errors
-/// There is no password, or it cannot be hashed.
+/// There is no password, the two differ, or it cannot be hashed.
 pub(super) fn run(out: &mut dyn Write) -> Result<ExitCode, String> {
-    let mut password = Zeroizing::new(String::new());
-    let read = std::io::stdin().take(LONGEST).read_to_string(&mut password);
-    read.map_err(|error| format!("cannot read the password: {error}"))?;
+    let password = if std::io::stdin().is_terminal() { typed()? } else { piped()? };
     let password = password.trim_end_matches(['\r', '\n']);
     if password.is_empty() {
         return Err(
@@ -30,4 +29,21 @@ pub(super) fn run(out: &mut dyn Write) -> Result<ExitCode, String> {
     let hash = hash.map_err(|error| format!("cannot hash the password: {error}"))?;
     writeln!(out, "{hash}").map_err(|error| error.to_string())?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn piped() -> Result<Zeroizing<String>, String> {
+    let mut password = Zeroizing::new(String::new());
+    let read = std::io::stdin().take(LONGEST).read_to_string(&mut password);
+    read.map(|_| password).map_err(unreadable)
+}
+
+/// What nobody sees while it is typed is typed twice.
+fn typed() -> Result<Zeroizing<String>, String> {
+    let ask = |prompt| rpassword::prompt_password(prompt).map(Zeroizing::new).map_err(unreadable);
+    let password = ask("Password: ")?;
+    if ask("Again: ")? == password { Ok(password) } else { Err("the two passwords differ".into()) }
+}
+
+fn unreadable(error: std::io::Error) -> String {
+    format!("cannot read the password: {error}")
 }

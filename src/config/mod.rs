@@ -21,7 +21,7 @@ use standpipe_api::{CredentialAlias, ProviderId, SecretRef};
 pub use self::load::{Known, load, read};
 
 /// Everything an operator decided, or left to its default.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// Where relative paths begin: the folder of the configuration file.
     pub folder: Arc<Path>,

@@ -107,3 +107,159 @@ fn a_file_that_is_not_there_is_named() {
     let problems = load(Some(Path::new("/nonexistent/standpipe.toml")), &known()).unwrap_err();
     assert!(problems[0].text.contains("/nonexistent/standpipe.toml"));
 }
+
+/// `config/standpipe.toml` against the types of this module: no key is missing there, none is wrong, and what it says
+/// of defaults is true.
+mod reference {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    const TEXT: &str = include_str!("../../config/standpipe.toml");
+    /// Keys whose commented value is an example: without them, there is nothing of the kind.
+    const EXAMPLES: [&str; 13] = [
+        "address",
+        "callers",
+        "credential",
+        "credential_group",
+        "credentials",
+        "faces",
+        "groups",
+        "master_key",
+        "public_url",
+        "tenant",
+        "threads",
+        "tls",
+        "trusted_proxies",
+    ];
+    /// Words of the types that an operator writes otherwise.
+    const WRITTEN: [(&str, &str); 10] = [
+        ("at", "url"),
+        ("client", "certificate"),
+        ("dialect_settings", "resources"),
+        ("id", "name"),
+        ("listeners", "[listener]"),
+        ("prefix", "trusted_proxies"),
+        ("providers", "[provider]"),
+        ("table", "username"),
+        // Of one listener they are `callers`, of the file `[[caller]]`; nobody forgets the one and has the other.
+        ("callers", "[caller]"),
+        ("extensions", "[caller]"),
+    ];
+
+    /// The file with some of its commented lines in force, by their number. Where a key is then written twice, the
+    /// line that was commented counts.
+    fn with(lines: &BTreeSet<usize>) -> String {
+        let uncommented = |line: &str| line.trim_start_matches("# ").to_owned();
+        let mut kept: Vec<String> = TEXT.lines().map(str::to_owned).collect();
+        for &at in lines {
+            kept[at] = uncommented(&kept[at]);
+            let (start, key) = (start_of_table(&kept, at), key_of(&kept[at]).map(str::to_owned));
+            let end = (at + 1..kept.len()).find(|line| kept[*line].starts_with('[')).unwrap_or(kept.len());
+            let same = |line: &usize| *line != at && key.is_some() && key_of(&kept[*line]) == key.as_deref();
+            if let Some(other) = (start..end).find(same) {
+                kept[other] = format!("# {}", kept[other]);
+            }
+        }
+        kept.join("\n")
+    }
+
+    fn start_of_table(lines: &[String], at: usize) -> usize {
+        (0..at).rev().find(|line| lines[*line].starts_with('[')).unwrap_or(0)
+    }
+
+    fn key_of(line: &str) -> Option<&str> {
+        let (key, _) = line.split_once(" = ")?;
+        (!key.is_empty() && key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')).then_some(key)
+    }
+
+    /// The numbers and keys of commented keys; those of a commented table are left to that table.
+    fn commented() -> Vec<(usize, &'static str)> {
+        let mut inside = false;
+        let mut keys = Vec::new();
+        for (at, line) in TEXT.lines().enumerate() {
+            inside = line.starts_with("# [") || (inside && line.starts_with('#'));
+            match line.strip_prefix("# ").and_then(key_of) {
+                Some(key) if !inside => keys.push((at, key)),
+                _ => {}
+            }
+        }
+        keys
+    }
+
+    /// The commented tables, each with its keys.
+    fn commented_tables() -> Vec<BTreeSet<usize>> {
+        let mut tables: Vec<BTreeSet<usize>> = Vec::new();
+        let mut inside = false;
+        for (at, line) in TEXT.lines().enumerate() {
+            let begins = line.starts_with("# [");
+            inside = begins || (inside && line.starts_with('#'));
+            match tables.last_mut() {
+                _ if begins && !line.starts_with("# [provider.") => tables.push(BTreeSet::from([at])),
+                Some(table) if inside && (begins || line.strip_prefix("# ").and_then(key_of).is_some()) => {
+                    table.insert(at);
+                }
+                _ => {}
+            }
+        }
+        tables
+    }
+
+    fn loaded(text: &str) -> Config {
+        read(text, Path::new("/etc/standpipe"), &known())
+            .unwrap_or_else(|found| panic!("{found:?} in\n{text}"))
+    }
+
+    #[test]
+    fn every_commented_key_loads_and_stands_at_its_default() {
+        let (plain, keys) = (loaded(TEXT), commented());
+        assert!(keys.len() > 40, "{keys:?}");
+        let token_file = keys.iter().find(|(_, key)| *key == "token_file").unwrap().0;
+        for &(at, key) in &keys {
+            let together =
+                if key == "address" { BTreeSet::from([at, token_file]) } else { BTreeSet::from([at]) };
+            let written = loaded(&with(&together));
+            let example = EXAMPLES.contains(&key) || ["resources", "peer_bearer"].contains(&key);
+            if key == "token_file" || !example {
+                assert_eq!(written, plain, "{key} is not at its default");
+            } else if !["public_url", "callers", "threads"].contains(&key) {
+                assert_ne!(written, plain, "{key} changes nothing: it is a default, or not read");
+            }
+        }
+    }
+
+    #[test]
+    fn every_commented_table_loads() {
+        let tables = commented_tables();
+        assert!(!tables.is_empty());
+        for table in tables {
+            assert_ne!(loaded(&with(&table)), loaded(TEXT), "{}", with(&table));
+        }
+    }
+
+    /// With everything in force that can be at once, the types print the names of all their fields.
+    #[test]
+    fn every_field_of_the_configuration_is_in_the_reference() {
+        let mut all: BTreeSet<usize> = commented()
+            .into_iter()
+            .filter(|(_, key)| !["socket", "credential"].contains(key))
+            .map(|(at, _)| at)
+            .collect();
+        all.extend(commented_tables().remove(0));
+        let printed = format!("{:#?}", loaded(&with(&all)));
+        let fields: BTreeSet<&str> = printed
+            .lines()
+            .filter_map(|line| line.trim_start().split_once(": "))
+            .map(|(field, _)| field)
+            .filter(|field| field.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'))
+            .collect();
+        assert!(fields.len() > 50, "{fields:?}");
+        for field in fields {
+            let written =
+                WRITTEN.iter().find(|(name, _)| *name == field).map_or(field, |(_, written)| written);
+            let forms = [format!("{written} = "), format!("[{written}]")];
+            let there = forms.iter().any(|form| TEXT.contains(form));
+            assert!(there, "config/standpipe.toml does not mention `{field}`");
+        }
+    }
+}
