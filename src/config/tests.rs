@@ -133,10 +133,12 @@ mod reference {
         "trusted_proxies",
     ];
     /// Words of the types that an operator writes otherwise.
-    const WRITTEN: [(&str, &str); 10] = [
+    const WRITTEN: [(&str, &str); 11] = [
         ("at", "url"),
         ("client", "certificate"),
         ("dialect_settings", "resources"),
+        // The file's own folder.
+        ("folder", "data_dir"),
         ("id", "name"),
         ("listeners", "[listener]"),
         ("prefix", "trusted_proxies"),
