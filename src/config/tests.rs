@@ -133,11 +133,7 @@ mod reference {
         "trusted_proxies",
     ];
     /// Words of the types that an operator writes otherwise.
-<<<<<<< HEAD
     const WRITTEN: [(&str, &str); 12] = [
-=======
-    const WRITTEN: [(&str, &str); 11] = [
->>>>>>> main
         ("at", "url"),
         ("client", "certificate"),
         ("dialect_settings", "resources"),
