@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::{mappings, pipes};
+use super::{mappings, outbox, pipes};
 
 /// One endpoint in front of many providers' brokers.
 #[derive(Debug, Parser)]
@@ -69,6 +69,15 @@ pub enum Command {
         /// What to do with them
         #[command(subcommand)]
         command: Box<mappings::Command>,
+        /// Where the configuration is
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+    /// Show what is still to be done, such as news for other brokers, and try it again or drop it
+    Outbox {
+        /// What to do
+        #[command(subcommand)]
+        command: outbox::Command,
         /// Where the configuration is
         #[command(flatten)]
         config: ConfigFile,
