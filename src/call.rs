@@ -4,10 +4,11 @@ use std::hash::Hasher as _;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use http::{HeaderValue, Method};
+use http::{HeaderValue, Method, Uri};
 use siphasher::sip128::{Hasher128 as _, SipHasher24};
-use standpipe_api::{CallId, Caller, Connection, Dialect, Fault, Operation};
+use standpipe_api::{CallId, Caller, Connection, Dialect, Fault, Kind, Operation, ProviderId};
 
+use crate::access::Refusal;
 use crate::forward::deadline::now;
 use crate::forward::headers::Trust;
 use crate::providers::Provider;
@@ -51,11 +52,22 @@ pub struct Trail {
     pub fault: Option<Fault>,
     /// The methods its path takes, when it came with another.
     pub allowed: Vec<Method>,
+    /// Method and target as the caller sent them.
+    pub sent: (Method, Uri),
+    /// What kind of resource it is about.
+    pub kind: Option<Kind>,
+    /// Why access rules refused it, and the provider they kept it from.
+    pub refused: Option<(Refusal, Option<ProviderId>)>,
 }
 
 impl Trail {
     /// The beginning of a call.
-    pub fn new(connection: Arc<Connection>, trust: Trust, patience: std::time::Duration) -> Self {
+    pub fn new(
+        connection: Arc<Connection>,
+        trust: Trust,
+        patience: std::time::Duration,
+        sent: (Method, Uri),
+    ) -> Self {
         let started = now();
         Self {
             id: CallId::from_bits(fastrand::u128(..)),
@@ -75,7 +87,15 @@ impl Trail {
             by: None,
             fault: None,
             allowed: Vec::new(),
+            sent,
+            kind: None,
+            refused: None,
         }
+    }
+
+    /// Notes that access rules refused the call.
+    pub fn refuse(&mut self, refusal: Refusal, provider: Option<ProviderId>) {
+        self.refused = Some((refusal, provider));
     }
 }
 

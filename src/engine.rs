@@ -10,6 +10,7 @@ use standpipe_api::{
     Error, ErrorKind, Extension, Fault, Mapping, Outbound, ProviderId, Resource, Result, Target,
 };
 
+use crate::access::Access;
 use crate::config::Config;
 use crate::forward::headers::Hop;
 use crate::identify::Authenticators;
@@ -88,6 +89,8 @@ pub struct Running {
     by_id: HashMap<ProviderId, usize>,
     /// Who may come in through which listener, by its index.
     pub doors: Vec<Door>,
+    /// Who may reach what.
+    pub access: Access,
 }
 
 /// A listener as the proxy sees it.
@@ -102,7 +105,8 @@ impl Running {
     /// Puts checked parts together.
     pub fn new(config: Config, providers: Vec<Arc<Provider>>, doors: Vec<Door>) -> Self {
         let by_id = providers.iter().enumerate().map(|(at, provider)| (provider.id().clone(), at)).collect();
-        Self { config, providers, by_id, doors }
+        let access = Access::compile(&config.access);
+        Self { config, providers, by_id, doors, access }
     }
 
     /// A provider by name.
@@ -115,11 +119,7 @@ impl Running {
     /// # Errors
     /// There is none of this name.
     pub fn provider(&self, id: &ProviderId) -> Result<&Arc<Provider>> {
-        self.find(id).ok_or_else(|| {
-            Error::new(ErrorKind::NoRoute, Fault::Caller, format!("no provider is named {id}")).advise(
-                "the names of the providers stand in the configuration and in the items of GET /offers",
-            )
-        })
+        self.find(id).ok_or_else(|| unknown_provider(id))
     }
 
     /// The place an extension chose.
@@ -181,6 +181,12 @@ impl Running {
             Err(outside())
         }
     }
+}
+
+/// There is no provider of this name, or the caller does not see it: the two are one to a caller.
+pub fn unknown_provider(id: &ProviderId) -> Error {
+    Error::new(ErrorKind::NoRoute, Fault::Caller, format!("no provider is named {id}"))
+        .advise("the names of the providers stand in the configuration and in the items of GET /offers")
 }
 
 impl Engine {

@@ -38,6 +38,8 @@ pub mod engine;
 
 pub mod providers;
 
+pub mod access;
+
 pub mod query;
 
 pub mod store;

@@ -86,6 +86,12 @@ pub trait Federation {
         self.identity_at(provider).is_empty()
     }
 
+    /// Whether the caller may see a resource at a provider. What it may not see is to be left out, as if it were not
+    /// there: no item of a list, no candidate, no question.
+    fn may_see(&self, _provider: &ProviderId, _resource: &Resource) -> bool {
+        true
+    }
+
     /// Records a mapping durably.
     ///
     /// # Errors

@@ -10,8 +10,10 @@ use standpipe_api::{
 };
 
 use super::Proxy;
+use super::admit::sees_several;
 use super::hooks::Heard;
 use super::prepare::Asked;
+use crate::access::Sight;
 use crate::call::{OnBehalf, Trail};
 use crate::engine::Running;
 use crate::fail_point::{FailPoint, reach};
@@ -242,7 +244,9 @@ impl Exchange<'_> {
         let querier = self.proxy.querier(trail, self.running, on_behalf);
         let dialect = self.place.provider.dialect;
         let resolver = &self.proxy.engine.resolver;
-        let moved = match resolver.moved(&mapping.resource, dialect, &querier).await {
+        let named = std::slice::from_ref(&mapping.resource);
+        let sight = Sight::new(&self.running.access, trail.caller.as_deref(), named);
+        let moved = match resolver.moved(&mapping.resource, dialect, &sight, &querier).await {
             Ok(Some(place)) if place.provider.id() != &mapping.provider => place,
             Err(error) if error.kind() == ErrorKind::UnknownResource => {
                 let learner = &self.proxy.engine.learner;
@@ -272,8 +276,8 @@ impl Exchange<'_> {
 
     /// On a federated face with more than one provider, the answer says who gave it.
     fn name_provider(&self, trail: &Trail, response: &mut Response<Body>) {
-        let alone = self.running.speaking(self.place.provider.dialect).nth(1).is_none();
-        if trail.face == Some(FaceId::TRANSPARENT) || alone {
+        let several = sees_several(trail, self.running, self.place.provider.dialect);
+        if trail.face == Some(FaceId::TRANSPARENT) || !several {
             return;
         }
         response.headers_mut().insert(PROVIDER, self.place.provider.field.clone());
