@@ -137,6 +137,8 @@ mod reference {
         ("at", "url"),
         ("client", "certificate"),
         ("dialect_settings", "resources"),
+        // The file's own folder.
+        ("folder", "data_dir"),
         ("id", "name"),
         ("listeners", "[listener]"),
         ("prefix", "trusted_proxies"),
