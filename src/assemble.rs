@@ -12,6 +12,7 @@ use crate::config::{self, At, Config, Known};
 use crate::engine::{Door, Running};
 use crate::identify::{Anonymous, Authenticators, Basic};
 use crate::providers::{Bases, Place, Provider};
+use crate::rate_limit::RateLimits;
 use crate::route::{DialectId, FaceId, Router};
 use crate::telemetry::Metrics;
 use crate::token::{Credentials, ProcessSecrets, strategies};
@@ -123,7 +124,15 @@ pub fn running(
         }
     }
     let doors = doors(&config, parts);
-    if problems.is_empty() { Ok(Running::new(config, providers, doors)) } else { Err(problems) }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    // What was used under the same limits goes on to count.
+    let kept = earlier.and_then(|earlier| earlier.rate_limits.clone());
+    let rate_limits = kept
+        .filter(|kept| kept.are(&config.limits))
+        .or_else(|| RateLimits::new(&config.limits, metrics).map(Arc::new));
+    Ok(Running::new(config, providers, doors, rate_limits))
 }
 
 fn provider(

@@ -12,6 +12,7 @@ use crate::access::Refusal;
 use crate::forward::deadline::now;
 use crate::forward::headers::Trust;
 use crate::providers::Provider;
+use crate::rate_limit::Admitted;
 use crate::resolve::By;
 use crate::route::{DialectId, FaceId};
 
@@ -58,6 +59,10 @@ pub struct Trail {
     pub kind: Option<Kind>,
     /// Why access rules refused it, and the provider they kept it from.
     pub refused: Option<(Refusal, Option<ProviderId>)>,
+    /// Whether a task audits it that outlives its caller.
+    pub audited_elsewhere: bool,
+    /// What it holds of its caller's and tenant's limits.
+    pub admitted: Option<Arc<Admitted>>,
 }
 
 impl Trail {
@@ -90,6 +95,8 @@ impl Trail {
             sent,
             kind: None,
             refused: None,
+            audited_elsewhere: false,
+            admitted: None,
         }
     }
 

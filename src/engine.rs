@@ -10,12 +10,14 @@ use standpipe_api::{
     Error, ErrorKind, Extension, Fault, Mapping, Outbound, ProviderId, Resource, Result, Target,
 };
 
-use crate::access::Access;
+use crate::access::{Access, Quotas, Refusal};
+use crate::audit::AuditLog;
 use crate::config::Config;
 use crate::forward::headers::Hop;
 use crate::identify::Authenticators;
 use crate::learn::Learner;
 use crate::providers::Provider;
+use crate::rate_limit::RateLimits;
 use crate::resolve::{By, Place, Resolver};
 use crate::route::{DialectId, FaceId, Router};
 use crate::store::Store;
@@ -43,6 +45,10 @@ pub struct Engine {
     pub hook_panics: Vec<metrics::Counter>,
     /// Where calls leave their events.
     pub access_log: AccessLog,
+    /// Where calls that change something leave theirs.
+    pub audit: AuditLog,
+    /// Calls that access rules refused, by reason.
+    pub refusals: [metrics::Counter; Refusal::ALL.len()],
     /// Calls to addresses that are no provider's; carried out on the background thread.
     pub outbound: Arc<dyn Outbound>,
     /// State-changing exchanges under way, which the end of the process waits for.
@@ -91,6 +97,10 @@ pub struct Running {
     pub doors: Vec<Door>,
     /// Who may reach what.
     pub access: Access,
+    /// How many resources a tenant may have.
+    pub quotas: Quotas,
+    /// How much callers and tenants may ask for.
+    pub rate_limits: Option<Arc<RateLimits>>,
 }
 
 /// A listener as the proxy sees it.
@@ -103,10 +113,16 @@ pub struct Door {
 
 impl Running {
     /// Puts checked parts together.
-    pub fn new(config: Config, providers: Vec<Arc<Provider>>, doors: Vec<Door>) -> Self {
+    pub fn new(
+        config: Config,
+        providers: Vec<Arc<Provider>>,
+        doors: Vec<Door>,
+        rate_limits: Option<Arc<RateLimits>>,
+    ) -> Self {
         let by_id = providers.iter().enumerate().map(|(at, provider)| (provider.id().clone(), at)).collect();
         let access = Access::compile(&config.access);
-        Self { config, providers, by_id, doors, access }
+        let quotas = Quotas::compile(&config.quotas);
+        Self { config, providers, by_id, doors, access, quotas, rate_limits }
     }
 
     /// A provider by name.

@@ -175,7 +175,9 @@ impl Federation for Handle {
             return Err(Error::unknown_resource(resource));
         }
         let alias = place.provider.credentials.default_alias();
-        let held = self.engine().learner.claim(resource, &place, Some(&self.caller), &[], alias).await?;
+        let quota = self.querier.running.quotas.of(Some(&self.caller), &resource.kind);
+        let learner = &self.engine().learner;
+        let held = learner.claim(resource, &place, Some(&self.caller), &[], alias, quota).await?;
         let answered = self.querier.ask(target, None, query).await;
         let dialect = self.engine().router.dialect(place.provider.dialect);
         let operation = standpipe_api::Operation::new("create", standpipe_api::Effect::Create);

@@ -40,6 +40,10 @@ pub mod providers;
 
 pub mod access;
 
+pub mod rate_limit;
+
+pub mod audit;
+
 pub mod query;
 
 pub mod store;

@@ -5,6 +5,7 @@
 //! No step calls another; they meet here.
 
 mod admit;
+mod audit;
 mod exchange;
 mod hooks;
 mod prepare;
@@ -22,6 +23,7 @@ use crate::forward::Forward;
 use crate::forward::deadline::now;
 use crate::forward::headers::Trust;
 use crate::listener::{ListenerId, Service};
+use crate::rate_limit::until_read;
 use crate::resolve::By;
 use crate::respond::{self, Manner};
 use crate::telemetry::{AccessEvent, CallOutcome};
@@ -83,8 +85,13 @@ impl Proxy {
         let duration = now().saturating_duration_since(trail.started);
         let metrics = trail.provider.as_ref().map_or(&self.engine.nowhere, |provider| &provider.metrics);
         metrics.at(trail.position).record(told, duration);
+        self.audit(&trail, response.status());
+        let admitted = trail.admitted.take();
         self.record(trail, &response, duration);
-        response
+        match admitted {
+            Some(admitted) => until_read(response, admitted),
+            None => response,
+        }
     }
 
     /// The eight steps.
@@ -99,6 +106,9 @@ impl Proxy {
         trail.host = head.uri.authority().cloned();
         trail.hops = self.engine.hop.count(&head.headers, trail.trust, running.config.limits.hops)?;
         let stranger = self.identify(trail, running, &head, door).await?;
+        if let (Some(limits), Some(caller)) = (&running.rate_limits, &trail.caller) {
+            trail.admitted = Some(Arc::new(limits.admit(caller)?));
+        }
         let known = stranger.is_none();
         let outcome = match self.route(trail, running, &head, door) {
             Ok(found) => match self.asked(trail, head, body, stranger, found) {

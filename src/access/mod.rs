@@ -8,6 +8,7 @@
 
 mod explain;
 mod pattern;
+mod quota;
 
 use std::cell::RefCell;
 
@@ -15,6 +16,7 @@ use http::Method;
 use standpipe_api::{Caller, Error, ErrorKind, Fault, ProviderId, Resource, ResourceId};
 
 pub use self::pattern::{Pattern, Patterns};
+pub use self::quota::{Quotas, quota_needs_id, quota_reached};
 use crate::config::AccessRule;
 use crate::engine::Running;
 use crate::route::DialectId;

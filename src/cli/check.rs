@@ -4,16 +4,21 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use super::Explained;
 use crate::assemble::{self, Front};
 use crate::config::At;
 use crate::listener::Shared;
 use crate::telemetry::Metrics;
 
-/// Prints a summary of a good configuration.
+/// Prints a summary of a good configuration, or what its access rules say of a caller.
 ///
 /// # Errors
 /// The mistakes, a line each.
-pub(super) fn run(path: Option<PathBuf>, out: &mut dyn Write) -> Result<ExitCode, String> {
+pub(super) fn run(
+    path: Option<PathBuf>,
+    explained: Explained,
+    out: &mut dyn Write,
+) -> Result<ExitCode, String> {
     let lines = |problems| super::lines(&problems);
     let loaded = assemble::load(
         path.as_deref(),
@@ -31,6 +36,9 @@ pub(super) fn run(path: Option<PathBuf>, out: &mut dyn Write) -> Result<ExitCode
     if !problems.is_empty() {
         return Err(super::lines(&problems));
     }
+    if let Some(code) = explained.print(&running, &parts, out)? {
+        return Ok(code);
+    }
     let config = &running.config;
     let mut text =
         format!("public url   {}\ndata         {}\n", config.public_url, config.data_dir.display());
@@ -43,6 +51,9 @@ pub(super) fn run(path: Option<PathBuf>, out: &mut dyn Write) -> Result<ExitCode
             listener.address,
             listener.callers.join(", ")
         );
+    }
+    if !config.access.is_empty() {
+        text += &format!("access       {} rules; --as CALLER explains them\n", config.access.len());
     }
     for provider in &config.providers {
         let at = match &provider.at {

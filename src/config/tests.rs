@@ -133,7 +133,7 @@ mod reference {
         "trusted_proxies",
     ];
     /// Words of the types that an operator writes otherwise.
-    const WRITTEN: [(&str, &str); 11] = [
+    const WRITTEN: [(&str, &str); 12] = [
         ("at", "url"),
         ("client", "certificate"),
         ("dialect_settings", "resources"),

@@ -11,9 +11,10 @@ use standpipe_api::{
 
 use super::Proxy;
 use super::admit::sees_several;
+use super::audit::Ending;
 use super::hooks::Heard;
 use super::prepare::Asked;
-use crate::access::Sight;
+use crate::access::{Sight, quota_needs_id};
 use crate::call::{OnBehalf, Trail};
 use crate::engine::Running;
 use crate::fail_point::{FailPoint, reach};
@@ -51,7 +52,7 @@ impl Proxy {
     /// a creation that was sent must be confirmed.
     pub(super) async fn exchange(
         &self,
-        trail: &Trail,
+        trail: &mut Trail,
         running: &Arc<Running>,
         asked: Box<Asked>,
         place: Place,
@@ -64,6 +65,8 @@ impl Proxy {
             return Exchange { proxy: self, running, dialect, asked, place, credential }.go(trail).await;
         }
         let (proxy, running, dialect) = (self.clone(), running.clone(), dialect.clone());
+        trail.audited_elsewhere = true;
+        let mut ending = Ending::of(self, trail);
         let trail = trail.clone();
         let (tell, told) = tokio::sync::oneshot::channel();
         let counted = self.engine.writing.begin();
@@ -71,8 +74,10 @@ impl Proxy {
             let _counted = counted;
             let (proxy, running, dialect) = (&proxy, &running, &*dialect);
             let exchange = Exchange { proxy, running, dialect, asked, place, credential };
+            let outcome = exchange.go(&trail).await;
+            ending.told(&outcome);
             // The caller may have left; the outcome has been settled all the same.
-            let _left = tell.send(exchange.go(&trail).await);
+            let _left = tell.send(outcome);
         });
         told.await.unwrap_or_else(|_| Err(Error::internal("the call ended without an outcome")))
     }
@@ -82,7 +87,7 @@ impl Exchange<'_> {
     async fn go(mut self, trail: &Trail) -> Result<Response<Body>> {
         let held = match self.asked.creates {
             Some(_) => Box::pin(self.claim(trail)).await?,
-            None => None,
+            None => self.unclaimed(trail)?,
         };
         let mut left = match self.prepare(trail).await {
             Ok(left) => left,
@@ -161,9 +166,21 @@ impl Exchange<'_> {
         let hints = self.asked.hints(self.dialect);
         let learner = &self.proxy.engine.learner;
         reach(FailPoint::ClaimBeforeWrite);
-        let held = learner.claim(resource, &self.place, trail.caller.as_deref(), &hints, alias).await?;
+        let caller = trail.caller.as_deref();
+        let quota = self.running.quotas.of(caller, &resource.kind);
+        let held = learner.claim(resource, &self.place, caller, &hints, alias, quota).await?;
         reach(FailPoint::ClaimAfterWrite);
         Ok(Some(held))
+    }
+
+    /// What is created without a claim cannot be counted, so that no quota would ever be reached.
+    fn unclaimed(&self, trail: &Trail) -> Result<Option<Held>> {
+        let (caller, quotas) = (trail.caller.as_deref(), &self.running.quotas);
+        let kind = self.dialect.creates(self.operation());
+        match kind.filter(|kind| quotas.of(caller, kind).is_some()) {
+            Some(kind) => Err(quota_needs_id(caller, &kind)),
+            None => Ok(None),
+        }
     }
 
     /// Writes down what happened. The caller gets the provider's answer even if that fails: the claim is durable,
