@@ -98,21 +98,25 @@ impl Writing {
                     Message::End => ended = true,
                 }
             }
-            self.write(events);
+            let count = events.len();
+            if !self.write(events) {
+                // The end does not wait for a store that takes nothing.
+                let left = queue.try_iter().filter(|message| matches!(message, Message::Event(_))).count();
+                tracing::error!(events = count + left, "audit events are lost");
+                return self.dropped.increment((count + left) as u64);
+            }
             if ended {
                 return;
             }
         }
     }
 
-    /// Writes a group, however long the store takes to accept it; only the end of the process does not wait for that.
-    fn write(&self, events: Vec<AuditEvent>) {
+    /// Writes a group, however long the store takes to accept it; `false`: it did not, and the process ends.
+    fn write(&self, events: Vec<AuditEvent>) -> bool {
         let mut told = false;
         while let Err(error) = self.runtime.block_on(self.store.append_audit(events.clone())) {
             if self.ending.load(Ordering::Relaxed) {
-                tracing::error!(%error, events = events.len(), "audit events are lost");
-                self.dropped.increment(events.len() as u64);
-                return;
+                return false;
             }
             if !told {
                 tracing::error!(%error, "the audit cannot be written; its events wait");
@@ -120,6 +124,7 @@ impl Writing {
             }
             std::thread::sleep(AGAIN);
         }
+        true
     }
 }
 

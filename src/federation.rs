@@ -146,8 +146,10 @@ impl Federation for Handle {
         let open = self.querier.running.access.is_open();
         let most = if open { limit } else { limit.max(MOST_FILTERED) };
         let rows = self.engine().store.mappings_named(kind, id, most).await.map_err(Error::from)?;
-        let seen = rows.into_iter().filter(|row| self.may_see(&row.provider, &row.resource));
-        Ok(seen.take(limit).collect())
+        // What the caller created is never unknown to it, seen or not (decision 22).
+        let own = |row: &Mapping| row.owner.as_ref() == Some(&self.caller.id);
+        let known = rows.into_iter().filter(|row| own(row) || self.may_see(&row.provider, &row.resource));
+        Ok(known.take(limit).collect())
     }
 
     async fn mappings_at(&self, provider: &ProviderId, kind: &Kind, limit: usize) -> Result<Vec<Mapping>> {

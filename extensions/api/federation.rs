@@ -51,7 +51,8 @@ pub trait Federation {
     /// Ambiguous, or somebody did not answer.
     async fn locate(&self, dialect: &str, resource: &Resource) -> Result<Located>;
 
-    /// The current mappings of a kind and id, whatever their parent. At most `limit`.
+    /// The current mappings of a kind and id that the caller may know of, whatever their parent: of what it sees, and of
+    /// what it created. At most `limit`.
     ///
     /// # Errors
     /// The store does not answer.

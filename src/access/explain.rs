@@ -1,7 +1,7 @@
 //! Why a decision is what it is, in words, for `standpipe check --as`.
 
 use http::Method;
-use standpipe_api::{Caller, ProviderId, Resource, ResourceId};
+use standpipe_api::{Caller, ProviderId, Resource};
 
 use super::{Access, Rule, outermost};
 
@@ -83,7 +83,7 @@ impl Rule {
         if !self.kinds.take(kind) {
             return Some(kind.map_or("needs a kind".into(), |kind| format!("is not for the kind {kind}")));
         }
-        let id = outermost(resources).map(ResourceId::as_str);
+        let id = outermost(resources);
         let why = || id.map_or("needs a resource".into(), |id| format!("is not for the resource {id}"));
         (!self.resources.take(id)).then(why)
     }

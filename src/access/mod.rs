@@ -13,7 +13,7 @@ mod quota;
 use std::cell::RefCell;
 
 use http::Method;
-use standpipe_api::{Caller, Error, ErrorKind, Fault, ProviderId, Resource, ResourceId};
+use standpipe_api::{Caller, Error, ErrorKind, Fault, ProviderId, Resource};
 
 pub use self::pattern::{Pattern, Patterns};
 pub use self::quota::{Quotas, quota_needs_id, quota_reached};
@@ -150,14 +150,18 @@ impl Rule {
     fn shows(&self, provider: &ProviderId, resources: &[Resource]) -> bool {
         self.providers.take(Some(provider.as_str()))
             && self.kinds.take(resources.first().map(|resource| resource.kind.as_str()))
-            && self.resources.take(outermost(resources).map(ResourceId::as_str))
+            && self.resources.take(outermost(resources))
     }
 }
 
 /// What `resources` of a rule is held against: the resource that all others a call names are within. A name chosen
 /// inside of one resource can so never pass for another resource.
-fn outermost(resources: &[Resource]) -> Option<&ResourceId> {
-    resources.last().map(|last| last.parent.as_ref().unwrap_or(&last.id))
+fn outermost(resources: &[Resource]) -> Option<&str> {
+    let last = resources.last()?;
+    let id = last.parent.as_ref().unwrap_or(&last.id).as_str();
+    // `web-%2F..%2Fdb` begins as `web-*` does, and a server behind us may make `db` of it.
+    let steps = id.split(['/', '\\']).any(|segment| matches!(segment, "." | ".."));
+    (!steps).then_some(id)
 }
 
 /// The rules as one call sees them: its caller, and the resources it names.
@@ -194,6 +198,11 @@ impl<'a> Sight<'a> {
     /// Notes that a provider was left out which would have been the answer.
     pub fn withhold(&self, provider: &ProviderId) {
         self.withheld.borrow_mut().get_or_insert_with(|| provider.clone());
+    }
+
+    /// Whether a provider was left out.
+    pub fn has_withheld(&self) -> bool {
+        self.withheld.borrow().is_some()
     }
 
     /// The provider that was left out.

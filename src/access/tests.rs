@@ -95,6 +95,15 @@ fn a_resources_pattern_is_for_what_is_within_and_never_for_a_name_inside_of_anot
 }
 
 #[test]
+fn a_pattern_does_not_take_an_id_that_steps_out_of_itself() {
+    let rules = access("[[access]]\nresources = [\"web-*\"]");
+    let ann = caller("basic:ann", None, &[]);
+    let sees = |id: &str| rules.sees(Some(&ann), &"alpha".into(), &pipe(id, "p"));
+    assert!(sees("web-a") && sees("web-a/b") && sees("web-..a"));
+    assert!(!sees("web-/../db") && !sees("web-\\..\\db") && !sees("web-a/./b"));
+}
+
+#[test]
 fn whom_only_a_provider_knows_is_nobody_unless_a_rule_says_so() {
     let alpha = "alpha".into();
     assert!(!access("[[access]]\ncallers = [\"basic:*\"]").sees_provider(None, &alpha));

@@ -13,7 +13,8 @@ use crate::telemetry::AccessEvent;
 /// Audits a call that runs in a task of its own when that ends, however it ends.
 pub(super) struct Ending {
     proxy: Proxy,
-    trail: Trail,
+    /// The call.
+    pub(super) trail: Trail,
     outcome: (StatusCode, Option<Fault>),
 }
 

@@ -67,14 +67,13 @@ impl Proxy {
         let (proxy, running, dialect) = (self.clone(), running.clone(), dialect.clone());
         trail.audited_elsewhere = true;
         let mut ending = Ending::of(self, trail);
-        let trail = trail.clone();
         let (tell, told) = tokio::sync::oneshot::channel();
         let counted = self.engine.writing.begin();
         tokio::task::spawn_local(async move {
             let _counted = counted;
             let (proxy, running, dialect) = (&proxy, &running, &*dialect);
             let exchange = Exchange { proxy, running, dialect, asked, place, credential };
-            let outcome = exchange.go(&trail).await;
+            let outcome = exchange.go(&ending.trail).await;
             ending.told(&outcome);
             // The caller may have left; the outcome has been settled all the same.
             let _left = tell.send(outcome);

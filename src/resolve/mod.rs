@@ -129,11 +129,13 @@ impl Resolver {
             match self.mappings.peek(resource) {
                 None => return Ok(None),
                 Some(None) => {}
-                // It may be the caller's own, which is looked at with more care.
-                Some(Some(mapping)) if !wanted.sight.sees(&mapping.provider) => return Ok(None),
                 Some(Some(mapping)) => {
                     if let Some(place) = place(mapping, wanted, running)? {
                         return Ok(Some(place));
+                    }
+                    // It may be the caller's own, which is looked at with more care.
+                    if wanted.sight.has_withheld() {
+                        return Ok(None);
                     }
                 }
             }

@@ -25,7 +25,10 @@ const APPLICATION_ID: u32 = 0x5374_5069;
 /// Each script takes the schema to the version it is numbered with; `user_version` is the last one applied.
 const MIGRATIONS: &[(u32, &str)] =
     &[(1, include_str!("../migrations/001_tables.sql")), (3, include_str!("../migrations/003_audit.sql"))];
-const LATEST: u32 = MIGRATIONS[MIGRATIONS.len() - 1].0;
+const LATEST: u32 = match MIGRATIONS {
+    [.., (latest, _)] => *latest,
+    [] => 0,
+};
 
 /// The value whose sealed form tells whether a key is the right one.
 const KEY_CHECK_VALUE: &[u8] = b"standpipe";
