@@ -5,12 +5,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use standpipe_api::{
-    Authenticator, CredentialStrategy, Extension, Problem, Problems, Provider as Public, Settings,
+    Authenticator, CredentialStrategy, Extension, Outbound, Problem, Problems, Provider as Public, Settings,
 };
 
 use crate::config::{self, At, Config, Known};
 use crate::engine::{Door, Running};
-use crate::identify::{Anonymous, Authenticators, Basic};
+use crate::identify::{Anonymous, Authenticators, Basic, Mtls, Oidc};
+use crate::issuer::Issuer;
+use crate::jwt::Issuers;
+use crate::outbound;
 use crate::providers::{Bases, Place, Provider};
 use crate::rate_limit::RateLimits;
 use crate::route::{DialectId, FaceId, Router};
@@ -36,12 +39,40 @@ pub struct Parts {
     pub front: Front,
 }
 
+/// The word for standpipe's own keys and tokens in a listener's `faces`.
+const ISSUER_FACE: &str = "oidc";
+
+/// What callers are recognised with and credentials are made with; lives as long as the process.
+#[derive(Clone)]
+pub struct Tools {
+    /// standpipe's own signature; `None` where nothing is served.
+    pub issuer: Option<Arc<Issuer>>,
+    /// Everybody's keys.
+    pub issuers: Arc<Issuers>,
+    /// Calls to addresses that are no provider's.
+    pub outbound: Arc<dyn Outbound>,
+}
+
+impl Tools {
+    /// For a process that serves.
+    pub fn new(issuer: Arc<Issuer>, outbound: Arc<dyn Outbound>) -> Self {
+        Self { issuers: Issuers::new(Some(issuer.clone()), outbound.clone()), issuer: Some(issuer), outbound }
+    }
+
+    /// For a process that only looks at a configuration: nothing is signed and nobody is called.
+    pub fn idle() -> Self {
+        let (calls, _never_made) = outbound::queue();
+        let outbound = Arc::new(calls);
+        Self { issuer: None, issuers: Issuers::new(None, outbound.clone()), outbound }
+    }
+}
+
 /// The words a configuration may use.
 pub fn known(extensions: &[Box<dyn Extension>]) -> Known {
     let mut known = Known {
-        faces: vec![crate::route::TRANSPARENT],
-        authenticators: vec!["anonymous", "basic"],
-        credentials: strategies().iter().map(|strategy| strategy.kind()).collect(),
+        faces: vec![crate::route::TRANSPARENT, ISSUER_FACE],
+        authenticators: vec!["anonymous", "basic", "mtls", "oidc"],
+        credentials: strategies(&Tools::idle()).iter().map(|strategy| strategy.kind()).collect(),
         ..Known::default()
     };
     for extension in extensions {
@@ -99,6 +130,7 @@ pub fn load(
 pub fn running(
     config: Config,
     parts: &Parts,
+    tools: &Tools,
     metrics: &Metrics,
     earlier: Option<&Running>,
 ) -> Result<Running, Problems> {
@@ -114,7 +146,8 @@ pub fn running(
         };
         let made = match before.filter(same) {
             Some(kept) => Ok(kept.clone()),
-            None => provider(settings, parts, metrics, &config, before.map(|before| &**before)).map(Arc::new),
+            None => provider(settings, (parts, tools), metrics, &config, before.map(|before| &**before))
+                .map(Arc::new),
         };
         match made {
             Ok(provider) => providers.push(provider),
@@ -123,7 +156,8 @@ pub fn running(
             }
         }
     }
-    let doors = doors(&config, parts);
+    let oidc = Arc::new(Oidc::new(config.trusted_issuers.clone(), tools.issuers.clone()));
+    let doors = doors(&config, parts, &oidc);
     if !problems.is_empty() {
         return Err(problems);
     }
@@ -132,12 +166,12 @@ pub fn running(
     let rate_limits = kept
         .filter(|kept| kept.are(&config.limits))
         .or_else(|| RateLimits::new(&config.limits, metrics).map(Arc::new));
-    Ok(Running::new(config, providers, doors, rate_limits))
+    Ok(Running::new(config, providers, doors, oidc, rate_limits))
 }
 
 fn provider(
     settings: &config::Provider,
-    parts: &Parts,
+    (parts, tools): (&Parts, &Tools),
     metrics: &Metrics,
     config: &Config,
     earlier: Option<&Provider>,
@@ -165,7 +199,7 @@ fn provider(
     };
     let place = place(settings, &public, parts, earlier);
     let credentials =
-        Credentials::build(&settings.credentials, &credential_strategies(parts), &ProcessSecrets);
+        Credentials::build(&settings.credentials, &credential_strategies(parts, tools), &ProcessSecrets);
     let names: Vec<&'static str> = dialect.operations().iter().map(|(_, operation)| operation.name).collect();
     let figures = metrics.provider(&settings.id, &names);
     if url.starts_with("https")
@@ -214,10 +248,12 @@ fn under(found: Problems, key: &str) -> Problems {
     found.into_iter().map(|problem| problem.under(key)).collect()
 }
 
-fn doors(config: &Config, parts: &Parts) -> Vec<Door> {
+fn doors(config: &Config, parts: &Parts, oidc: &Arc<Oidc>) -> Vec<Door> {
     let mut known: HashMap<&'static str, Arc<dyn Authenticator>> = HashMap::new();
     known.insert("anonymous", Arc::new(Anonymous::new()));
     known.insert("basic", Arc::new(Basic::new(&config.callers)));
+    known.insert("mtls", Arc::new(Mtls::default()));
+    known.insert("oidc", oidc.clone());
     for authenticator in parts.extensions.iter().flat_map(|extension| extension.authenticators()) {
         known.insert(authenticator.name(), authenticator);
     }
@@ -232,13 +268,14 @@ fn doors(config: &Config, parts: &Parts) -> Vec<Door> {
             .filter_map(|name| names.iter().position(|known| known == name))
             .map(FaceId)
             .collect(),
+        issues: listener.faces.is_empty() || listener.faces.iter().any(|name| name == ISSUER_FACE),
     };
     config.listeners.iter().map(door).collect()
 }
 
 /// The strategies of the engine and its extensions.
-fn credential_strategies(parts: &Parts) -> Vec<Arc<dyn CredentialStrategy>> {
-    let mut all = strategies();
+fn credential_strategies(parts: &Parts, tools: &Tools) -> Vec<Arc<dyn CredentialStrategy>> {
+    let mut all = strategies(tools);
     all.extend(parts.extensions.iter().flat_map(|extension| extension.credential_strategies()));
     all
 }

@@ -1,16 +1,17 @@
 //! One call in flight, as the engine sees it: what is known so far, for its answer, its log line and its metrics.
 
-use std::hash::Hasher as _;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use http::{HeaderValue, Method, Uri};
-use siphasher::sip128::{Hasher128 as _, SipHasher24};
-use standpipe_api::{CallId, Caller, Connection, Dialect, Fault, Kind, Operation, ProviderId};
+use standpipe_api::{CallId, Caller, Connection, Dialect, Fault, Kind, Operation, ProviderId, Result};
 
 use crate::access::Refusal;
+use crate::engine::Running;
+use crate::fingerprint::Fingerprints;
 use crate::forward::deadline::now;
 use crate::forward::headers::Trust;
+use crate::identify::Shown;
 use crate::providers::Provider;
 use crate::rate_limit::Admitted;
 use crate::resolve::By;
@@ -33,6 +34,8 @@ pub struct Trail {
     pub host: Option<http::uri::Authority>,
     /// Standpipes it has passed.
     pub hops: u32,
+    /// What it showed of itself to no avail.
+    pub shown: Shown,
     /// Who is calling, once known.
     pub caller: Option<Arc<Caller>>,
     /// The face it came to.
@@ -82,6 +85,7 @@ impl Trail {
             trust,
             host: None,
             hops: 0,
+            shown: Shown::Nothing,
             caller: None,
             face: None,
             dialect: None,
@@ -98,6 +102,17 @@ impl Trail {
             audited_elsewhere: false,
             admitted: None,
         }
+    }
+
+    /// Counts the call against what its caller and tenant may ask for.
+    ///
+    /// # Errors
+    /// They ask for more than that.
+    pub fn admit(&mut self, running: &Running) -> Result<()> {
+        if let (Some(limits), Some(caller)) = (&running.rate_limits, &self.caller) {
+            self.admitted = Some(Arc::new(limits.admit(caller)?));
+        }
+        Ok(())
     }
 
     /// Notes that access rules refused the call.
@@ -132,11 +147,9 @@ impl OnBehalf {
     /// Tells callers' own credentials apart, by a hash under a key that this process made up: what was read with one
     /// is nobody else's (decision 17). Empty without one.
     pub fn identity(&self) -> Arc<str> {
-        static KEYS: OnceLock<[u64; 2]> = OnceLock::new();
+        static FINGERPRINTS: OnceLock<Fingerprints> = OnceLock::new();
         let Some(own) = &self.authorization else { return Arc::from("") };
-        let [one, other] = KEYS.get_or_init(|| [fastrand::u64(..), fastrand::u64(..)]);
-        let mut hasher = SipHasher24::new_with_keys(*one, *other);
-        hasher.write(own.as_bytes());
-        Arc::from(format!("{:032x}", hasher.finish128().as_u128()))
+        let hash = FINGERPRINTS.get_or_init(Fingerprints::new).of(&[own.as_bytes()]);
+        Arc::from(format!("{hash:032x}"))
     }
 }

@@ -14,7 +14,9 @@ use crate::access::{Access, Quotas, Refusal};
 use crate::audit::AuditLog;
 use crate::config::Config;
 use crate::forward::headers::Hop;
-use crate::identify::Authenticators;
+use crate::identify::{Authenticators, Oidc, Shown};
+use crate::issuer::Issuer;
+use crate::jwt::Issuers;
 use crate::learn::Learner;
 use crate::providers::Provider;
 use crate::rate_limit::RateLimits;
@@ -51,6 +53,10 @@ pub struct Engine {
     pub refusals: [metrics::Counter; Refusal::ALL.len()],
     /// Calls to addresses that are no provider's; carried out on the background thread.
     pub outbound: Arc<dyn Outbound>,
+    /// standpipe as an issuer of tokens.
+    pub issuer: Arc<Issuer>,
+    /// Everybody's keys.
+    pub issuers: Arc<Issuers>,
     /// State-changing exchanges under way, which the end of the process waits for.
     pub writing: Writing,
     /// Rows of the mapping table, counted now and then.
@@ -101,6 +107,8 @@ pub struct Running {
     pub quotas: Quotas,
     /// How much callers and tenants may ask for.
     pub rate_limits: Option<Arc<RateLimits>>,
+    /// Whose tokens are callers' tokens.
+    pub oidc: Arc<Oidc>,
 }
 
 /// A listener as the proxy sees it.
@@ -109,6 +117,8 @@ pub struct Door {
     pub authenticators: Authenticators,
     /// The faces it answers on; empty: all.
     pub faces: Vec<FaceId>,
+    /// Whether standpipe's own keys and tokens are to be had here.
+    pub issues: bool,
 }
 
 impl Running {
@@ -117,12 +127,13 @@ impl Running {
         config: Config,
         providers: Vec<Arc<Provider>>,
         doors: Vec<Door>,
+        oidc: Arc<Oidc>,
         rate_limits: Option<Arc<RateLimits>>,
     ) -> Self {
         let by_id = providers.iter().enumerate().map(|(at, provider)| (provider.id().clone(), at)).collect();
         let access = Access::compile(&config.access);
         let quotas = Quotas::compile(&config.quotas);
-        Self { config, providers, by_id, doors, access, quotas, rate_limits }
+        Self { config, providers, by_id, doors, access, quotas, rate_limits, oidc }
     }
 
     /// A provider by name.
@@ -168,8 +179,8 @@ impl Running {
     }
 
     /// The challenges of a listener.
-    pub fn challenges(&self, door: usize) -> &[HeaderValue] {
-        self.doors.get(door).map_or(&[], |door| door.authenticators.challenges())
+    pub fn challenges(&self, door: usize, shown: Shown) -> &[HeaderValue] {
+        self.doors.get(door).map_or(&[], |door| door.authenticators.challenges(shown))
     }
 
     /// Whether an endpoint is one a provider's requests may go to (decision 20: an endpoint is where our credentials go).

@@ -113,6 +113,7 @@ impl Querier {
             provider: provider.id(),
             remote_scope: target.remote_scope.as_ref(),
             alias,
+            actor: None,
         };
         provider.credentials.obtain(&request).await
     }

@@ -5,6 +5,7 @@
 //! stands in `config/standpipe.toml`, which a test holds against these types.
 
 mod access;
+mod identity;
 mod load;
 mod providers;
 mod reader;
@@ -20,6 +21,7 @@ use std::time::Duration;
 use standpipe_api::{CredentialAlias, ProviderId, SecretRef};
 
 pub use self::access::{AccessRule, Allowance, Audit, Quota};
+pub use self::identity::{Allowed, Host, Issuer, Outbound, TrustedIssuer};
 pub use self::load::{Known, load, read};
 
 /// Everything an operator decided, or left to its default.
@@ -45,6 +47,12 @@ pub struct Config {
     pub resolve: Resolve,
     /// What is written where.
     pub log: Log,
+    /// standpipe's own tokens.
+    pub issuer: Issuer,
+    /// Which addresses that others name may be asked.
+    pub outbound: Outbound,
+    /// Whose tokens the `oidc` authenticator accepts.
+    pub trusted_issuers: Vec<TrustedIssuer>,
     /// The callers of the `basic` authenticator.
     pub callers: Vec<BasicCaller>,
     /// From these addresses `Forwarded`, `X-Forwarded-*` and `Standpipe-*` are believed.

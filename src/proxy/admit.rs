@@ -39,7 +39,7 @@ impl Proxy {
         let pinned = Some(pin);
         let wanted =
             Wanted { dialect: id, resources: &names, creates: None, hints: &[], pinned, sight: &sight };
-        if self.own(trail, running, asked, &wanted).await?.is_some() {
+        if self.own_place(trail, running, asked, &wanted).await?.is_some() {
             return Ok(());
         }
         trail.refuse(Refusal::Unseen, Some(pin.clone()));
@@ -53,7 +53,7 @@ impl Proxy {
     ///
     /// # Errors
     /// Anything else is refused as what it is, never as if the resource did not exist.
-    pub(super) async fn own(
+    pub(super) async fn own_place(
         &self,
         trail: &mut Trail,
         running: &Running,

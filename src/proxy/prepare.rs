@@ -17,7 +17,7 @@ use crate::access::Sight;
 use crate::call::{OnBehalf, Trail};
 use crate::engine::Running;
 use crate::forward::headers::PIN;
-use crate::identify::Who;
+use crate::identify::{Shown, Who};
 use crate::listener::ListenerId;
 use crate::providers::Place as Located;
 use crate::query::Querier;
@@ -80,7 +80,10 @@ impl Proxy {
                 Ok(None)
             }
             // Only a bearer can be somebody a provider knows; everybody else learns nothing, not even paths.
-            Who::Stranger(error) if bearer(&head.headers) => Ok(Some(error)),
+            Who::Stranger(error) if bearer(&head.headers) => {
+                trail.shown = Shown::Bearer;
+                Ok(Some(error))
+            }
             Who::Stranger(error) => Err(error),
         }
     }
@@ -233,7 +236,7 @@ impl Proxy {
         }
         let hints = asked.hints(&**self.engine.router.dialect(dialect));
         wanted.hints = &hints;
-        if let Some(own) = Box::pin(self.own(trail, running, asked, &wanted)).await? {
+        if let Some(own) = Box::pin(self.own_place(trail, running, asked, &wanted)).await? {
             return Ok(own);
         }
         let found = Box::pin(self.search(trail, running, asked, &wanted)).await;
@@ -276,6 +279,7 @@ impl Proxy {
             provider: place.provider.id(),
             remote_scope: place.remote_scope.as_ref(),
             alias: place.credential.as_ref(),
+            actor: None,
         };
         if let Some(credential) = place.provider.credentials.recall(&request) {
             return Ok(credential);

@@ -5,6 +5,7 @@
 
 mod basic;
 mod bearer;
+mod issued;
 mod none;
 mod passthrough;
 mod secrets;
@@ -13,19 +14,22 @@ use std::sync::Arc;
 
 use standpipe_api::{
     Credential, CredentialAlias, CredentialRequest, CredentialSource, CredentialStrategy, Error, ErrorKind,
-    Fault, Problems, ProviderId, Result, Secrets,
+    Fault, Problems, ProviderId, Result, Secrets, Signer,
 };
 
 pub use self::secrets::ProcessSecrets;
+use crate::assemble::Tools;
 use crate::config;
 
 /// The built-in strategies.
-pub fn strategies() -> Vec<Arc<dyn CredentialStrategy>> {
+pub fn strategies(tools: &Tools) -> Vec<Arc<dyn CredentialStrategy>> {
+    let signer = tools.issuer.clone().map(|issuer| issuer as Arc<dyn Signer>);
     vec![
         Arc::new(none::None),
         Arc::new(basic::Basic),
         Arc::new(bearer::Bearer),
         Arc::new(passthrough::Passthrough),
+        Arc::new(issued::Issued(signer)),
     ]
 }
 
