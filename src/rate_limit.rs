@@ -225,6 +225,14 @@ mod tests {
     }
 
     #[test]
+    fn a_reload_that_changes_nothing_forgets_nothing() {
+        let used = limits(Some(rate(3)), None);
+        assert!(used.are(&Limits { caller: Some(rate(3)), ..Limits::default() }));
+        assert!(!used.are(&Limits { caller: Some(rate(4)), ..Limits::default() }));
+        assert!(!used.are(&Limits { caller: Some(rate(3)), tenant: Some(rate(3)), ..Limits::default() }));
+    }
+
+    #[test]
     fn a_burst_is_let_in_and_then_each_caller_waits_for_itself() {
         let limits = limits(Some(rate(3)), None);
         let (ann, bob) = (caller("basic:ann", None), caller("basic:bob", None));

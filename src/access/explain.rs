@@ -63,15 +63,18 @@ impl Rule {
             return Some(format!("is not for the caller {}", caller.id));
         }
         if !self.tenants.take(caller.tenant.as_deref()) {
-            let tenant =
-                caller.tenant.as_deref().map_or("no tenant".into(), |name| format!("the tenant {name}"));
-            return Some(format!("is not for {tenant}"));
+            let tenant = caller.tenant.as_deref();
+            return Some(
+                tenant.map_or("needs a tenant".into(), |name| format!("is not for the tenant {name}")),
+            );
         }
-        let groups = match caller.groups.as_slice() {
-            [] => "no group".to_owned(),
-            groups => format!("the groups {}", groups.join(", ")),
-        };
-        (!self.groups.take_one_of(&caller.groups)).then(|| format!("is not for {groups}"))
+        if self.groups.take_one_of(&caller.groups) {
+            return None;
+        }
+        Some(match caller.groups.as_slice() {
+            [] => "needs a group".to_owned(),
+            groups => format!("is not for the groups {}", groups.join(", ")),
+        })
     }
 
     fn without_provider(&self, provider: &ProviderId) -> Option<String> {

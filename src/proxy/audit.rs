@@ -10,6 +10,9 @@ use crate::respond;
 use crate::store::AuditEvent;
 use crate::telemetry::AccessEvent;
 
+/// Characters of a method that are kept.
+const LONGEST_METHOD: usize = 32;
+
 /// Audits a call that runs in a task of its own when that ends, however it ends.
 pub(super) struct Ending {
     proxy: Proxy,
@@ -72,7 +75,8 @@ fn event(trail: &Trail, status: StatusCode, fault: Option<&Fault>) -> AuditEvent
         call: trail.id.to_string(),
         caller: caller.map(|caller| caller.id.clone()),
         tenant: caller.and_then(|caller| caller.tenant.clone()),
-        method: method.as_str().to_owned(),
+        // A method may be any word; no longer one is known (RFC 9110 and the registry of methods).
+        method: method.as_str().chars().take(LONGEST_METHOD).collect(),
         path: AccessEvent::path_of(target).into(),
         operation: trail.operation.map(|operation| operation.name.to_owned()),
         kind: trail.kind.clone(),

@@ -301,7 +301,7 @@ fn check_says_which_rule_lets_in_or_what_each_one_lacks() {
         front.command(&["check", "--as", "x", "--tenant", "blue", "GET", "/providers/alpha/db/pipes"]);
     assert!(text.ends_with("provider     alpha: let in by access[0] \"readers\"\n"), "{text}");
     let (_, text) = front.command(&["check", "--as", "basic:bob", "--group", "ops"]);
-    assert!(text.contains("access[0] \"readers\" is not for no tenant"), "{text}");
+    assert!(text.contains("access[0] \"readers\" needs a tenant"), "{text}");
     let (code, text) = front.command(&["check", "--as", "basic:ann", "GET"]);
     assert!(code != 0 && text.contains("<PATH>"), "{text}");
 }
