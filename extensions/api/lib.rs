@@ -52,7 +52,7 @@ pub use background::{Background, Job, JobId, JobOutcome, NewJob, Outbound};
 mod identity;
 pub use identity::{
     Authenticator, CallerAuthorization, Credential, CredentialRequest, CredentialSource, CredentialStrategy,
-    Identified, Secrets, Signer, SigningAlgorithm,
+    Identified, Secrets, Signer, SigningAlgorithm, Verifier,
 };
 
 pub mod testing;

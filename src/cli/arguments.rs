@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::{Explained, audit, mappings, pipes};
+use super::{Explained, audit, mappings, outbox, pipes};
 
 /// One endpoint in front of many providers' brokers.
 #[derive(Debug, Parser)]
@@ -83,6 +83,15 @@ pub enum Command {
         /// What to do with them
         #[command(subcommand)]
         command: Box<mappings::Command>,
+        /// Where the configuration is
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+    /// Show what is still to be done, such as news for other brokers, and try it again or drop it
+    Outbox {
+        /// What to do
+        #[command(subcommand)]
+        command: outbox::Command,
         /// Where the configuration is
         #[command(flatten)]
         config: ConfigFile,

@@ -14,7 +14,7 @@ use standpipe_api::{Body, Connection, ProviderId, Upstream};
 use tokio::net::UnixListener;
 
 use crate::admin::{
-    AdminService, BreakerState, Guard, KnownEndpoints, LastError, PoolStatus, ProviderStatus,
+    AdminService, BreakerState, Guard, KnownEndpoints, LastError, Outbox, PoolStatus, ProviderStatus,
 };
 use crate::background::Failures;
 use crate::config::{self, Admin, At, Limits};
@@ -145,6 +145,10 @@ impl crate::admin::Engine for Operator {
 
     fn background_failures(&self) -> Vec<String> {
         self.failures.list()
+    }
+
+    fn outbox(&self) -> Arc<dyn Outbox> {
+        self.engine.resolver.mappings().clone()
     }
 
     fn upstream(&self, provider: &str) -> Option<Arc<dyn Upstream>> {

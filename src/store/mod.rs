@@ -127,6 +127,12 @@ pub trait Store: Send + Sync + 'static {
     /// removed.
     async fn purge_audit(&self, before: Timestamp, most: u64, limit: usize) -> Result<usize, StoreError>;
 
+    /// Makes a job due now, whether it waits or has failed, with its attempts forgotten. `false`: there is none.
+    async fn retry_job(&self, namespace: &Namespace, id: &JobId) -> Result<bool, StoreError>;
+
+    /// Removes a job; an attempt under way still ends. `false`: there was none.
+    async fn drop_job(&self, namespace: &Namespace, id: &JobId) -> Result<bool, StoreError>;
+
     /// A real read and a real durable write.
     async fn health(&self) -> Result<(), StoreError>;
 

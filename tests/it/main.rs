@@ -13,6 +13,7 @@ mod support;
 
 mod access;
 mod audit;
+mod automatic;
 mod bounds;
 mod cloudpipe;
 mod commands;
