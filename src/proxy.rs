@@ -139,7 +139,9 @@ impl Proxy {
                 Flow::Continue => {}
             }
         }
-        self.enter(trail, running, &asked).await?;
+        if !running.access.is_open() {
+            Box::pin(self.enter(trail, running, &asked)).await?;
+        }
         self.read_request(trail, running, &mut asked).await?;
         let place = match target {
             Some(target) => self.admit(trail, running, &asked, running.place(&target)?)?,

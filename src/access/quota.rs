@@ -27,6 +27,11 @@ impl Quotas {
         Self(quotas.iter().map(compile).collect())
     }
 
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// How many resources of a kind the caller's tenant may have; `None`: as many as it likes.
     pub fn of(&self, caller: Option<&Caller>, kind: &Kind) -> Option<u32> {
         let caller = caller?;

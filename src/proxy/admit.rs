@@ -60,7 +60,7 @@ impl Proxy {
         asked: &Asked,
         wanted: &Wanted<'_>,
     ) -> Result<Option<Place>> {
-        let (false, Some(caller)) = (running.access.is_open(), trail.caller.clone()) else { return Ok(None) };
+        let Some(caller) = trail.caller.clone() else { return Ok(None) };
         for (at, resource) in wanted.resources.iter().enumerate() {
             let mapping = self.engine.resolver.mappings().get(resource).await.map_err(Error::from)?;
             let Some(mapping) = mapping else { continue };

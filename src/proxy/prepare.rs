@@ -235,7 +235,9 @@ impl Proxy {
         }
         let hints = asked.hints(&**self.engine.router.dialect(dialect));
         wanted.hints = &hints;
-        if let Some(own) = Box::pin(self.own_place(trail, running, asked, &wanted)).await? {
+        if !running.access.is_open()
+            && let Some(own) = Box::pin(self.own_place(trail, running, asked, &wanted)).await?
+        {
             return Ok(own);
         }
         let found = Box::pin(self.search(trail, running, asked, &wanted)).await;
