@@ -5,6 +5,7 @@
 //! [`Rewrite`] makes links in answers point at standpipe. [`broker`] is a broker of our own.
 
 mod aggregate;
+mod bases;
 pub mod broker;
 mod dialect;
 mod listing;
@@ -23,6 +24,7 @@ use async_trait::async_trait;
 use standpipe_api::{Background, Dialect, Extension, Result};
 
 pub use aggregate::Aggregate;
+pub use bases::Bases;
 pub use dialect::CloudpipeDialect;
 pub use resources::Resources;
 pub use rewrite::{Rewrite, rewrite_links};
