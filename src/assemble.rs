@@ -14,7 +14,7 @@ use crate::identify::{Anonymous, Authenticators, Basic};
 use crate::providers::{Bases, Place, Provider};
 use crate::route::{DialectId, FaceId, Router};
 use crate::telemetry::Metrics;
-use crate::token::{Credentials, ProcessSecrets, strategies};
+use crate::token::{Credentials, FollowedSecrets, SecretFiles, Site, TokenMappings, strategies};
 
 /// What listens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +33,10 @@ pub struct Parts {
     pub router: Router,
     /// What will listen.
     pub front: Front,
+    /// What callers' tokens became at providers.
+    pub tokens: Arc<TokenMappings>,
+    /// Files with secrets that may change.
+    pub secret_files: Arc<SecretFiles>,
 }
 
 /// The words a configuration may use.
@@ -40,7 +44,7 @@ pub fn known(extensions: &[Box<dyn Extension>]) -> Known {
     let mut known = Known {
         faces: vec![crate::route::TRANSPARENT],
         authenticators: vec!["anonymous", "basic"],
-        credentials: strategies().iter().map(|strategy| strategy.kind()).collect(),
+        credentials: strategies(&Arc::default()).iter().map(|strategy| strategy.kind()).collect(),
         ..Known::default()
     };
     for extension in extensions {
@@ -81,7 +85,10 @@ pub fn load(
     }
     let extensions: Vec<Arc<dyn Extension>> = extensions.into_iter().map(Arc::from).collect();
     match Router::build(&extensions, reserved) {
-        Ok(router) if problems.is_empty() => Ok((config, Parts { extensions, router, front })),
+        Ok(router) if problems.is_empty() => {
+            let (tokens, secret_files) = (Arc::default(), Arc::default());
+            Ok((config, Parts { extensions, router, front, tokens, secret_files }))
+        }
         Ok(_) => Err(problems),
         Err(found) => {
             problems.extend(found);
@@ -109,6 +116,7 @@ pub fn running(
         let same = |before: &&Arc<Provider>| {
             before.config == *settings
                 && settings.tls.is_none()
+                && settings.credentials_document.is_none()
                 && settings.credentials.iter().all(|credential| credential.table.is_empty())
         };
         let made = match before.filter(same) {
@@ -155,8 +163,13 @@ fn provider(
         settings: parsed,
     };
     let place = place(settings, &public, parts, earlier);
-    let credentials =
-        Credentials::build(&settings.credentials, &credential_strategies(parts), &ProcessSecrets);
+    let credentials = Credentials::build(&Site {
+        provider: settings,
+        strategies: &credential_strategies(parts),
+        secrets: &FollowedSecrets::new(parts.secret_files.clone()),
+        mappings: &parts.tokens,
+        metrics,
+    });
     let names: Vec<&'static str> = dialect.operations().iter().map(|(_, operation)| operation.name).collect();
     let figures = metrics.provider(&settings.id, &names);
     if url.starts_with("https")
@@ -229,7 +242,7 @@ fn doors(config: &Config, parts: &Parts) -> Vec<Door> {
 
 /// The strategies of the engine and its extensions.
 fn credential_strategies(parts: &Parts) -> Vec<Arc<dyn CredentialStrategy>> {
-    let mut all = strategies();
+    let mut all = strategies(&parts.tokens);
     all.extend(parts.extensions.iter().flat_map(|extension| extension.credential_strategies()));
     all
 }

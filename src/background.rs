@@ -21,7 +21,8 @@ use crate::listener::Drain;
 use crate::outbound::Outgoing;
 use crate::providers::Place;
 use crate::query::Querier;
-use crate::store::{DueJob, Namespace, Records};
+use crate::store::{DueJob, Namespace, Records, TokenFilter};
+use crate::token::{EVERY, SecretFiles, TokenMappings};
 
 /// Jobs taken up at once.
 const JOBS: usize = 64;
@@ -44,6 +45,10 @@ pub struct Thread {
     pub outgoing: mpsc::Receiver<Outgoing>,
     /// Where failures to start are told.
     pub failures: Arc<Failures>,
+    /// What callers' tokens became at providers.
+    pub tokens: Arc<TokenMappings>,
+    /// Files with secrets that may change.
+    pub secret_files: Arc<SecretFiles>,
 }
 
 /// Background work that could not start, for `/ready`.
@@ -91,7 +96,8 @@ impl Thread {
                 }
             });
         }
-        tokio::task::spawn_local(purge(shared.engine.clone()));
+        tokio::task::spawn_local(purge(shared.engine.clone(), self.tokens));
+        tokio::task::spawn_local(keep_secrets(shared.engine.clone(), self.secret_files));
         shared.run_jobs().await;
     }
 }
@@ -184,7 +190,17 @@ impl Shared {
     }
 }
 
-async fn purge(engine: Arc<Engine>) {
+/// Reads secrets that have changed, and renews standpipe's own tokens ahead of their end.
+async fn keep_secrets(engine: Arc<Engine>, files: Arc<SecretFiles>) {
+    loop {
+        sleep(EVERY).await;
+        files.look();
+        let running = engine.running.load_full();
+        running.providers.iter().for_each(|provider| provider.credentials.renew_due());
+    }
+}
+
+async fn purge(engine: Arc<Engine>, tokens: Arc<TokenMappings>) {
     loop {
         match engine.store.count().await {
             Ok(rows) => engine.mapping_count.store(rows, std::sync::atomic::Ordering::Relaxed),
@@ -195,6 +211,12 @@ async fn purge(engine: Arc<Engine>) {
             Ok(0) => {}
             Ok(rows) => tracing::debug!(rows, "expired mappings removed"),
             Err(error) => tracing::warn!(%error, "expired mappings could not be removed"),
+        }
+        let ended = TokenFilter { ended_before: Some(Timestamp::now()), ..TokenFilter::default() };
+        match tokens.purge(&ended).await {
+            Ok(0) => {}
+            Ok(rows) => tracing::debug!(rows, "ended tokens removed"),
+            Err(error) => tracing::warn!(error = error.log_text(), "ended tokens could not be removed"),
         }
     }
 }

@@ -17,6 +17,7 @@ use crate::forward::deadline::now;
 use crate::query::Querier;
 use crate::resolve::{Place, Wanted};
 use crate::store::{Filter, Namespace, Records, Write};
+use crate::token::{Chosen, Credentials};
 
 /// What one extension can do during one call.
 #[derive(Clone)]
@@ -76,12 +77,14 @@ impl Federation for Handle {
     }
 
     fn identity_at(&self, provider: &ProviderId) -> Arc<str> {
-        let found = self.querier.running.find(provider);
-        if found.is_some_and(|provider| provider.credentials.is_unattended()) {
-            return Arc::from("");
+        let credentials = self.querier.running.find(provider).map(|provider| &provider.credentials);
+        let chosen = credentials.and_then(|credentials| credentials.identity(Some(&self.caller)));
+        if credentials.is_some_and(Credentials::is_unattended) {
+            return Arc::from(chosen.unwrap_or_default());
         }
         let caller = self.caller.id.as_str();
-        Arc::from(format!("{caller} {}", self.querier.on_behalf.identity()))
+        let chosen = chosen.unwrap_or_default();
+        Arc::from(format!("{caller} {chosen} {}", self.querier.on_behalf.identity()))
     }
 
     fn may_visit(&self, provider: &ProviderId) -> bool {
@@ -132,7 +135,8 @@ impl Federation for Handle {
 
     async fn create(&self, resource: &Resource, target: &Target, query: Query) -> Result<Answer> {
         let place = self.place(target)?;
-        let alias = place.provider.credentials.default_alias();
+        let credentials = &place.provider.credentials;
+        let alias = credentials.alias(place.provider.id(), Some(&self.caller), Chosen::default())?;
         let held = self.engine().learner.claim(resource, &place, Some(&self.caller), &[], alias).await?;
         let answered = self.querier.ask(target, None, query).await;
         let dialect = self.engine().router.dialect(place.provider.dialect);

@@ -40,6 +40,8 @@ pub mod providers;
 
 pub mod query;
 
+pub mod renewal;
+
 pub mod store;
 
 pub mod single_flight;

@@ -91,7 +91,9 @@ impl Server {
         let shared = Arc::new(shared);
         let (calls, outgoing) = outbound::queue();
         let running = assemble::running(config, &parts, metrics, None).map_err(StartError::Config)?;
-        let engine = engine(running, &parts, store, metrics, access_log, Arc::new(calls));
+        let calls: Arc<dyn standpipe_api::Outbound> = Arc::new(calls);
+        parts.tokens.connect(store.clone(), calls.clone());
+        let engine = engine(running, &parts, store, metrics, access_log, calls);
         let (drain, failures) = (Drain::new(), Arc::new(Failures::default()));
         let (reloads, reloaded) = watch::channel(0);
         metrics.watch(Arc::new(operator::Figures::new(engine.clone(), shared.clone())));
@@ -101,6 +103,8 @@ impl Server {
             reloads: reloaded,
             outgoing,
             failures: failures.clone(),
+            tokens: parts.tokens.clone(),
+            secret_files: parts.secret_files.clone(),
         };
         let operator =
             Operator { engine: engine.clone(), drain: drain.clone(), failures, metrics: metrics.clone() };
