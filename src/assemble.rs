@@ -5,14 +5,18 @@ use std::path::Path;
 use std::sync::Arc;
 
 use standpipe_api::{
-    Authenticator, CredentialStrategy, Extension, Problem, Problems, Provider as Public, Settings,
+    Authenticator, CredentialStrategy, Extension, Outbound, Problem, Problems, Provider as Public, Settings,
 };
 
 use crate::config::{self, At, Config, Known};
 use crate::engine::{Door, Running};
-use crate::identify::{Anonymous, Authenticators, Basic};
+use crate::identify::{Anonymous, Authenticators, Basic, Mtls, Oidc};
+use crate::issuer::Issuer;
+use crate::jwt::Issuers;
+use crate::outbound;
 use crate::providers::{Bases, Place, Provider};
 use crate::route::{DialectId, FaceId, Router};
+use crate::store::Store;
 use crate::telemetry::Metrics;
 use crate::token::{Credentials, FollowedSecrets, SecretFiles, Site, TokenMappings, strategies};
 
@@ -33,18 +37,50 @@ pub struct Parts {
     pub router: Router,
     /// What will listen.
     pub front: Front,
+}
+
+/// The word for standpipe's own keys and tokens in a listener's `faces`.
+const ISSUER_FACE: &str = "oidc";
+
+/// What callers are recognised with and credentials are made with; lives as long as the process.
+#[derive(Clone)]
+pub struct Tools {
+    /// standpipe's own signature; `None` where nothing is served.
+    pub issuer: Option<Arc<Issuer>>,
+    /// Everybody's keys.
+    pub issuers: Arc<Issuers>,
+    /// Calls to addresses that are no provider's.
+    pub outbound: Arc<dyn Outbound>,
     /// What callers' tokens became at providers.
     pub tokens: Arc<TokenMappings>,
     /// Files with secrets that may change.
     pub secret_files: Arc<SecretFiles>,
 }
 
+impl Tools {
+    /// For a process that serves.
+    pub fn new(issuer: Arc<Issuer>, outbound: Arc<dyn Outbound>, store: Arc<dyn Store>) -> Self {
+        let issuers = Issuers::new(Some(issuer.clone()), outbound.clone());
+        let tokens = Arc::new(TokenMappings::new(Some(store), outbound.clone()));
+        Self { issuer: Some(issuer), issuers, outbound, tokens, secret_files: Arc::default() }
+    }
+
+    /// For a process that only looks at a configuration: nothing is signed and nobody is called.
+    pub fn idle() -> Self {
+        let (calls, _never_made) = outbound::queue();
+        let outbound: Arc<dyn Outbound> = Arc::new(calls);
+        let tokens = Arc::new(TokenMappings::new(None, outbound.clone()));
+        let issuers = Issuers::new(None, outbound.clone());
+        Self { issuer: None, issuers, outbound, tokens, secret_files: Arc::default() }
+    }
+}
+
 /// The words a configuration may use.
 pub fn known(extensions: &[Box<dyn Extension>]) -> Known {
     let mut known = Known {
-        faces: vec![crate::route::TRANSPARENT],
-        authenticators: vec!["anonymous", "basic"],
-        credentials: strategies(&Arc::default()).iter().map(|strategy| strategy.kind()).collect(),
+        faces: vec![crate::route::TRANSPARENT, ISSUER_FACE],
+        authenticators: vec!["anonymous", "basic", "mtls", "oidc"],
+        credentials: strategies(&Tools::idle()).iter().map(|strategy| strategy.kind()).collect(),
         ..Known::default()
     };
     for extension in extensions {
@@ -85,10 +121,7 @@ pub fn load(
     }
     let extensions: Vec<Arc<dyn Extension>> = extensions.into_iter().map(Arc::from).collect();
     match Router::build(&extensions, reserved) {
-        Ok(router) if problems.is_empty() => {
-            let (tokens, secret_files) = (Arc::default(), Arc::default());
-            Ok((config, Parts { extensions, router, front, tokens, secret_files }))
-        }
+        Ok(router) if problems.is_empty() => Ok((config, Parts { extensions, router, front })),
         Ok(_) => Err(problems),
         Err(found) => {
             problems.extend(found);
@@ -105,6 +138,7 @@ pub fn load(
 pub fn running(
     config: Config,
     parts: &Parts,
+    tools: &Tools,
     metrics: &Metrics,
     earlier: Option<&Running>,
 ) -> Result<Running, Problems> {
@@ -121,7 +155,8 @@ pub fn running(
         };
         let made = match before.filter(same) {
             Some(kept) => Ok(kept.clone()),
-            None => provider(settings, parts, metrics, &config, before.map(|before| &**before)).map(Arc::new),
+            None => provider(settings, (parts, tools), metrics, &config, before.map(|before| &**before))
+                .map(Arc::new),
         };
         match made {
             Ok(provider) => providers.push(provider),
@@ -130,13 +165,14 @@ pub fn running(
             }
         }
     }
-    let doors = doors(&config, parts);
-    if problems.is_empty() { Ok(Running::new(config, providers, doors)) } else { Err(problems) }
+    let oidc = Arc::new(Oidc::new(config.trusted_issuers.clone(), tools.issuers.clone()));
+    let doors = doors(&config, parts, &oidc);
+    if problems.is_empty() { Ok(Running::new(config, providers, doors, oidc)) } else { Err(problems) }
 }
 
 fn provider(
     settings: &config::Provider,
-    parts: &Parts,
+    (parts, tools): (&Parts, &Tools),
     metrics: &Metrics,
     config: &Config,
     earlier: Option<&Provider>,
@@ -165,9 +201,9 @@ fn provider(
     let place = place(settings, &public, parts, earlier);
     let credentials = Credentials::build(&Site {
         provider: settings,
-        strategies: &credential_strategies(parts),
-        secrets: &FollowedSecrets::new(parts.secret_files.clone()),
-        mappings: &parts.tokens,
+        strategies: &credential_strategies(parts, tools),
+        secrets: &FollowedSecrets::new(tools.secret_files.clone()),
+        mappings: &tools.tokens,
         metrics,
     });
     let names: Vec<&'static str> = dialect.operations().iter().map(|(_, operation)| operation.name).collect();
@@ -218,10 +254,12 @@ fn under(found: Problems, key: &str) -> Problems {
     found.into_iter().map(|problem| problem.under(key)).collect()
 }
 
-fn doors(config: &Config, parts: &Parts) -> Vec<Door> {
+fn doors(config: &Config, parts: &Parts, oidc: &Arc<Oidc>) -> Vec<Door> {
     let mut known: HashMap<&'static str, Arc<dyn Authenticator>> = HashMap::new();
     known.insert("anonymous", Arc::new(Anonymous::new()));
     known.insert("basic", Arc::new(Basic::new(&config.callers)));
+    known.insert("mtls", Arc::new(Mtls::default()));
+    known.insert("oidc", oidc.clone());
     for authenticator in parts.extensions.iter().flat_map(|extension| extension.authenticators()) {
         known.insert(authenticator.name(), authenticator);
     }
@@ -236,13 +274,14 @@ fn doors(config: &Config, parts: &Parts) -> Vec<Door> {
             .filter_map(|name| names.iter().position(|known| known == name))
             .map(FaceId)
             .collect(),
+        issues: listener.faces.is_empty() || listener.faces.iter().any(|name| name == ISSUER_FACE),
     };
     config.listeners.iter().map(door).collect()
 }
 
 /// The strategies of the engine and its extensions.
-fn credential_strategies(parts: &Parts) -> Vec<Arc<dyn CredentialStrategy>> {
-    let mut all = strategies(&parts.tokens);
+fn credential_strategies(parts: &Parts, tools: &Tools) -> Vec<Arc<dyn CredentialStrategy>> {
+    let mut all = strategies(tools);
     all.extend(parts.extensions.iter().flat_map(|extension| extension.credential_strategies()));
     all
 }

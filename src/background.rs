@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use standpipe_api::{
     Answer, Background, Error, ErrorKind, Fault, Hint, JobOutcome, Outbound, Provider, ProviderId, Query,
-    Result, State, Target, Timestamp,
+    Result, Signer as _, SigningAlgorithm, State, Target, Timestamp,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
@@ -17,6 +17,7 @@ use tokio::time::{sleep, timeout};
 use crate::engine::Engine;
 use crate::forward::Forward;
 use crate::forward::deadline::now;
+use crate::jwt::{Algorithm, Expected, Place as KeysAt, Rejection, Token};
 use crate::listener::Drain;
 use crate::outbound::Outgoing;
 use crate::providers::Place;
@@ -32,6 +33,20 @@ const JOB_PATIENCE: Duration = Duration::from_secs(300);
 const PURGE: (Duration, usize) = (Duration::from_secs(60), 1000);
 /// How long a question of background work may take.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What brokers' tokens may be signed with.
+const BROKERS_SIGN_WITH: [Algorithm; 8] = [
+    Algorithm::RS256,
+    Algorithm::RS384,
+    Algorithm::RS512,
+    Algorithm::PS256,
+    Algorithm::PS384,
+    Algorithm::PS512,
+    Algorithm::ES256,
+    Algorithm::ES384,
+];
+/// How far brokers' clocks may differ from ours.
+const LEEWAY: Duration = Duration::from_secs(30);
 
 /// The background thread's parts.
 pub struct Thread {
@@ -98,6 +113,8 @@ impl Thread {
         }
         tokio::task::spawn_local(purge(shared.engine.clone(), self.tokens));
         tokio::task::spawn_local(keep_secrets(shared.engine.clone(), self.secret_files));
+        let issuer = shared.engine.issuer.clone();
+        tokio::task::spawn_local(async move { issuer.keep_rotating().await });
         shared.run_jobs().await;
     }
 }
@@ -279,19 +296,32 @@ impl Background for Handle {
         }
     }
 
-    async fn sign(&self, _claims: &serde_json::Value) -> Result<SecretString> {
-        Err(no_issuer())
+    /// Brokers verify RS256 and nothing else (decision 43).
+    async fn sign(&self, claims: &serde_json::Value) -> Result<SecretString> {
+        self.shared.engine.issuer.sign(claims, SigningAlgorithm::Rs256).await
     }
 
-    async fn verify(&self, _token: &SecretString) -> Result<serde_json::Value> {
-        Err(no_issuer())
+    async fn verify(&self, token: &SecretString) -> Result<serde_json::Value> {
+        let bad = |why: String| {
+            Error::new(ErrorKind::Unauthenticated, Fault::Caller, "the token is not good").because(why)
+        };
+        let token = Token::parse(token.expose_secret()).ok_or_else(|| bad("it is no JWT".into()))?;
+        let running = self.shared.engine.running.load_full();
+        let trusted = running.config.trusted_issuers.iter().find(|trusted| trusted.issuer == token.issuer());
+        let place = trusted.map_or_else(|| KeysAt::named(token.issuer()), KeysAt::of);
+        let expected =
+            Expected { algorithms: &BROKERS_SIGN_WITH, audience: None, kind: None, leeway: LEEWAY };
+        match token.verify(&self.shared.engine.issuers, &place, &expected).await {
+            Ok(claims) => Ok(claims.into()),
+            Err(Rejection::Bad(why)) => Err(bad(why)),
+            Err(Rejection::CouldNotCheck(why)) => {
+                let public = format!("the keys of {} could not be had", token.issuer());
+                Err(Error::new(ErrorKind::CouldNotAsk, Fault::Proxy, public).because(why))
+            }
+        }
     }
 
     fn handle(&self) -> Rc<dyn Background> {
         Rc::new(self.clone())
     }
-}
-
-fn no_issuer() -> Error {
-    Error::new(ErrorKind::NotImplemented, Fault::Proxy, "this standpipe has no issuer")
 }

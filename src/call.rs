@@ -1,15 +1,15 @@
 //! One call in flight, as the engine sees it: what is known so far, for its answer, its log line and its metrics.
 
-use std::hash::Hasher as _;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use http::{HeaderValue, Method};
-use siphasher::sip128::{Hasher128 as _, SipHasher24};
 use standpipe_api::{CallId, Caller, Connection, Dialect, Fault, Operation};
 
+use crate::fingerprint::Fingerprints;
 use crate::forward::deadline::now;
 use crate::forward::headers::Trust;
+use crate::identify::Shown;
 use crate::providers::Provider;
 use crate::resolve::By;
 use crate::route::{DialectId, FaceId};
@@ -31,6 +31,8 @@ pub struct Trail {
     pub host: Option<http::uri::Authority>,
     /// Standpipes it has passed.
     pub hops: u32,
+    /// What it showed of itself to no avail.
+    pub shown: Shown,
     /// Who is calling, once known.
     pub caller: Option<Arc<Caller>>,
     /// The face it came to.
@@ -65,6 +67,7 @@ impl Trail {
             trust,
             host: None,
             hops: 0,
+            shown: Shown::Nothing,
             caller: None,
             face: None,
             dialect: None,
@@ -105,11 +108,9 @@ impl OnBehalf {
     /// Tells callers' own credentials apart, by a hash under a key that this process made up: what was read with one
     /// is nobody else's (decision 17). Empty without one.
     pub fn identity(&self) -> Arc<str> {
-        static KEYS: OnceLock<[u64; 2]> = OnceLock::new();
+        static FINGERPRINTS: OnceLock<Fingerprints> = OnceLock::new();
         let Some(own) = &self.authorization else { return Arc::from("") };
-        let [one, other] = KEYS.get_or_init(|| [fastrand::u64(..), fastrand::u64(..)]);
-        let mut hasher = SipHasher24::new_with_keys(*one, *other);
-        hasher.write(own.as_bytes());
-        Arc::from(format!("{:032x}", hasher.finish128().as_u128()))
+        let hash = FINGERPRINTS.get_or_init(Fingerprints::new).of(&[own.as_bytes()]);
+        Arc::from(format!("{hash:032x}"))
     }
 }

@@ -12,7 +12,9 @@ use standpipe_api::{
 
 use crate::config::Config;
 use crate::forward::headers::Hop;
-use crate::identify::Authenticators;
+use crate::identify::{Authenticators, Oidc, Shown};
+use crate::issuer::Issuer;
+use crate::jwt::Issuers;
 use crate::learn::Learner;
 use crate::providers::Provider;
 use crate::resolve::{By, Place, Resolver};
@@ -44,6 +46,10 @@ pub struct Engine {
     pub access_log: AccessLog,
     /// Calls to addresses that are no provider's; carried out on the background thread.
     pub outbound: Arc<dyn Outbound>,
+    /// standpipe as an issuer of tokens.
+    pub issuer: Arc<Issuer>,
+    /// Everybody's keys.
+    pub issuers: Arc<Issuers>,
     /// State-changing exchanges under way, which the end of the process waits for.
     pub writing: Writing,
     /// Rows of the mapping table, counted now and then.
@@ -88,6 +94,8 @@ pub struct Running {
     by_id: HashMap<ProviderId, usize>,
     /// Who may come in through which listener, by its index.
     pub doors: Vec<Door>,
+    /// Whose tokens are callers' tokens.
+    pub oidc: Arc<Oidc>,
 }
 
 /// A listener as the proxy sees it.
@@ -96,13 +104,15 @@ pub struct Door {
     pub authenticators: Authenticators,
     /// The faces it answers on; empty: all.
     pub faces: Vec<FaceId>,
+    /// Whether standpipe's own keys and tokens are to be had here.
+    pub issues: bool,
 }
 
 impl Running {
     /// Puts checked parts together.
-    pub fn new(config: Config, providers: Vec<Arc<Provider>>, doors: Vec<Door>) -> Self {
+    pub fn new(config: Config, providers: Vec<Arc<Provider>>, doors: Vec<Door>, oidc: Arc<Oidc>) -> Self {
         let by_id = providers.iter().enumerate().map(|(at, provider)| (provider.id().clone(), at)).collect();
-        Self { config, providers, by_id, doors }
+        Self { config, providers, by_id, doors, oidc }
     }
 
     /// A provider by name.
@@ -145,15 +155,14 @@ impl Running {
     /// caller's own only where all that take it are of one group (decision 16).
     pub fn may_visit(&self, provider: &Provider) -> bool {
         let group = &provider.config.credential_group;
-        let same = |other: &Arc<Provider>| {
-            !other.credentials.passes_on() || other.config.credential_group == *group
-        };
+        let same =
+            |other: &Arc<Provider>| !other.credentials.passes_on() || other.config.credential_group == *group;
         !provider.credentials.passes_on() || (group.is_some() && self.speaking(provider.dialect).all(same))
     }
 
     /// The challenges of a listener.
-    pub fn challenges(&self, door: usize) -> &[HeaderValue] {
-        self.doors.get(door).map_or(&[], |door| door.authenticators.challenges())
+    pub fn challenges(&self, door: usize, shown: Shown) -> &[HeaderValue] {
+        self.doors.get(door).map_or(&[], |door| door.authenticators.challenges(shown))
     }
 
     /// Whether an endpoint is one a provider's requests may go to (decision 20: an endpoint is where our credentials go).

@@ -46,7 +46,13 @@ pub mod store;
 
 pub mod single_flight;
 
+pub mod jwt;
+
+pub mod issuer;
+
 mod incoming;
+
+pub mod fingerprint;
 
 mod pem;
 

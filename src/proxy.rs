@@ -6,6 +6,7 @@
 
 mod exchange;
 mod hooks;
+mod issuer;
 mod prepare;
 
 use std::sync::Arc;
@@ -72,7 +73,7 @@ impl Proxy {
                 let manner = Manner {
                     dialect: trail.dialect.as_deref(),
                     operation: trail.operation,
-                    challenges: running.challenges(door.0),
+                    challenges: running.challenges(door.0, trail.shown),
                     allowed: &trail.allowed,
                 };
                 self.log(&error, &trail);
@@ -98,6 +99,10 @@ impl Proxy {
         door: ListenerId,
     ) -> Result<Response<Body>> {
         let (head, body) = request.into_parts();
+        if issuer::is_own(head.uri.path()) {
+            let door = running.doors.get(door.0);
+            return Box::pin(self.own(trail, running, door, head, body)).await;
+        }
         trail.host = head.uri.authority().cloned();
         trail.hops = self.engine.hop.count(&head.headers, trail.trust, running.config.limits.hops)?;
         let stranger = self.identify(trail, running, &head, door).await?;

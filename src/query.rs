@@ -151,6 +151,7 @@ impl Querier {
             provider: provider.id(),
             remote_scope: target.remote_scope.as_ref(),
             alias,
+            actor: None,
         }
     }
 
@@ -186,9 +187,7 @@ impl Querier {
         };
         match read {
             Ok(bytes) => Ok(Response::from_parts(parts, bytes.map_err(unreadable)?)),
-            Err(_) => {
-                Err(Error::new(ErrorKind::Timeout, Fault::Provider(provider.id().clone()), late()))
-            }
+            Err(_) => Err(Error::new(ErrorKind::Timeout, Fault::Provider(provider.id().clone()), late())),
         }
     }
 }

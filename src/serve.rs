@@ -15,12 +15,13 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::LocalSet;
 
 use self::operator::Operator;
-use crate::assemble::{self, Front, Parts};
+use crate::assemble::{self, Front, Parts, Tools};
 use crate::background::{Failures, Thread};
 use crate::config::Config;
 use crate::engine::{Engine, Running, Writing};
 use crate::forward::Forward;
 use crate::forward::headers::Hop;
+use crate::issuer::Issuer;
 use crate::learn::Learner;
 use crate::listener::{BindError, Bound, CoreSockets, Drain, Service, Shared, bind, serve};
 use crate::outbound;
@@ -49,6 +50,9 @@ pub enum StartError {
     /// A provider in this process did not start.
     #[error("{0}")]
     Upstream(String),
+    /// The signing keys cannot be read or made.
+    #[error("issuer: {0}")]
+    Issuer(String),
     /// The system gives no thread.
     #[error("cannot start a thread: {0}")]
     Thread(#[from] std::io::Error),
@@ -62,6 +66,7 @@ fn lines(problems: &Problems) -> String {
 pub struct Server {
     engine: Arc<Engine>,
     parts: Parts,
+    tools: Tools,
     shared: Arc<Shared>,
     drain: Drain,
     reloads: watch::Sender<u64>,
@@ -90,10 +95,10 @@ impl Server {
         let shared = Shared::new(&config.listeners, &config.limits).map_err(StartError::Config)?;
         let shared = Arc::new(shared);
         let (calls, outgoing) = outbound::queue();
-        let running = assemble::running(config, &parts, metrics, None).map_err(StartError::Config)?;
-        let calls: Arc<dyn standpipe_api::Outbound> = Arc::new(calls);
-        parts.tokens.connect(store.clone(), calls.clone());
-        let engine = engine(running, &parts, store, metrics, access_log, calls);
+        let issuer = open_issuer(&config, &store)?;
+        let tools = Tools::new(issuer.clone(), Arc::new(calls), store.clone());
+        let running = assemble::running(config, &parts, &tools, metrics, None).map_err(StartError::Config)?;
+        let engine = engine(running, &parts, store, metrics, access_log, &tools, issuer);
         let (drain, failures) = (Drain::new(), Arc::new(Failures::default()));
         let (reloads, reloaded) = watch::channel(0);
         metrics.watch(Arc::new(operator::Figures::new(engine.clone(), shared.clone())));
@@ -103,15 +108,26 @@ impl Server {
             reloads: reloaded,
             outgoing,
             failures: failures.clone(),
-            tokens: parts.tokens.clone(),
-            secret_files: parts.secret_files.clone(),
+            tokens: tools.tokens.clone(),
+            secret_files: tools.secret_files.clone(),
         };
         let operator =
             Operator { engine: engine.clone(), drain: drain.clone(), failures, metrics: metrics.clone() };
         let background = start_background(thread, operator)?;
         let cores = start_cores(bound, parts.front, &engine, &shared, &drain)?;
         let background = Some(background);
-        Ok(Self { engine, parts, shared, drain, reloads, bound: addresses, cores, background, _lock: lock })
+        Ok(Self {
+            engine,
+            parts,
+            tools,
+            shared,
+            drain,
+            reloads,
+            bound: addresses,
+            cores,
+            background,
+            _lock: lock,
+        })
     }
 
     /// Where it listens, in the order of the configuration.
@@ -132,7 +148,7 @@ impl Server {
     pub fn reload(&self, config: Config, metrics: &Metrics) -> Result<(), Problems> {
         let old = self.engine.running.load_full();
         let config = with_real_port(config, &self.bound);
-        let running = assemble::running(config, &self.parts, metrics, Some(&old))?;
+        let running = assemble::running(config, &self.parts, &self.tools, metrics, Some(&old))?;
         self.shared.reload(&running.config.listeners, &running.config.limits)?;
         self.engine.running.store(Arc::new(running));
         self.reloads.send_modify(|count| *count += 1);
@@ -175,13 +191,21 @@ fn with_real_port(mut config: Config, bound: &[std::net::SocketAddr]) -> Config 
     config
 }
 
+/// The issuer is named by the public url, which may hold a port that was only now bound.
+fn open_issuer(config: &Config, store: &Arc<dyn Store>) -> Result<Arc<Issuer>, StartError> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let opened = Issuer::open(store.clone(), config.public_url.clone(), config.issuer.rotate_every);
+    runtime.block_on(opened).map_err(|error| StartError::Issuer(error.log_text().to_owned()))
+}
+
 fn engine(
     running: Running,
     parts: &Parts,
     store: Arc<dyn Store>,
     metrics: &Metrics,
     access_log: AccessLog,
-    outbound: Arc<dyn standpipe_api::Outbound>,
+    tools: &Tools,
+    issuer: Arc<Issuer>,
 ) -> Arc<Engine> {
     let resolve = &running.config.resolve;
     let mappings = Arc::new(Mappings::new(store.clone(), resolve.cached_mappings));
@@ -197,7 +221,9 @@ fn engine(
         nowhere: metrics.provider(&"-".into(), &[]),
         hook_panics: parts.extensions.iter().map(|extension| panics(extension.name())).collect(),
         access_log,
-        outbound,
+        outbound: tools.outbound.clone(),
+        issuer,
+        issuers: tools.issuers.clone(),
         writing: Writing::default(),
         mapping_count: AtomicU64::new(0),
         running: ArcSwap::from_pointee(running),

@@ -6,7 +6,7 @@ use http::{Request, Response};
 use standpipe_api::{Body, CallId, Connection, Upstream};
 
 use crate::engine::{Engine, Running};
-use crate::identify::Who;
+use crate::identify::{Shown, Who};
 use crate::listener::{ListenerId, Service};
 use crate::respond::{self, Manner};
 use crate::serve::only_upstream;
@@ -33,6 +33,9 @@ impl Standalone {
     ) -> standpipe_api::Result<Response<Body>> {
         let running: Arc<Running> = self.engine.running.load_full();
         let (head, body) = request.into_parts();
+        if let Some(document) = self.engine.issuer.document(&head.method, head.uri.path())? {
+            return Ok(document);
+        }
         let authenticators = running.doors.get(door.0).map(|door| &door.authenticators);
         let authenticators = authenticators.ok_or_else(|| crate::route::no_route(head.uri.path()))?;
         if authenticators.recall(&head, connection).is_none()
@@ -57,7 +60,10 @@ impl Service for Standalone {
                 Ok(response) => response,
                 Err(error) => {
                     let running = standalone.engine.running.load_full();
-                    let manner = Manner { challenges: running.challenges(socket.0), ..Manner::default() };
+                    let manner = Manner {
+                        challenges: running.challenges(socket.0, Shown::Nothing),
+                        ..Manner::default()
+                    };
                     respond::error(&error, CallId::from_bits(fastrand::u128(..)), manner)
                 }
             }

@@ -116,6 +116,16 @@ pub trait CredentialSource: Send + Sync + 'static {
         !self.is_unattended()
     }
 
+    /// Whether what it gives stands for the caller and for nobody else; nothing else is handed to callers.
+    fn is_bound_to_caller(&self) -> bool {
+        false
+    }
+
+    /// Whether what it gives can say who acts for the caller.
+    fn names_actors(&self) -> bool {
+        false
+    }
+
     /// Whether background work can use it without a caller.
     fn is_unattended(&self) -> bool {
         true
@@ -155,6 +165,8 @@ pub struct CredentialRequest<'a> {
     pub remote_scope: Option<&'a RemoteScope>,
     /// The alias kept with the mapping of the resource.
     pub alias: Option<&'a CredentialAlias>,
+    /// The `act` claim of who acts for the caller (RFC 8693, section 4.1); only for sources that name actors.
+    pub actor: Option<&'a serde_json::Value>,
 }
 
 impl<'a> CredentialRequest<'a> {

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::assemble::{self, Front};
+use crate::assemble::{self, Front, Tools};
 use crate::config::At;
 use crate::listener::Shared;
 use crate::telemetry::Metrics;
@@ -23,7 +23,7 @@ pub(super) fn run(path: Option<PathBuf>, out: &mut dyn Write) -> Result<ExitCode
     );
     let (config, parts) = loaded.map_err(lines)?;
     let mut problems = Shared::new(&config.listeners, &config.limits).err().unwrap_or_default();
-    let running = assemble::running(config, &parts, &Metrics::new(), None);
+    let running = assemble::running(config, &parts, &Tools::idle(), &Metrics::new(), None);
     let running = running.map_err(|found| {
         problems.extend(found);
         super::lines(&problems)

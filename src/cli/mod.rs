@@ -26,7 +26,7 @@ pub use local::LocalMappings;
 pub use source::Chunks;
 
 use crate::admin::KnownEndpoints;
-use crate::assemble::{self, Front};
+use crate::assemble::{self, Front, Tools};
 use crate::engine::Running;
 use crate::store::{DataDirLock, Mappings, StoreError};
 use crate::telemetry::Metrics;
@@ -84,8 +84,8 @@ fn mappings_command(
         Ok(_lock) => {
             let store = crate::serve::open_store(&config).map_err(|error| error.to_string())?;
             let mappings = Arc::new(Mappings::new(Arc::new(store), config.resolve.cached_mappings));
-            let running =
-                assemble::running(config, &parts, &Metrics::new(), None).map_err(|found| lines(&found))?;
+            let running = assemble::running(config, &parts, &Tools::idle(), &Metrics::new(), None)
+                .map_err(|found| lines(&found))?;
             let local = LocalMappings::new(mappings, Arc::new(Known(running)));
             runtime.block_on(mappings::run(command, &local, out)).map_err(text)
         }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use standpipe_api::{Problem, Problems, SecretRef};
 use toml::Table;
 
+use super::identity;
 use super::providers;
 use super::reader::{Reader, parse};
 use super::{
@@ -58,9 +59,13 @@ pub fn read(text: &str, folder: &Path, known: &Known) -> Result<Config, Problems
     let loopback = listeners.iter().all(|listener| listener.address.ip().is_loopback());
     let data_dir = folder.join(top.text("data_dir").unwrap_or_else(|| "standpipe-data".into()));
     let admin = admin(&mut top, folder, &data_dir);
+    let public_url = public_url(&mut top, &listeners, loopback);
     let config = Config {
         folder: folder.into(),
-        public_url: public_url(&mut top, &listeners, loopback),
+        issuer: identity::issuer(&mut top),
+        outbound: identity::outbound(&mut top),
+        trusted_issuers: identity::trusted_issuers(&mut top, &public_url),
+        public_url,
         master_key: top.parsed("master_key", SecretRef::parse).map(|key| in_folder(key, folder)),
         threads: top.count("threads").and_then(NonZeroUsize::new).unwrap_or_else(cores),
         admin,
@@ -74,6 +79,13 @@ pub fn read(text: &str, folder: &Path, known: &Known) -> Result<Config, Problems
         listeners,
         data_dir,
     };
+    let oidc = |listener: &Listener| listener.callers.iter().any(|caller| caller == "oidc");
+    if config.trusted_issuers.is_empty() && config.listeners.iter().any(oidc) {
+        top.wrong(
+            "trusted_issuer",
+            "is missing: a listener's callers name `oidc`, and nobody's tokens are trusted",
+        );
+    }
     top.finish();
     if problems.is_empty() { Ok(config) } else { Err(problems) }
 }
@@ -160,6 +172,13 @@ fn listeners(top: &mut Reader<'_>, folder: &Path, known: &Known) -> Vec<Listener
             tls.finish();
             Some(ListenerTls { certificate: certificate?, key: key?, client_roots })
         });
+        let asks = tls.as_ref().is_some_and(|tls| tls.client_roots.is_some());
+        if callers.iter().any(|caller| caller == "mtls") && !asks {
+            reader.wrong(
+                "callers",
+                "`mtls` needs tls.client_roots: otherwise nobody is asked for a certificate",
+            );
+        }
         reader.finish();
         listeners.push(Listener { address, faces, callers, tls });
     }
@@ -320,7 +339,7 @@ fn trusted_proxies(top: &mut Reader<'_>) -> Vec<IpRange> {
     ranges
 }
 
-fn range(text: &str) -> Option<IpRange> {
+pub(super) fn range(text: &str) -> Option<IpRange> {
     let (address, prefix) =
         text.split_once('/').map_or((text, None), |(address, prefix)| (address, Some(prefix)));
     let address: IpAddr = address.parse().ok()?;

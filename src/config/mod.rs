@@ -4,6 +4,7 @@
 //! newtypes, paths are absolute, references point somewhere. How each is written in TOML, with its default,
 //! stands in `config/standpipe.toml`, which a test holds against these types.
 
+mod identity;
 mod load;
 mod providers;
 mod reader;
@@ -18,6 +19,7 @@ use std::time::Duration;
 
 use standpipe_api::{CredentialAlias, ProviderId, SecretRef};
 
+pub use self::identity::{Allowed, Host, Issuer, Outbound, TrustedIssuer};
 pub use self::load::{Known, load, read};
 use crate::token::DocumentSource;
 
@@ -44,6 +46,12 @@ pub struct Config {
     pub resolve: Resolve,
     /// What is written where.
     pub log: Log,
+    /// standpipe's own tokens.
+    pub issuer: Issuer,
+    /// Which addresses that others name may be asked.
+    pub outbound: Outbound,
+    /// Whose tokens the `oidc` authenticator accepts.
+    pub trusted_issuers: Vec<TrustedIssuer>,
     /// The callers of the `basic` authenticator.
     pub callers: Vec<BasicCaller>,
     /// From these addresses `Forwarded`, `X-Forwarded-*` and `Standpipe-*` are believed.

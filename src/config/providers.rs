@@ -124,7 +124,13 @@ fn credentials(
     let tables = one.unwrap_or(several);
     if tables.is_empty() && !documented {
         let (tenants, groups) = (Vec::new(), Vec::new());
-        return vec![Credential { alias: "default".into(), kind: "none".into(), tenants, groups, table: Table::new() }];
+        return vec![Credential {
+            alias: "default".into(),
+            kind: "none".into(),
+            tenants,
+            groups,
+            table: Table::new(),
+        }];
     }
     let mut credentials: Vec<Credential> = Vec::new();
     for (table, path) in tables {

@@ -4,9 +4,9 @@ use std::path::Path;
 fn known() -> Known {
     Known {
         dialects: vec!["cloudpipe"],
-        faces: vec!["providers", "cloudpipe"],
+        faces: vec!["providers", "oidc", "cloudpipe"],
         upstreams: vec!["broker"],
-        authenticators: vec!["anonymous", "basic"],
+        authenticators: vec!["anonymous", "basic", "mtls", "oidc"],
         credentials: vec!["none", "basic", "bearer", "passthrough", "exchange", "digest"],
         extensions: vec!["cloudpipe"],
     }
@@ -89,7 +89,7 @@ fn names_that_nobody_brought_are_mistakes() {
     assert_eq!(
         found,
         [
-            "listener[0].faces: `osb` is unknown; known are providers, cloudpipe",
+            "listener[0].faces: `osb` is unknown; known are providers, oidc, cloudpipe",
             "provider[0].dialect: `soap` is unknown; known are cloudpipe",
             "provider[0].credential.kind: `magic` is unknown; known are none, basic, bearer, passthrough, exchange, digest",
             "extensions.nobody: no extension has this name; known are cloudpipe",
@@ -135,12 +135,15 @@ mod reference {
         "trusted_proxies",
     ];
     /// Words of the types that an operator writes otherwise.
-    const WRITTEN: [(&str, &str); 10] = [
+    const WRITTEN: [(&str, &str); 12] = [
         ("at", "url"),
         ("client", "certificate"),
         ("dialect_settings", "resources"),
+        // The file's own folder.
+        ("folder", "data_dir"),
         ("id", "name"),
         ("listeners", "[listener]"),
+        ("trusted_issuers", "[trusted_issuer]"),
         ("prefix", "trusted_proxies"),
         ("providers", "[provider]"),
         ("table", "username"),
@@ -247,7 +250,7 @@ mod reference {
             .filter(|(_, key)| !["socket", "credential"].contains(key))
             .map(|(at, _)| at)
             .collect();
-        all.extend(commented_tables().remove(0));
+        all.extend(commented_tables().into_iter().take(2).flatten());
         let printed = format!("{:#?}", loaded(&with(&all)));
         let fields: BTreeSet<&str> = printed
             .lines()

@@ -1,7 +1,6 @@
 //! Name and password (RFC 7617), against Argon2id hashes in the configuration.
 
 use std::collections::HashMap;
-use std::hash::Hasher as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,13 +14,13 @@ use http::HeaderValue;
 use http::header::AUTHORIZATION;
 use http::request::Parts;
 use moka::sync::Cache;
-use siphasher::sip128::{Hasher128 as _, SipHasher24};
 use standpipe_api::{Authenticator, Caller, Connection, Identified};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use crate::config::BasicCaller;
+use crate::fingerprint::Fingerprints;
 
 /// Verifications at once: Argon2 takes about 20 MiB and a core each.
 const VERIFYING: usize = 2;
@@ -37,7 +36,7 @@ const LONGEST: usize = 1024;
 pub struct Basic {
     callers: Arc<HashMap<String, Known>>,
     remembered: Cache<u128, Verdict>,
-    key: (u64, u64),
+    fingerprints: Fingerprints,
     turns: Arc<Semaphore>,
 }
 
@@ -63,24 +62,14 @@ impl Basic {
             let caller_id = Arc::new(Caller { id, tenant, groups, authenticator: "basic" });
             (caller.name.clone(), Known { hash, caller: caller_id })
         };
-        let mut key = [0; 16];
-        // The operating system's generator fails only where nothing else would work either; a key of zeros
-        // would still be right, just guessable, so the verdict cache is then left unused.
-        let capacity = if aws_lc_rs::rand::fill(&mut key).is_ok() { REMEMBERED } else { 0 };
-        let (high, low) = key.split_at(8);
-        let half = |bytes: &[u8]| bytes.iter().fold(0u64, |sum, byte| (sum << 8) | u64::from(*byte));
+        let fingerprints = Fingerprints::new();
+        let capacity = fingerprints.capacity(REMEMBERED);
         Self {
             callers: Arc::new(callers.iter().map(known).collect()),
             remembered: Cache::builder().max_capacity(capacity).time_to_live(REMEMBERED_FOR).build(),
-            key: (half(high), half(low)),
+            fingerprints,
             turns: Arc::new(Semaphore::new(VERIFYING)),
         }
-    }
-
-    fn fingerprint(&self, field: &HeaderValue) -> u128 {
-        let mut hasher = SipHasher24::new_with_keys(self.key.0, self.key.1);
-        hasher.write(field.as_bytes());
-        hasher.finish128().as_u128()
     }
 
     fn remembered(&self, head: &Parts) -> Option<(u128, Option<Verdict>)> {
@@ -88,7 +77,7 @@ impl Basic {
         if !scheme_of(head)?.eq_ignore_ascii_case("basic") {
             return None;
         }
-        let fingerprint = self.fingerprint(field);
+        let fingerprint = self.fingerprints.of(&[field.as_bytes()]);
         Some((fingerprint, self.remembered.get(&fingerprint)))
     }
 

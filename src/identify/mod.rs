@@ -5,6 +5,8 @@
 
 mod anonymous;
 mod basic;
+mod mtls;
+mod oidc;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,12 +17,28 @@ use standpipe_api::{Authenticator, Caller, Connection, Error, ErrorKind, Fault, 
 
 pub use self::anonymous::Anonymous;
 pub use self::basic::Basic;
+pub use self::mtls::Mtls;
+pub use self::oidc::{Oidc, Verified, bearer};
+
+/// What a challenge says to a token that is no good.
+const INVALID_TOKEN: &str = r#"error="invalid_token""#;
 
 /// The authenticators of one listener.
 #[derive(Clone)]
 pub struct Authenticators {
     tried: Vec<Arc<dyn Authenticator>>,
     challenges: Vec<HeaderValue>,
+    after_bearer: Vec<HeaderValue>,
+}
+
+/// What a request that nobody recognised had shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Shown {
+    /// No bearer token.
+    #[default]
+    Nothing,
+    /// A bearer token that is no good here.
+    Bearer,
 }
 
 /// What the authenticators make of a request.
@@ -35,13 +53,25 @@ pub enum Who {
 impl Authenticators {
     /// Authenticators in the order they are tried.
     pub fn new(tried: Vec<Arc<dyn Authenticator>>) -> Self {
-        let challenges = tried.iter().filter_map(|authenticator| authenticator.challenge()).collect();
-        Self { tried, challenges }
+        let challenges: Vec<HeaderValue> =
+            tried.iter().filter_map(|authenticator| authenticator.challenge()).collect();
+        let told = |challenge: &HeaderValue| match challenge.to_str() {
+            // RFC 6750, section 3.1: whoever showed a token learns that it was the token.
+            Ok(text) if text.starts_with("Bearer ") => {
+                HeaderValue::from_str(&format!("{text}, {INVALID_TOKEN}"))
+            }
+            _ => Ok(challenge.clone()),
+        };
+        let after_bearer = challenges.iter().filter_map(|challenge| told(challenge).ok()).collect();
+        Self { tried, challenges, after_bearer }
     }
 
     /// The challenges of a 401.
-    pub fn challenges(&self) -> &[HeaderValue] {
-        &self.challenges
+    pub fn challenges(&self, shown: Shown) -> &[HeaderValue] {
+        match shown {
+            Shown::Nothing => &self.challenges,
+            Shown::Bearer => &self.after_bearer,
+        }
     }
 
     /// A caller recognised from memory.

@@ -15,8 +15,8 @@ use super::prepare::Asked;
 use crate::call::{OnBehalf, Trail};
 use crate::engine::Running;
 use crate::fail_point::{FailPoint, reach};
-use crate::forward::{Failure, Replay};
 use crate::forward::headers::{Outgoing, to_caller, to_provider};
+use crate::forward::{Failure, Replay};
 use crate::learn::Held;
 use crate::providers::{Destination, Provider};
 use crate::query::no_credential_in_time;
@@ -157,6 +157,7 @@ impl Exchange<'_> {
             provider: provider.id(),
             remote_scope: self.place.remote_scope.as_ref(),
             alias: self.place.credential.as_ref(),
+            actor: None,
         };
         let renewed = renewed(provider, &wanted, &mut self.credential, sent, refused.headers());
         let renewed = self.proxy.forward.deadlines().within(|| trail.deadline, renewed).await;

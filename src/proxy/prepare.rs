@@ -16,7 +16,7 @@ use super::Proxy;
 use crate::call::{OnBehalf, Trail};
 use crate::engine::Running;
 use crate::forward::headers::PIN;
-use crate::identify::Who;
+use crate::identify::{Shown, Who};
 use crate::listener::ListenerId;
 use crate::providers::Place as Located;
 use crate::query::{Querier, no_credential_in_time};
@@ -80,7 +80,10 @@ impl Proxy {
                 Ok(None)
             }
             // Only a bearer can be somebody a provider knows; everybody else learns nothing, not even paths.
-            Who::Stranger(error) if bearer(&head.headers) => Ok(Some(error)),
+            Who::Stranger(error) if bearer(&head.headers) => {
+                trail.shown = Shown::Bearer;
+                Ok(Some(error))
+            }
             Who::Stranger(error) => Err(error),
         }
     }
@@ -276,6 +279,7 @@ impl Proxy {
             provider: provider.id(),
             remote_scope: place.remote_scope.as_ref(),
             alias: place.credential.as_ref(),
+            actor: None,
         };
         if let Some(credential) = provider.credentials.recall(&request) {
             return Ok(credential);

@@ -6,8 +6,7 @@ use async_trait::async_trait;
 use http::HeaderValue;
 use secrecy::{ExposeSecret as _, SecretString};
 use standpipe_api::{
-    Credential, CredentialRequest, CredentialSource, CredentialStrategy, Problems, Result, Secrets,
-    Settings,
+    Credential, CredentialRequest, CredentialSource, CredentialStrategy, Problems, Result, Secrets, Settings,
 };
 use zeroize::Zeroizing;
 

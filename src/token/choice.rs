@@ -76,7 +76,12 @@ mod tests {
 
     fn terms(alias: &str, tenants: &[&str], groups: &[&str]) -> Terms {
         let own = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
-        Terms { alias: alias.into(), also: vec![format!("org-{alias}")], tenants: own(tenants), groups: own(groups) }
+        Terms {
+            alias: alias.into(),
+            also: vec![format!("org-{alias}")],
+            tenants: own(tenants),
+            groups: own(groups),
+        }
     }
 
     fn caller(tenant: Option<&str>, groups: &[&str]) -> Caller {
@@ -104,7 +109,11 @@ mod tests {
         assert_eq!(chosen(Some("blue"), &[], None, Some("org-blue")), Ok(0));
         assert_eq!(chosen(Some("red"), &[], None, Some("blue")), Err(ErrorKind::Forbidden));
         assert_eq!(chosen(Some("red"), &[], None, Some("nobody's")), Err(ErrorKind::Forbidden));
-        assert_eq!(chosen(Some("blue"), &[], Some("all"), Some("blue")), Ok(2), "the resource's own comes first");
+        assert_eq!(
+            chosen(Some("blue"), &[], Some("all"), Some("blue")),
+            Ok(2),
+            "the resource's own comes first"
+        );
         assert_eq!(chosen(Some("red"), &[], Some("blue"), None), Err(ErrorKind::Forbidden));
         assert_eq!(chosen(None, &[], Some("removed"), None), Err(ErrorKind::CouldNotAsk));
         assert_eq!(choose(all.iter(), &"alpha".into(), None, Chosen::default()).unwrap(), 0);

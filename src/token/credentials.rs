@@ -5,8 +5,8 @@ use std::sync::Arc;
 use aws_lc_rs::digest::{SHA256, digest};
 use http::HeaderMap;
 use standpipe_api::{
-    Caller, Challenged, Credential, CredentialAlias, CredentialRequest, CredentialSource as _,
-    CredentialStrategy, Problem, Problems, ProviderId, Result, Secrets,
+    Caller, Challenged, Credential, CredentialAlias, CredentialRequest, CredentialSource, CredentialStrategy,
+    Problem, Problems, ProviderId, Result, Secrets,
 };
 
 use super::choice::{Chosen, Terms, choose};
@@ -97,12 +97,7 @@ impl Credentials {
         self.is_choice().then(|| usable.map_or("", |named| named.terms.alias.as_str()))
     }
 
-    fn position(
-        &self,
-        provider: &ProviderId,
-        caller: Option<&Caller>,
-        chosen: Chosen<'_>,
-    ) -> Result<usize> {
+    fn position(&self, provider: &ProviderId, caller: Option<&Caller>, chosen: Chosen<'_>) -> Result<usize> {
         choose(self.0.iter().map(|named| &named.terms), provider, caller, chosen)
     }
 
@@ -116,13 +111,17 @@ impl Credentials {
         self.0.iter().any(|named| named.kept.passes_on())
     }
 
-    fn source(&self, request: &CredentialRequest<'_>) -> Result<&Kept> {
+    /// The source that a request is to use: by its alias, else the first its caller may use.
+    ///
+    /// # Errors
+    /// None is for the caller, or the one its resource was created with is gone.
+    pub fn source(&self, request: &CredentialRequest<'_>) -> Result<&dyn CredentialSource> {
         let chosen = Chosen { kept: request.alias, asked: None };
         let at = match (self.0.as_slice(), request.alias) {
-            ([only], None) if !only.terms.is_restricted() => return Ok(&only.kept),
+            ([only], None) if !only.terms.is_restricted() => return Ok(&only.kept as &dyn CredentialSource),
             _ => self.position(request.provider, request.caller, chosen)?,
         };
-        let found = self.0.get(at).map(|named| &named.kept);
+        let found = self.0.get(at).map(|named| &named.kept as &dyn CredentialSource);
         found.ok_or_else(|| standpipe_api::Error::internal("a credential was chosen that is not there"))
     }
 

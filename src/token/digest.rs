@@ -11,8 +11,8 @@ use http::header::{AUTHORIZATION, HeaderMap, WWW_AUTHENTICATE};
 use http::{HeaderName, HeaderValue, Method, Uri};
 use secrecy::{ExposeSecret as _, SecretString};
 use standpipe_api::{
-    Challenged, Credential, CredentialRequest, CredentialSource, CredentialStrategy, Problems, Result, Secrets,
-    Settings, Stamp,
+    Challenged, Credential, CredentialRequest, CredentialSource, CredentialStrategy, Problems, Result,
+    Secrets, Settings, Stamp,
 };
 use zeroize::Zeroizing;
 
@@ -99,7 +99,8 @@ impl Stamp for Login {
         let Some(challenge) = self.challenge.load_full() else { return Vec::new() };
         let target = target.path_and_query().map_or("/", |target| target.as_str());
         let password = self.password.get();
-        let secret = Zeroizing::new(format!("{}:{}:{}", self.username, challenge.realm, password.expose_secret()));
+        let secret =
+            Zeroizing::new(format!("{}:{}:{}", self.username, challenge.realm, password.expose_secret()));
         let field = challenge.answer(&self.username, &secret, method, target);
         HeaderValue::try_from(field).map(|field| vec![(AUTHORIZATION, field)]).unwrap_or_default()
     }

@@ -118,7 +118,9 @@ impl Document {
         for from in &source.from {
             let written = match from {
                 From::Env(name) => variable(name).map(|value| in_variable(name, value)),
-                From::File(path) => Some(read(path).and_then(|text| parse(&text, &path.display().to_string()))),
+                From::File(path) => {
+                    Some(read(path).and_then(|text| parse(&text, &path.display().to_string())))
+                }
                 From::Directory(path) => path.is_dir().then(|| in_directory(path)),
                 From::Vcap => variable(VCAP).map(|value| in_vcap(&value)),
             };
@@ -211,7 +213,8 @@ impl Written {
     fn checked(self) -> Result<Document, String> {
         let login = self.broker.filter(|login| !login.username.is_empty());
         let login = login.filter(|login| !login.password.expose_secret().is_empty());
-        let login = login.ok_or("no broker credentials specified: `broker` needs `username` and `password`")?;
+        let login =
+            login.ok_or("no broker credentials specified: `broker` needs `username` and `password`")?;
         let login = Key {
             name: LOGIN.to_owned(),
             username: login.username,
@@ -221,7 +224,8 @@ impl Written {
         let named = self.keys.into_iter().map(|(name, key)| WrittenKey { id: name, ..key });
         let mut keys: Vec<Key> = Vec::new();
         for written in self.projects.into_iter().chain(self.orgs).chain(named) {
-            let ids = written.roles.into_iter().flat_map(|role| [role.group_id, role.project_id, role.org_id]);
+            let ids =
+                written.roles.into_iter().flat_map(|role| [role.group_id, role.project_id, role.org_id]);
             let organisations: Vec<String> = ids.chain([written.org_id]).flatten().collect();
             if written.id.is_empty() || written.id == LOGIN {
                 return Err("a key has no `id`, or the id of the broker's login".into());
@@ -236,7 +240,9 @@ impl Written {
             }
         }
         if keys.is_empty() {
-            return Err("no API keys specified: a key needs an organisation or project beside its two parts".into());
+            return Err(
+                "no API keys specified: a key needs an organisation or project beside its two parts".into()
+            );
         }
         Ok(Document { keys, login })
     }
@@ -261,7 +267,8 @@ fn parse(text: &str, name: &str) -> Result<Written, String> {
         return Err(format!("{name} is no credentials document: look at line {line}, column {column}"));
     }
     serde_saphyr::from_str(text).map_err(|error| {
-        let place = error.location().map(|at| format!(": look at line {}, column {}", at.line(), at.column()));
+        let place =
+            error.location().map(|at| format!(": look at line {}, column {}", at.line(), at.column()));
         format!("{name} is no credentials document{}", place.unwrap_or_default())
     })
 }
@@ -274,8 +281,9 @@ fn in_variable(name: &str, value: String) -> Result<Written, String> {
     }
     let is_text = value.contains(['\n', '{', ':']);
     let neither = "it holds neither a credentials document nor the name of a file that does";
-    if is_text { parse(&value, name) } else { Err(String::new()) }
-        .map_err(|why| format!("cannot find {name}: {neither}{}{why}", if why.is_empty() { "" } else { "; " }))
+    if is_text { parse(&value, name) } else { Err(String::new()) }.map_err(|why| {
+        format!("cannot find {name}: {neither}{}{why}", if why.is_empty() { "" } else { "; " })
+    })
 }
 
 /// Hidden names are how mounted directories are replaced at once; they are no documents.

@@ -140,15 +140,15 @@ impl TokenEndpoint {
         let mut problems = Problems::new();
         let url = url(&keys.token_url).map_err(|text| problems.push(Problem::at("token_url", text)));
         let client = client(keys, secrets).map_err(|found| problems.extend(found));
-        let mut span = |key, text: &Option<String>, default| match text.as_deref().map(humantime::parse_duration)
-        {
-            None => default,
-            Some(Ok(span)) if !span.is_zero() => span,
-            Some(_) => {
-                problems.push(Problem::at(key, "must be a span of time, as \"10s\" or \"5m\""));
-                default
-            }
-        };
+        let mut span =
+            |key, text: &Option<String>, default| match text.as_deref().map(humantime::parse_duration) {
+                None => default,
+                Some(Ok(span)) if !span.is_zero() => span,
+                Some(_) => {
+                    problems.push(Problem::at(key, "must be a span of time, as \"10s\" or \"5m\""));
+                    default
+                }
+            };
         let limit = span("timeout", &keys.timeout, PATIENCE);
         let lifetime = span("lifetime", &keys.lifetime, LIFETIME);
         match (url, client) {
@@ -177,9 +177,8 @@ impl TokenEndpoint {
             Error::internal(format!("no question to the token endpoint of {} can be made", request.provider))
                 .because(cause)
         })?;
-        let outbound = self.mappings.outbound().ok_or_else(|| Error::internal("nothing is connected yet"))?;
         let asked = Timestamp::now();
-        match outbound.fetch(sent, self.limit).await {
+        match self.mappings.outbound().fetch(sent, self.limit).await {
             Ok(answer) => self.read(request, &answer, asked),
             Err(error) => Err(unanswered(request.provider, error)),
         }
@@ -333,7 +332,9 @@ fn refused(request: &CredentialRequest<'_>, answer: &Answer) -> Error {
         return nonsense(provider, &format!("it answered {} without a reason", answer.status().as_u16()));
     };
     let whose = match (code.as_str(), request.bearer()) {
-        ("invalid_client" | "unauthorized_client" | "unsupported_grant_type", _) | (_, None) => Refusal::Client,
+        ("invalid_client" | "unauthorized_client" | "unsupported_grant_type", _) | (_, None) => {
+            Refusal::Client
+        }
         _ => Refusal::Subject,
     };
     match whose {

@@ -92,4 +92,8 @@ impl CredentialSource for Exchanged {
     fn passes_on(&self) -> bool {
         false
     }
+
+    fn is_bound_to_caller(&self) -> bool {
+        true
+    }
 }

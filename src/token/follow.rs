@@ -89,7 +89,9 @@ impl<T: Send + Sync + 'static> Live<T> {
             let Some(live) = weak.upgrade() else { return false };
             match make(secret) {
                 Ok(value) => live.0.store(Arc::new(value)),
-                Err(why) => tracing::warn!(key, why, "a changed secret is no good; the last one stays in force"),
+                Err(why) => {
+                    tracing::warn!(key, why, "a changed secret is no good; the last one stays in force")
+                }
             }
             true
         };

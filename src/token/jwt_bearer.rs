@@ -51,4 +51,8 @@ impl CredentialSource for Asserted {
     fn passes_on(&self) -> bool {
         false
     }
+
+    fn is_bound_to_caller(&self) -> bool {
+        true
+    }
 }

@@ -181,11 +181,21 @@ impl CredentialSource for Kept {
     fn passes_on(&self) -> bool {
         self.0.source.passes_on()
     }
+
+    fn is_bound_to_caller(&self) -> bool {
+        self.0.source.is_bound_to_caller()
+    }
+
+    fn names_actors(&self) -> bool {
+        self.0.source.names_actors()
+    }
 }
 
 impl Inner {
     fn front(&self, request: &CredentialRequest<'_>) -> Option<u128> {
         let token = match self.source.keeping(request) {
+            // What names an actor is for that actor alone.
+            _ if request.actor.is_some() => return None,
             Keeping::Nobody => return None,
             Keeping::Everybody => b"",
             Keeping::Token(token) => token,
@@ -200,6 +210,7 @@ impl Inner {
             provider: &self.place.provider,
             remote_scope: scope,
             alias: Some(&self.place.credential),
+            actor: None,
         }
     }
 
@@ -273,7 +284,8 @@ impl Inner {
     async fn ask(&self, request: &Owned, refused: Option<Timestamp>) -> Loaded {
         let asked = Timestamp::now();
         let obtained = self.source.obtain(&self.borrowed(request)).await;
-        let outcome = obtained.as_ref().map_or_else(|error| Failed::of(error).outcome(), |_| Outcome::Success);
+        let outcome =
+            obtained.as_ref().map_or_else(|error| Failed::of(error).outcome(), |_| Outcome::Success);
         match outcome {
             Outcome::Success => &self.counts.success,
             Outcome::Refused => &self.counts.refused,

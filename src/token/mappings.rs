@@ -1,20 +1,19 @@
 //! The token mapping table as the process has it in memory: what is at hand, what is being obtained, and where the
 //! rest is kept. One for all cores and all configurations; entries of a replaced credential are found no more.
 
-use std::hash::Hasher as _;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use ahash::RandomState;
 use aws_lc_rs::hmac;
 use moka::sync::Cache;
-use siphasher::sip128::{Hasher128 as _, SipHasher24};
 use standpipe_api::{Credential, Error, Outbound, RemoteScope, Result, Timestamp};
 use tokio::sync::OnceCell;
 use zeroize::Zeroizing;
 
 use super::failed::Failed;
+use crate::fingerprint::Fingerprints;
 use crate::single_flight::SingleFlight;
 use crate::store::{Store, StoreError, Subject, TokenFilter, TokenRow};
 
@@ -86,63 +85,40 @@ pub(super) type Loaded = Result<Arc<Token>, Arc<Failed>>;
 pub struct TokenMappings {
     pub(super) known: Cache<u128, Known, RandomState>,
     pub(super) loads: SingleFlight<u128, Loaded>,
-    /// Keys in memory are hashes under these two: nobody can find two tokens with one key.
-    keys: (u64, u64),
-    links: OnceLock<Links>,
+    /// Keys in memory are hashes under a key of this process: nobody can find two tokens with one.
+    fingerprints: Fingerprints,
+    store: Option<Arc<dyn Store>>,
+    outbound: Arc<dyn Outbound>,
     hash_key: OnceCell<hmac::Key>,
 }
 
-struct Links {
-    store: Arc<dyn Store>,
-    outbound: Arc<dyn Outbound>,
-}
-
-impl Default for TokenMappings {
-    fn default() -> Self {
+impl TokenMappings {
+    /// Mappings over a table; without one, for a process that only looks at a configuration.
+    pub fn new(store: Option<Arc<dyn Store>>, outbound: Arc<dyn Outbound>) -> Self {
+        let fingerprints = Fingerprints::new();
+        let known = Cache::builder().max_capacity(fingerprints.capacity(REMEMBERED));
         Self {
-            known: Cache::builder().max_capacity(REMEMBERED).build_with_hasher(RandomState::new()),
+            known: known.build_with_hasher(RandomState::new()),
             loads: SingleFlight::new(LOADS),
-            keys: (random(), random()),
-            links: OnceLock::new(),
+            fingerprints,
+            store,
+            outbound,
             hash_key: OnceCell::new(),
         }
     }
-}
 
-/// From the operating system's generator; the fallback is for a process that could not have come this far.
-fn random() -> u64 {
-    let mut bytes = [0; 8];
-    match aws_lc_rs::rand::fill(&mut bytes) {
-        Ok(()) => u64::from_le_bytes(bytes),
-        Err(_) => fastrand::u64(..),
-    }
-}
-
-impl TokenMappings {
-    /// Connects them with the table and with the network, once.
-    pub fn connect(&self, store: Arc<dyn Store>, outbound: Arc<dyn Outbound>) {
-        // A second time would be the same store.
-        let _already = self.links.set(Links { store, outbound });
-    }
-
-    pub(super) fn outbound(&self) -> Option<&Arc<dyn Outbound>> {
-        self.links.get().map(|links| &links.outbound)
+    pub(super) fn outbound(&self) -> &Arc<dyn Outbound> {
+        &self.outbound
     }
 
     pub(super) fn store(&self) -> Option<&Arc<dyn Store>> {
-        self.links.get().map(|links| &links.store)
+        self.store.as_ref()
     }
 
     /// The key in memory of a token, for one credential of a provider, told apart by its number.
     pub(super) fn front(&self, number: u64, scope: Option<&RemoteScope>, token: &[u8]) -> u128 {
-        let mut hasher = SipHasher24::new_with_keys(self.keys.0, self.keys.1);
-        hasher.write_u64(number);
-        if let Some(scope) = scope {
-            hasher.write_u64(scope.as_str().len() as u64);
-            hasher.write(scope.as_str().as_bytes());
-        }
-        hasher.write(token);
-        hasher.finish128().as_u128()
+        let scope = scope.map_or("", |scope| scope.as_str());
+        self.fingerprints.of(&[&number.to_le_bytes(), scope.as_bytes(), token])
     }
 
     /// The keyed hash of a caller's token, as it is stored.

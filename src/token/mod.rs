@@ -15,6 +15,7 @@ mod endpoint;
 mod exchange;
 mod failed;
 mod follow;
+mod issued;
 mod jwt_bearer;
 mod kept;
 mod mappings;
@@ -27,7 +28,7 @@ mod selector;
 
 use std::sync::Arc;
 
-use standpipe_api::{CredentialRequest, CredentialStrategy, Error, ErrorKind, Fault, Result};
+use standpipe_api::{CredentialRequest, CredentialStrategy, Error, ErrorKind, Fault, Result, Signer};
 
 pub use self::choice::Chosen;
 pub use self::credentials::{Credentials, Site};
@@ -36,9 +37,12 @@ pub use self::follow::{EVERY, SecretFiles};
 pub use self::mappings::TokenMappings;
 pub use self::secrets::{FollowedSecrets, ProcessSecrets};
 pub use self::selector::select;
+use crate::assemble::Tools;
 
-/// The built-in strategies, with what their tokens are kept in.
-pub fn strategies(mappings: &Arc<TokenMappings>) -> Vec<Arc<dyn CredentialStrategy>> {
+/// The built-in strategies.
+pub fn strategies(tools: &Tools) -> Vec<Arc<dyn CredentialStrategy>> {
+    let signer = tools.issuer.clone().map(|issuer| issuer as Arc<dyn Signer>);
+    let mappings = &tools.tokens;
     vec![
         Arc::new(none::None),
         Arc::new(basic::Basic),
@@ -49,6 +53,7 @@ pub fn strategies(mappings: &Arc<TokenMappings>) -> Vec<Arc<dyn CredentialStrate
         Arc::new(oauth2::OAuth2(mappings.clone())),
         Arc::new(exchange::Exchange(mappings.clone())),
         Arc::new(jwt_bearer::JwtBearer(mappings.clone())),
+        Arc::new(issued::Issued(signer)),
     ]
 }
 
@@ -56,7 +61,8 @@ pub fn strategies(mappings: &Arc<TokenMappings>) -> Vec<Arc<dyn CredentialStrate
 fn subject<'a>(request: &CredentialRequest<'a>) -> Result<&'a str> {
     let token = request.bearer().and_then(|token| std::str::from_utf8(token).ok());
     token.ok_or_else(|| {
-        let public = format!("{} is reached with what a caller's bearer token is exchanged for", request.provider);
+        let public =
+            format!("{} is reached with what a caller's bearer token is exchanged for", request.provider);
         match request.caller {
             Some(_) => Error::new(ErrorKind::Forbidden, Fault::Caller, public)
                 .advise("come with a bearer token instead of another credential"),

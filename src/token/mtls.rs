@@ -57,7 +57,9 @@ pub(super) fn check(credential: &config::Credential, provider: &config::Provider
             Some(Problem::at("kind", "`mtls` needs a provider with an https url"))
         }
         At::Url(_) if certified => None,
-        At::Url(_) => Some(Problem::at("kind", "`mtls` needs `tls.certificate` and `tls.key` at the provider")),
+        At::Url(_) => {
+            Some(Problem::at("kind", "`mtls` needs `tls.certificate` and `tls.key` at the provider"))
+        }
         At::InProcess { .. } => Some(Problem::at("kind", "`mtls` is for providers with an https url")),
     }
 }

@@ -70,7 +70,11 @@ fn in_query(name: &str, uri: &mut Uri, by: &CredentialBy) -> Result<Option<Strin
     let asked = decoded(pair.split_once('=').map_or("", |(_, value)| value));
     if !by.forwarded {
         let rest: Vec<&str> = query.split('&').filter(|pair| !is_it(pair)).collect();
-        let path = if rest.is_empty() { uri.path().to_owned() } else { format!("{}?{}", uri.path(), rest.join("&")) };
+        let path = if rest.is_empty() {
+            uri.path().to_owned()
+        } else {
+            format!("{}?{}", uri.path(), rest.join("&"))
+        };
         let mut parts = std::mem::take(uri).into_parts();
         parts.path_and_query = Some(PathAndQuery::try_from(path).map_err(|_| wrong())?);
         *uri = Uri::from_parts(parts).map_err(|_| wrong())?;
@@ -110,8 +114,9 @@ fn in_body(path: &[String], body: &Bytes) -> Result<Option<(String, Bytes)>> {
     }
     let asked: String = serde_json::from_str(value.get()).map_err(|_| wrong())?;
     let kept = members.iter().filter(|(name, _)| name != last);
-    let kept: Vec<String> =
-        kept.map(|(name, value)| format!("{}:{}", serde_json::Value::from(name.as_str()), value.get())).collect();
+    let kept: Vec<String> = kept
+        .map(|(name, value)| format!("{}:{}", serde_json::Value::from(name.as_str()), value.get()))
+        .collect();
     let object = format!("{{{}}}", kept.join(","));
     // `inner` lies within `text`: it was borrowed from there.
     let start = inner.as_ptr() as usize - text.as_ptr() as usize;

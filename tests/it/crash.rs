@@ -14,6 +14,8 @@ fn at_every_fail_point_what_was_answered_is_still_routed() {
         let front =
             House::in_front_of(&[("alpha", alpha.address, "\"db\""), ("beta", beta.address, "\"db\"")]);
         let name = format!("p-{}", point.name());
+        // The first start writes signing keys; the point is to be met by the pipe.
+        drop(front.serve());
         let mut standpipe = front.serve_until(&format!("{}:1", point.name()));
         let acknowledged = standpipe.try_call("POST", "/db/pipes", &pin, &format!(r#"{{"id":"{name}"}}"#));
         let acknowledged = acknowledged.is_some_and(|answer| answer.status == 201);

@@ -19,6 +19,7 @@ mod extension;
 mod hops;
 mod http;
 mod http2;
+mod identity;
 mod outage;
 mod tls;
 mod transfer;

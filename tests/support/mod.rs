@@ -1,6 +1,7 @@
 //! Real processes, real sockets: a standpipe, brokers, and a client that sees every byte.
 
 mod authority;
+mod login;
 mod origin;
 mod wire;
 
@@ -14,6 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 pub use self::authority::Authority;
+pub use self::login::{Login, claims, now};
 pub use self::origin::{Origin, Peer};
 pub use self::wire::Wire;
 

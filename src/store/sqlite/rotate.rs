@@ -114,7 +114,8 @@ impl Sealed {
             let rows = db.all("reading sealed values", self.page, params_from_iter(&after), |row| {
                 let sealed: Vec<u8> = row.get(0)?;
                 let columns = row.as_ref().column_count();
-                let key: Result<Vec<Column>, rusqlite::Error> = (1..columns).map(|at| column(row, at)).collect();
+                let key: Result<Vec<Column>, rusqlite::Error> =
+                    (1..columns).map(|at| column(row, at)).collect();
                 Ok((sealed, key?))
             })?;
             for (sealed, key) in &rows {

@@ -4,9 +4,9 @@ use rusqlite::{Connection, Row};
 use standpipe_api::Timestamp;
 
 use super::rows::{Rows as _, limit as bound};
+use crate::store::StoreError;
 use crate::store::seal::{Place, Seal};
 use crate::store::tokens::{StoredToken, Subject, TokenFilter, TokenKey, TokenRow, hex};
-use crate::store::StoreError;
 
 const FIND: &str = "SELECT kind, settings, value, obtained_at, expires_at FROM token_mapping \
      WHERE subject = ?1 AND provider = ?2 AND remote_scope = ?3 AND credential = ?4 AND expires_at > ?5";

@@ -172,7 +172,9 @@ fn challenges(field: &str) -> Vec<Parsed> {
         }
         match behind.trim_start_matches([' ', '\t']).strip_prefix('=') {
             Some(value) => {
-                let Some((value, behind)) = value_of(value.trim_start_matches([' ', '\t'])) else { return all };
+                let Some((value, behind)) = value_of(value.trim_start_matches([' ', '\t'])) else {
+                    return all;
+                };
                 let Some((_, parameters)) = all.last_mut() else { return all };
                 parameters.push((word.to_owned(), value));
                 rest = behind;
@@ -225,7 +227,10 @@ mod tests {
         let sha256 = Challenge::best(BOTH.into_iter()).unwrap();
         assert_eq!(sha256.algorithm, Algorithm::Sha256, "the stronger one is taken");
         let field = answer(&sha256);
-        assert!(field.contains("753927fa0e85d155564e2e272a28d1802ca10daf4496794697cf8db5856cb6c1"), "{field}");
+        assert!(
+            field.contains("753927fa0e85d155564e2e272a28d1802ca10daf4496794697cf8db5856cb6c1"),
+            "{field}"
+        );
         let field = answer(&Challenge::best(BOTH.into_iter().skip(1)).unwrap());
         assert!(field.contains("response=\"8ca523f5e9506fed4657c9700eebdbec\""), "{field}");
         assert!(field.contains("opaque=\"FQhe/qaU925kfnzjCev0ciny7QMkPqMAFRtzCUYo5tdS\""), "{field}");
@@ -257,7 +262,8 @@ mod tests {
         let ask = || challenge.answer("u", "u:a:p", &Method::GET, "/");
         assert!(ask().contains("nc=00000001") && ask().contains("nc=00000002"));
         assert!(challenge.was_good());
-        let bound = Challenge::best(["Digest realm=\"a\", nonce=\"b\", qop=auth, algorithm=MD5-sess"].into_iter());
+        let bound =
+            Challenge::best(["Digest realm=\"a\", nonce=\"b\", qop=auth, algorithm=MD5-sess"].into_iter());
         assert_ne!(answer(&bound.unwrap()), answer(&challenge));
     }
 }

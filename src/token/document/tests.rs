@@ -54,7 +54,10 @@ fn the_seeds_document_is_read_from_a_variable_and_from_a_file_it_names() {
         let document = load(&usual(), &[("BROKER_APIKEYS", value)]).unwrap();
         assert_eq!(names(&document), ["first-key", "the 2nd key", "the org 1 key"]);
         let first = &document.taken(Take::Keys)[0];
-        assert_eq!((first.username.as_str(), first.organisations.as_slice()), ("12345", &["12345".to_owned()][..]));
+        assert_eq!(
+            (first.username.as_str(), first.organisations.as_slice()),
+            ("12345", &["12345".to_owned()][..])
+        );
         assert_eq!(document.taken(Take::Login)[0].username, "admin");
         assert_eq!(document.secret("the org 1 key").unwrap().expose_secret(), "pr3vate");
         assert_eq!(document.secret("broker").unwrap().expose_secret(), "l0gin");
@@ -65,7 +68,10 @@ fn the_seeds_document_is_read_from_a_variable_and_from_a_file_it_names() {
 #[test]
 fn a_table_of_keys_in_json_is_read_too() {
     let document = load(&usual(), &[("BROKER_APIKEYS", JSON)]).unwrap();
-    assert_eq!((names(&document), document.keys[0].organisations.as_slice()), (vec!["one"], &["o1".to_owned()][..]));
+    assert_eq!(
+        (names(&document), document.keys[0].organisations.as_slice()),
+        (vec!["one"], &["o1".to_owned()][..])
+    );
 }
 
 #[test]
@@ -116,5 +122,9 @@ fn each_mistake_has_its_error_and_the_next_source_does_not_cover_it_up() {
         assert!(error.contains(text) && !error.contains("s3cret"), "{error}");
     }
     let twice = YAML.replace("the 2nd key", "first-key");
-    assert!(load(&usual(), &[("BROKER_APIKEYS", &twice)]).unwrap_err().contains("two keys have the id `first-key`"));
+    assert!(
+        load(&usual(), &[("BROKER_APIKEYS", &twice)])
+            .unwrap_err()
+            .contains("two keys have the id `first-key`")
+    );
 }

@@ -1,0 +1,42 @@
+//! Keyed hashes of credentials, so that caches in memory never hold the credentials themselves.
+
+use std::hash::Hasher as _;
+
+use siphasher::sip128::{Hasher128 as _, SipHasher24};
+
+/// A hash under a key of this process that nobody can foresee.
+pub struct Fingerprints {
+    key: [u8; 16],
+    usable: bool,
+}
+
+impl Fingerprints {
+    /// Draws the key.
+    pub fn new() -> Self {
+        let mut key = [0; 16];
+        let usable = aws_lc_rs::rand::fill(&mut key).is_ok();
+        Self { key, usable }
+    }
+
+    /// How many entries a cache under this key may hold. The operating system's generator fails only where nothing
+    /// else would work either; a key of zeros could be guessed, so then nothing is remembered.
+    pub fn capacity(&self, entries: u64) -> u64 {
+        if self.usable { entries } else { 0 }
+    }
+
+    /// The hash of a text in several parts; the lengths count.
+    pub fn of(&self, parts: &[&[u8]]) -> u128 {
+        let mut hasher = SipHasher24::new_with_key(&self.key);
+        for part in parts {
+            hasher.write_usize(part.len());
+            hasher.write(part);
+        }
+        hasher.finish128().as_u128()
+    }
+}
+
+impl Default for Fingerprints {
+    fn default() -> Self {
+        Self::new()
+    }
+}
