@@ -42,6 +42,8 @@ pub mod query;
 
 pub mod renewal;
 
+pub mod vault;
+
 pub mod store;
 
 pub mod single_flight;

@@ -13,6 +13,7 @@ mod query;
 mod ready;
 mod table;
 mod transfer;
+mod vault;
 
 use std::sync::Arc;
 
@@ -30,6 +31,7 @@ pub use transfer::{ImportReport, LineError, Lines};
 
 use crate::respond::{self, Manner};
 use crate::telemetry::Metrics;
+use crate::vault::Vault;
 use ready::Readiness;
 
 /// What an operator can ask the engine about.
@@ -42,6 +44,11 @@ pub trait Engine: KnownEndpoints {
 
     /// Background work that failed to start, one sentence each; empty when all is well.
     fn background_failures(&self) -> Vec<String>;
+
+    /// What is sealed; `None` where nothing is.
+    fn vault(&self) -> Option<Arc<Vault>> {
+        None
+    }
 
     /// A provider that is served in this process; `None` if it is not, or there is none of this name.
     fn upstream(&self, provider: &str) -> Option<Arc<dyn Upstream>>;
@@ -62,6 +69,8 @@ enum Page<'a> {
     Ready,
     Metrics,
     Providers,
+    Tokens,
+    RotateKey,
     Mappings,
     Mapping {
         kind: &'a str,
@@ -86,6 +95,8 @@ impl Page<'_> {
             ("ready", None, None) => Page::Ready,
             ("metrics", None, None) => Page::Metrics,
             ("providers", None, None) => Page::Providers,
+            ("tokens", None, None) => Page::Tokens,
+            ("keys", Some("rotate"), None) => Page::RotateKey,
             ("mappings", None, None) => Page::Mappings,
             ("mappings", Some(kind), Some(id)) => Page::Mapping { kind, id },
             _ => return None,
@@ -96,6 +107,8 @@ impl Page<'_> {
     fn methods(&self) -> &'static [Method] {
         match self {
             Page::Live | Page::Ready | Page::Metrics | Page::Providers => &[Method::GET, Method::HEAD],
+            Page::Tokens => &[Method::GET, Method::HEAD, Method::DELETE],
+            Page::RotateKey => &[Method::POST],
             Page::Mappings => &[Method::GET, Method::HEAD, Method::POST],
             Page::Mapping { .. } => &[Method::GET, Method::HEAD, Method::PUT, Method::DELETE],
             Page::Inside { .. } => {
@@ -160,6 +173,8 @@ impl AdminService {
             Page::Ready => Ok(self.ready().await),
             Page::Metrics => Ok(answer::metrics(self.metrics.render())),
             Page::Providers => Ok(answer::json(StatusCode::OK, &providers::list(self.engine.providers()))),
+            Page::Tokens => vault::tokens(&*self.engine.vault().ok_or_else(no_page)?, &request).await,
+            Page::RotateKey => vault::rotate(&*self.engine.vault().ok_or_else(no_page)?, request).await,
             Page::Mappings => mappings::all(&self.mappings, request).await,
             Page::Mapping { kind, id } => {
                 mappings::one(&self.mappings, decoded("kind", kind)?, decoded("id", id)?, request).await
@@ -193,7 +208,7 @@ impl AdminService {
 
 fn no_page() -> Error {
     Error::new(ErrorKind::NoRoute, Fault::Caller, "the admin listener has no such path")
-        .advise("there are /live, /ready, /metrics, /providers, /providers/{name}/..., /mappings and /mappings/{kind}/{id}")
+        .advise("there are /live, /ready, /metrics, /providers, /providers/{name}/..., /tokens, /keys/rotate, /mappings and /mappings/{kind}/{id}")
 }
 
 fn decoded(what: &str, segment: &str) -> Result<String> {

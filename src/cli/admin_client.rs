@@ -135,6 +135,23 @@ impl AdminClient {
         self.ask(request(Method::POST, &path, "")?).await.map(drop)
     }
 
+    /// Asks a path and reads the JSON of the answer.
+    ///
+    /// # Errors
+    /// The server cannot be reached, refuses, or answers something else.
+    pub(super) async fn ask_for<T: for<'de> Deserialize<'de>>(
+        &self,
+        method: Method,
+        path: &str,
+        query: &[(&'static str, Option<&str>)],
+        body: String,
+    ) -> Result<T, Failure> {
+        let mut target = path.to_owned();
+        append_query(&mut target, query.iter().filter_map(|(name, value)| Some((*name, (*value)?))));
+        let response = self.ask(request(method, &target, body)?).await?;
+        self.json(response).await
+    }
+
     async fn ask(&self, request: Request<Outgoing>) -> Result<Response<Incoming>, Failure> {
         let (done, alive) = watch::channel(());
         drop(done);

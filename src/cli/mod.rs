@@ -13,6 +13,7 @@ mod source;
 mod table;
 #[cfg(test)]
 mod tests;
+pub mod vault;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -40,6 +41,8 @@ pub fn run(arguments: Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Ex
         Command::Check { config } => check::run(config.path(), out),
         Command::HashPassword => hash_password::run(out),
         Command::Pipes { command, config } => pipes::run(config.path(), command, out),
+        Command::Tokens { command, config } => vault::tokens(config.path(), command, out),
+        Command::Keys { command, config } => vault::keys(config.path(), command, out),
         Command::Mappings { command, config } => mappings_command(config.path(), *command, out),
     };
     match outcome {

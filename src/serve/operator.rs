@@ -23,6 +23,7 @@ use crate::forward::deadline::now;
 use crate::listener::{Drain, ListenerId, Service, Shared, bind, serve, serve_unix};
 use crate::providers::Place;
 use crate::telemetry::{GaugeSink, Gauges, Metrics, name};
+use crate::vault::Vault;
 
 /// What the operator's socket shows.
 #[derive(Clone)]
@@ -31,6 +32,7 @@ pub(super) struct Operator {
     pub(super) drain: Drain,
     pub(super) failures: Arc<Failures>,
     pub(super) metrics: Metrics,
+    pub(super) vault: Arc<Vault>,
 }
 
 type Serving = Pin<Box<dyn Future<Output = ()>>>;
@@ -133,6 +135,10 @@ impl crate::admin::Engine for Operator {
 
     fn background_failures(&self) -> Vec<String> {
         self.failures.list()
+    }
+
+    fn vault(&self) -> Option<Arc<Vault>> {
+        Some(self.vault.clone())
     }
 
     fn upstream(&self, provider: &str) -> Option<Arc<dyn Upstream>> {

@@ -8,6 +8,7 @@ mod cache;
 #[cfg(test)]
 mod conformance;
 mod error;
+mod keys;
 mod lock;
 mod records;
 mod seal;
@@ -27,6 +28,7 @@ use zeroize::Zeroizing;
 
 pub use cache::Mappings;
 pub use error::StoreError;
+pub use keys::{Keys, ReadSecret, Rotated};
 pub use lock::DataDirLock;
 pub use records::Records;
 pub use seal::MasterKey;

@@ -53,7 +53,7 @@ impl MasterKey {
         let failed = |source| StoreError::file("read the master key", path, source);
         let file = match File::open(path) {
             Ok(file) => file,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Self::generate(path),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Self::first(path),
             Err(error) => return Err(failed(error)),
         };
         let mut text = String::with_capacity(KEY_TEXT);
@@ -64,13 +64,18 @@ impl MasterKey {
         Self::parse(&text).map_err(|_| StoreError::Key(malformed()))
     }
 
-    fn generate(path: &Path) -> Result<Self, StoreError> {
-        let folder = path.parent().unwrap_or(path);
-        if sqlite::exists(folder) {
+    fn first(path: &Path) -> Result<Self, StoreError> {
+        if sqlite::exists(path.parent().unwrap_or(path)) {
             let missing =
                 "is missing, but a database lies beside it that was sealed with it; put the file back";
             return Err(StoreError::Key(format!("{} {missing}", path.display())));
         }
+        Self::generate(path)
+    }
+
+    /// A fresh key, in a file where there is none yet.
+    pub(super) fn generate(path: &Path) -> Result<Self, StoreError> {
+        let folder = path.parent().unwrap_or(path);
         let failed = |source| StoreError::file("write the master key", path, source);
         let mut bytes = Zeroizing::new([0_u8; 32]);
         aws_lc_rs::rand::fill(bytes.as_mut())

@@ -95,9 +95,14 @@ impl Kept {
         for scope in scopes {
             let request = self.0.own_request(scope.as_ref());
             let front = self.0.mappings.front(self.0.number, scope.as_ref(), b"");
-            if let Some(Known::Token(token)) = self.0.mappings.known.get(&front)
-                && token.is_due(Timestamp::now())
-            {
+            let now = Timestamp::now();
+            let due = match self.0.mappings.known.get(&front) {
+                Some(Known::Token(token)) => token.is_due(now),
+                // An endpoint that was down is asked until it is back.
+                Some(Known::Failed(_, until)) => now >= until,
+                Some(Known::Dropped(_)) | None => false,
+            };
+            if due {
                 self.0.renew(&request, front);
             }
         }

@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use super::failed::Failed;
 use crate::fingerprint::Fingerprints;
 use crate::single_flight::SingleFlight;
-use crate::store::{Store, StoreError, Subject, TokenFilter, TokenRow};
+use crate::store::{Store, StoreError, Subject, TokenFilter};
 
 /// Tokens in memory, refused ones among them.
 const REMEMBERED: u64 = 50_000;
@@ -134,20 +134,6 @@ impl TokenMappings {
             .map_err(|_| StoreError::Key("cannot be made: the system gives no random bytes".into()))?;
         let key = store.put_secret_once(HASH_KEY, fresh).await?;
         Ok(hmac::Key::new(hmac::HMAC_SHA256, &key))
-    }
-
-    /// Rows of the table as an operator sees them: nothing of a token but when it ends.
-    ///
-    /// # Errors
-    /// The store does not answer.
-    pub async fn list(
-        &self,
-        filter: TokenFilter,
-        after: Option<crate::store::TokenKey>,
-        limit: usize,
-    ) -> Result<Vec<TokenRow>> {
-        let store = self.store().ok_or(StoreError::Closed)?;
-        Ok(store.tokens(filter, after, limit).await?)
     }
 
     /// Removes tokens from table and memory, so that the next call obtains new ones; how many were in the table.

@@ -22,5 +22,6 @@ mod http2;
 mod identity;
 mod outage;
 mod tls;
+mod tokens;
 mod transfer;
 mod upstream;
