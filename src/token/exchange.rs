@@ -10,7 +10,8 @@ use standpipe_api::{
     Secrets,
 };
 
-use super::endpoint::{Form, Keys, TokenEndpoint};
+use super::endpoint::{Form, TokenEndpoint};
+use super::endpoint_keys::Keys;
 use super::follow::Live;
 use super::mappings::TokenMappings;
 use super::subject;

@@ -7,7 +7,8 @@ use standpipe_api::{
     Credential, CredentialRequest, CredentialSource, CredentialStrategy, Keeping, Problems, Result, Secrets,
 };
 
-use super::endpoint::{Form, Keys, TokenEndpoint};
+use super::endpoint::{Form, TokenEndpoint};
+use super::endpoint_keys::Keys;
 use super::mappings::TokenMappings;
 use super::subject;
 

@@ -8,18 +8,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::HeaderMap;
 use metrics::Counter;
 use standpipe_api::{
     Caller, Challenged, Credential, CredentialAlias, CredentialRequest, CredentialSource, Error, ErrorKind,
     Fault, Keeping, ProviderId, RemoteScope, Result, Timestamp,
 };
-use zeroize::Zeroizing;
 
 use super::failed::{Failed, Outcome};
+use super::fields;
 use super::mappings::{Known, Loaded, Token, TokenMappings};
 use crate::single_flight::{Join, Lead};
-use crate::store::{SecretBytes, StoredToken, Subject, TokenKey};
+use crate::store::{StoredToken, Subject, TokenKey};
 
 /// Obtaining is tried anew when the core that ran it has stopped; more often than this something else is wrong.
 const ATTEMPTS: usize = 3;
@@ -349,7 +349,7 @@ impl Inner {
             tracing::warn!(provider = %self.place.provider, error = error.log_text(), "a stored token cannot be read");
         });
         let stored = found.ok()?.filter(|stored| stored.settings == self.place.settings)?;
-        let mut credential = Credential { headers: read_headers(&stored.value)?, ..Credential::none() };
+        let mut credential = Credential { headers: fields::read(&stored.value)?, ..Credential::none() };
         credential.expires_at = Some(stored.expires_at);
         let token = Token::obtained(credential, stored.obtained_at, None);
         self.remember_scope(request);
@@ -363,7 +363,7 @@ impl Inner {
         let stored = StoredToken {
             kind: self.place.kind.clone(),
             settings: self.place.settings,
-            value: write_headers(&token.credential.headers),
+            value: fields::write(&token.credential.headers),
             obtained_at: Timestamp::now(),
             expires_at,
         };
@@ -385,27 +385,4 @@ impl Owned {
             remote_scope: request.remote_scope.cloned(),
         }
     }
-}
-
-/// `name`, 0, `value`, 0 for each field; neither can hold a zero byte.
-fn write_headers(headers: &[(HeaderName, HeaderValue)]) -> SecretBytes {
-    let mut bytes = Zeroizing::new(Vec::with_capacity(4096));
-    for (name, value) in headers {
-        for part in [name.as_str().as_bytes(), value.as_bytes()] {
-            bytes.extend_from_slice(part);
-            bytes.push(0);
-        }
-    }
-    bytes
-}
-
-fn read_headers(bytes: &[u8]) -> Option<Vec<(HeaderName, HeaderValue)>> {
-    let mut parts = bytes.split(|byte| *byte == 0);
-    let mut headers = Vec::new();
-    while let (Some(name), Some(value)) = (parts.next(), parts.next()) {
-        let mut value = HeaderValue::from_bytes(value).ok()?;
-        value.set_sensitive(true);
-        headers.push((HeaderName::from_bytes(name).ok()?, value));
-    }
-    Some(headers)
 }

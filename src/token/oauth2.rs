@@ -9,7 +9,8 @@ use standpipe_api::{
     Secrets,
 };
 
-use super::endpoint::{Form, Keys, TokenEndpoint};
+use super::endpoint::{Form, TokenEndpoint};
+use super::endpoint_keys::Keys;
 use super::mappings::TokenMappings;
 
 /// The `oauth2` strategy.

@@ -165,7 +165,7 @@ fn challenges(field: &str) -> Vec<Parsed> {
     let mut rest = field;
     loop {
         rest = rest.trim_start_matches([',', ' ', '\t']);
-        let end = rest.find(|c: char| matches!(c, '=' | ',' | ' ' | '\t' | '"')).unwrap_or(rest.len());
+        let end = rest.find(['=', ',', ' ', '\t', '"']).unwrap_or(rest.len());
         let (word, behind) = rest.split_at(end);
         if word.is_empty() {
             return all;
