@@ -1,23 +1,25 @@
 //! Work beside calls, on a thread of its own: extensions' background work, durable jobs, purges, outbound calls.
 
+mod verify;
+
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::SecretString;
 use standpipe_api::{
-    Answer, Background, Error, ErrorKind, Fault, Hint, JobOutcome, Outbound, Provider, ProviderId, Query,
-    Result, Signer as _, SigningAlgorithm, State, Target, Timestamp,
+    Answer, Background, Hint, JobOutcome, Outbound, Provider, ProviderId, Query, Result, Signer as _,
+    SigningAlgorithm, State, Target, Timestamp, Verifier,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
 
+use self::verify::Verifying;
 use crate::engine::Engine;
 use crate::forward::Forward;
 use crate::forward::deadline::now;
-use crate::jwt::{Algorithm, Expected, Place as KeysAt, Rejection, Token};
 use crate::listener::Drain;
 use crate::outbound::Outgoing;
 use crate::providers::Place;
@@ -33,20 +35,6 @@ const JOB_PATIENCE: Duration = Duration::from_secs(300);
 const PURGE: (Duration, usize) = (Duration::from_secs(60), 1000);
 /// How long a question of background work may take.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// What brokers' tokens may be signed with.
-const BROKERS_SIGN_WITH: [Algorithm; 8] = [
-    Algorithm::RS256,
-    Algorithm::RS384,
-    Algorithm::RS512,
-    Algorithm::PS256,
-    Algorithm::PS384,
-    Algorithm::PS512,
-    Algorithm::ES256,
-    Algorithm::ES384,
-];
-/// How far brokers' clocks may differ from ours.
-const LEEWAY: Duration = Duration::from_secs(30);
 
 /// The background thread's parts.
 pub struct Thread {
@@ -302,23 +290,11 @@ impl Background for Handle {
     }
 
     async fn verify(&self, token: &SecretString) -> Result<serde_json::Value> {
-        let bad = |why: String| {
-            Error::new(ErrorKind::Unauthenticated, Fault::Caller, "the token is not good").because(why)
-        };
-        let token = Token::parse(token.expose_secret()).ok_or_else(|| bad("it is no JWT".into()))?;
-        let running = self.shared.engine.running.load_full();
-        let trusted = running.config.trusted_issuers.iter().find(|trusted| trusted.issuer == token.issuer());
-        let place = trusted.map_or_else(|| KeysAt::named(token.issuer()), KeysAt::of);
-        let expected =
-            Expected { algorithms: &BROKERS_SIGN_WITH, audience: None, kind: None, leeway: LEEWAY };
-        match token.verify(&self.shared.engine.issuers, &place, &expected).await {
-            Ok(claims) => Ok(claims.into()),
-            Err(Rejection::Bad(why)) => Err(bad(why)),
-            Err(Rejection::CouldNotCheck(why)) => {
-                let public = format!("the keys of {} could not be had", token.issuer());
-                Err(Error::new(ErrorKind::CouldNotAsk, Fault::Proxy, public).because(why))
-            }
-        }
+        self.verifier().verify(token).await
+    }
+
+    fn verifier(&self) -> Arc<dyn Verifier> {
+        Arc::new(Verifying(self.shared.engine.clone()))
     }
 
     fn handle(&self) -> Rc<dyn Background> {

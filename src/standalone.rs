@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use http::header::AUTHORIZATION;
 use http::{Request, Response};
 use standpipe_api::{Body, CallId, Connection, Upstream};
 
 use crate::engine::{Engine, Running};
-use crate::identify::{Shown, Who};
+use crate::identify::{Shown, Who, bearer};
 use crate::listener::{ListenerId, Service};
 use crate::respond::{self, Manner};
 use crate::serve::only_upstream;
@@ -32,16 +33,27 @@ impl Standalone {
         door: ListenerId,
     ) -> standpipe_api::Result<Response<Body>> {
         let running: Arc<Running> = self.engine.running.load_full();
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
         if let Some(document) = self.engine.issuer.document(&head.method, head.uri.path())? {
             return Ok(document);
         }
         let authenticators = running.doors.get(door.0).map(|door| &door.authenticators);
         let authenticators = authenticators.ok_or_else(|| crate::route::no_route(head.uri.path()))?;
-        if authenticators.recall(&head, connection).is_none()
-            && let Who::Stranger(error) = authenticators.identify(&head, connection).await?
-        {
-            return Err(error);
+        let who = match authenticators.recall(&head, connection) {
+            Some(caller) => Who::Caller(caller),
+            None => authenticators.identify(&head, connection).await?,
+        };
+        // A bearer token of nobody we know may be another broker's; the broker itself will tell.
+        let is_broker = bearer(&head.headers).is_some()
+            && match &who {
+                Who::Caller(caller) => caller.authenticator == "anonymous",
+                Who::Stranger(_) => true,
+            };
+        if !is_broker {
+            head.headers.remove(AUTHORIZATION);
+            if let Who::Stranger(error) = who {
+                return Err(error);
+            }
         }
         Ok(self.upstream.serve(Request::from_parts(head, body)).await)
     }

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use secrecy::SecretString;
 
-use crate::{Answer, Hint, Provider, ProviderId, Query, Result, State, Target};
+use crate::{Answer, Hint, Provider, ProviderId, Query, Result, State, Target, Verifier};
 
 /// The engine as background work sees it: no caller, only service credentials.
 #[async_trait(?Send)]
@@ -55,6 +55,9 @@ pub trait Background {
     /// # Errors
     /// The token is not good, or nobody could be asked for the keys.
     async fn verify(&self, token: &SecretString) -> Result<serde_json::Value>;
+
+    /// The same, usable on any thread.
+    fn verifier(&self) -> Arc<dyn Verifier>;
 
     /// A handle with the same powers that outlives the hook.
     fn handle(&self) -> Rc<dyn Background>;

@@ -210,6 +210,17 @@ pub trait Signer: Send + Sync {
     async fn sign(&self, claims: &serde_json::Value, algorithm: SigningAlgorithm) -> Result<SecretString>;
 }
 
+/// Verifies tokens of brokers. Works on any thread.
+#[async_trait]
+pub trait Verifier: Send + Sync {
+    /// A token's claims, when the issuer it names has signed it and it is in force: standpipe itself, one that the
+    /// operator trusts, or one whose address may be asked for its keys. The reader checks `sub` and `aud`.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Unauthenticated`]: it is not good. Others: nobody could be asked for the keys.
+    async fn verify(&self, token: &SecretString) -> Result<serde_json::Value>;
+}
+
 /// What a token is signed with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SigningAlgorithm {

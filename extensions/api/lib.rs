@@ -53,6 +53,7 @@ mod identity;
 pub use identity::{
     Authenticator, CallerAuthorization, Challenged, Credential, CredentialRequest, CredentialSource,
     CredentialStrategy, Identified, Keeping, SecretFollower, Secrets, Signer, SigningAlgorithm, Stamp,
+    Verifier,
 };
 
 pub mod testing;

@@ -16,12 +16,12 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Extensions, Method, Response, StatusCode, Uri};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::{
     Answer, Background, Call, CallId, Caller, Change, Connection, Credential, Delivery, Error, ErrorKind,
     Fault, Federation, Hint, Injection, Kind, Located, Mapping, NewJob, Outbound, Params, PeerId, Provider,
-    ProviderId, Query, RemoteScope, Resource, ResourceId, Result, Settings, State, Target,
+    ProviderId, Query, RemoteScope, Resource, ResourceId, Result, Settings, State, Target, Verifier,
 };
 
 pub use self::memory::MemoryState;
@@ -280,12 +280,17 @@ impl Background for FakeBackground {
         std::future::pending().await
     }
 
-    async fn sign(&self, _claims: &serde_json::Value) -> Result<SecretString> {
-        Err(Error::internal("this fake has no issuer"))
+    /// The claims as they are, as a text.
+    async fn sign(&self, claims: &serde_json::Value) -> Result<SecretString> {
+        Ok(claims.to_string().into())
     }
 
-    async fn verify(&self, _token: &SecretString) -> Result<serde_json::Value> {
-        Err(Error::internal("this fake has no issuer"))
+    async fn verify(&self, token: &SecretString) -> Result<serde_json::Value> {
+        self.verifier().verify(token).await
+    }
+
+    fn verifier(&self) -> Arc<dyn Verifier> {
+        Arc::new(Believing)
     }
 
     fn handle(&self) -> Rc<dyn Background> {
@@ -295,6 +300,17 @@ impl Background for FakeBackground {
             index: self.index.clone(),
             spawned: self.spawned.clone(),
         })
+    }
+}
+
+/// Believes what [`FakeBackground`] signed.
+struct Believing;
+
+#[async_trait]
+impl Verifier for Believing {
+    async fn verify(&self, token: &SecretString) -> Result<serde_json::Value> {
+        let bad = |_| Error::new(ErrorKind::Unauthenticated, Fault::Caller, "the token is not good");
+        serde_json::from_str(token.expose_secret()).map_err(bad)
     }
 }
 

@@ -8,6 +8,7 @@ mod answer;
 mod guard;
 mod mappings;
 mod operator;
+mod outbox;
 mod providers;
 mod query;
 mod ready;
@@ -24,6 +25,8 @@ use standpipe_api::{Body, CallId, Error, ErrorKind, Fault, Result, Upstream};
 pub(crate) use guard::read_token;
 pub use guard::{Guard, GuardError};
 pub use operator::{MappingValue, OperatorMappings, Rows};
+pub(crate) use outbox::cursor;
+pub use outbox::{Entry, Outbox};
 pub use providers::{BreakerState, LastError, PoolStatus, ProviderStatus};
 pub use table::{Filter, Imported, KnownEndpoints, MappingTable};
 pub(crate) use transfer::Import;
@@ -49,6 +52,9 @@ pub trait Engine: KnownEndpoints {
     fn vault(&self) -> Option<Arc<Vault>> {
         None
     }
+
+    /// The durable jobs of extensions.
+    fn outbox(&self) -> Arc<dyn Outbox>;
 
     /// A provider that is served in this process; `None` if it is not, or there is none of this name.
     fn upstream(&self, provider: &str) -> Option<Arc<dyn Upstream>>;
@@ -76,6 +82,15 @@ enum Page<'a> {
         kind: &'a str,
         id: &'a str,
     },
+    Outbox,
+    Job {
+        extension: &'a str,
+        id: &'a str,
+    },
+    Retry {
+        extension: &'a str,
+        id: &'a str,
+    },
     /// A path of a provider that is served in this process.
     Inside {
         provider: &'a str,
@@ -89,26 +104,32 @@ impl Page<'_> {
             let path = path.get("/providers/".len() + provider.len()..)?;
             return Some(Page::Inside { provider, path });
         }
-        let mut segments = path.strip_prefix('/')?.split('/');
-        let page = match (segments.next()?, segments.next(), segments.next()) {
-            ("live", None, None) => Page::Live,
-            ("ready", None, None) => Page::Ready,
-            ("metrics", None, None) => Page::Metrics,
-            ("providers", None, None) => Page::Providers,
-            ("tokens", None, None) => Page::Tokens,
-            ("keys", Some("rotate"), None) => Page::RotateKey,
-            ("mappings", None, None) => Page::Mappings,
-            ("mappings", Some(kind), Some(id)) => Page::Mapping { kind, id },
+        let segments: Vec<&str> = path.strip_prefix('/')?.split('/').collect();
+        Some(match segments.as_slice() {
+            ["live"] => Page::Live,
+            ["ready"] => Page::Ready,
+            ["metrics"] => Page::Metrics,
+            ["providers"] => Page::Providers,
+            ["tokens"] => Page::Tokens,
+            ["keys", "rotate"] => Page::RotateKey,
+            ["mappings"] => Page::Mappings,
+            ["mappings", kind, id] => Page::Mapping { kind, id },
+            ["outbox"] => Page::Outbox,
+            ["outbox", extension, id] => Page::Job { extension, id },
+            ["outbox", extension, id, "retry"] => Page::Retry { extension, id },
             _ => return None,
-        };
-        segments.next().is_none().then_some(page)
+        })
     }
 
     fn methods(&self) -> &'static [Method] {
         match self {
-            Page::Live | Page::Ready | Page::Metrics | Page::Providers => &[Method::GET, Method::HEAD],
+            Page::Live | Page::Ready | Page::Metrics | Page::Providers | Page::Outbox => {
+                &[Method::GET, Method::HEAD]
+            }
             Page::Tokens => &[Method::GET, Method::HEAD, Method::DELETE],
             Page::RotateKey => &[Method::POST],
+            Page::Job { .. } => &[Method::DELETE],
+            Page::Retry { .. } => &[Method::POST],
             Page::Mappings => &[Method::GET, Method::HEAD, Method::POST],
             Page::Mapping { .. } => &[Method::GET, Method::HEAD, Method::PUT, Method::DELETE],
             Page::Inside { .. } => {
@@ -179,6 +200,15 @@ impl AdminService {
             Page::Mapping { kind, id } => {
                 mappings::one(&self.mappings, decoded("kind", kind)?, decoded("id", id)?, request).await
             }
+            Page::Outbox => outbox::list(&*self.engine.outbox(), &request).await,
+            Page::Job { extension, id } => {
+                let (extension, id) = (decoded("extension", extension)?, decoded("job", id)?);
+                outbox::done(self.engine.outbox().remove(&extension, &id).await?)
+            }
+            Page::Retry { extension, id } => {
+                let (extension, id) = (decoded("extension", extension)?, decoded("job", id)?);
+                outbox::done(self.engine.outbox().retry(&extension, &id).await?)
+            }
             Page::Inside { provider, path } => self.inside(provider, path, request).await,
         }
     }
@@ -207,8 +237,10 @@ impl AdminService {
 }
 
 fn no_page() -> Error {
-    Error::new(ErrorKind::NoRoute, Fault::Caller, "the admin listener has no such path")
-        .advise("there are /live, /ready, /metrics, /providers, /providers/{name}/..., /tokens, /keys/rotate, /mappings and /mappings/{kind}/{id}")
+    Error::new(ErrorKind::NoRoute, Fault::Caller, "the admin listener has no such path").advise(
+        "there are /live, /ready, /metrics, /providers, /providers/{name}/..., /mappings, \
+             /mappings/{kind}/{id}, /outbox, /tokens and /keys/rotate",
+    )
 }
 
 fn decoded(what: &str, segment: &str) -> Result<String> {

@@ -165,8 +165,29 @@ impl Engine for FakeEngine {
         self.failures.lock().unwrap().clone()
     }
 
+    fn outbox(&self) -> Arc<dyn super::Outbox> {
+        Arc::new(NoJobs)
+    }
+
     fn upstream(&self, _provider: &str) -> Option<Arc<dyn standpipe_api::Upstream>> {
         None
+    }
+}
+
+struct NoJobs;
+
+#[async_trait]
+impl super::Outbox for NoJobs {
+    async fn page(&self, _after: Option<&super::Entry>) -> Result<Vec<super::Entry>> {
+        Ok(Vec::new())
+    }
+
+    async fn retry(&self, _extension: &str, _id: &str) -> Result<bool> {
+        Ok(false)
+    }
+
+    async fn remove(&self, _extension: &str, _id: &str) -> Result<bool> {
+        Ok(false)
     }
 }
 

@@ -127,12 +127,27 @@ impl AdminClient {
     /// # Errors
     /// The server cannot be reached, or refuses.
     pub async fn post(&self, segments: &[&str]) -> Result<(), Failure> {
-        let mut path = String::new();
-        for segment in segments {
-            path.push('/');
-            path.extend(utf8_percent_encode(segment, ENCODED));
-        }
-        self.ask(request(Method::POST, &path, "")?).await.map(drop)
+        self.ask(request(Method::POST, &joined(segments), "")?).await.map(drop)
+    }
+
+    /// Deletes what a path names, given by its segments.
+    ///
+    /// # Errors
+    /// The server cannot be reached, or refuses.
+    pub async fn delete(&self, segments: &[&str]) -> Result<(), Failure> {
+        self.ask(request(Method::DELETE, &joined(segments), "")?).await.map(drop)
+    }
+
+    /// Reads the JSON at a path with one parameter, which may be absent.
+    ///
+    /// # Errors
+    /// The server cannot be reached, refuses, or answers something else.
+    pub async fn read<T: for<'de> Deserialize<'de>>(
+        &self,
+        path: &str,
+        parameter: (&'static str, Option<&str>),
+    ) -> Result<T, Failure> {
+        self.ask_for(Method::GET, path, &[parameter], String::new()).await
     }
 
     /// Asks a path and reads the JSON of the answer.
@@ -206,6 +221,11 @@ fn path(resource: &Resource) -> String {
     let scope = Some(("scope", resource.scope.as_str())).filter(|(_, scope)| !scope.is_empty());
     append_query(&mut path, parent.into_iter().chain(scope));
     path
+}
+
+fn joined(segments: &[&str]) -> String {
+    let encode = |segment| format!("/{}", utf8_percent_encode(segment, ENCODED));
+    segments.iter().copied().map(encode).collect()
 }
 
 fn append_query<'a>(path: &mut String, parameters: impl Iterator<Item = (&'static str, &'a str)>) {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::{mappings, pipes, vault};
+use super::{mappings, outbox, pipes, vault};
 
 /// One endpoint in front of many providers' brokers.
 #[derive(Debug, Parser)]
@@ -89,6 +89,15 @@ pub enum Command {
         /// What to do with them
         #[command(subcommand)]
         command: Box<mappings::Command>,
+        /// Where the configuration is
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+    /// Show what is still to be done, such as news for other brokers, and try it again or drop it
+    Outbox {
+        /// What to do
+        #[command(subcommand)]
+        command: outbox::Command,
         /// Where the configuration is
         #[command(flatten)]
         config: ConfigFile,

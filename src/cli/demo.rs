@@ -58,6 +58,8 @@ fn start(folder: &Path, name: &str, text: &str, front: Front) -> Result<Server, 
 const ALPHA: &str = r#"# The provider's side: a database that offers itself.
 data_dir = "alpha"
 threads = 1
+[outbound]
+allow = ["http://127.0.0.1:*"]
 [[listener]]
 address = "127.0.0.1:0"
 [[provider]]
@@ -73,6 +75,8 @@ protos = ["postgresqls"]
 const BETA: &str = r#"# The consumer's side: an app that needs a database.
 data_dir = "beta"
 threads = 1
+[outbound]
+allow = ["http://127.0.0.1:*"]
 [[listener]]
 address = "127.0.0.1:0"
 [[provider]]
@@ -116,6 +120,14 @@ Connect the app to the database: bind the offer, bind the need, hand the data ov
   curl -X PATCH -H 'content-type: application/json' \
        -d '{"other":{"data":{"URI":"postgresqls://db.alpha.example:5432/main"}}}' URL/frontend/pipes/db
   curl URL/pipes
+
+Or let the brokers hand it over: each end learns where the other one is and who signs for it; then change something.
+  curl -X PATCH -H 'content-type: application/json' \
+       -d '{"other":{"uri":"ALPHA/db/pipes/frontend","issuer":"ALPHA"}}' URL/frontend/pipes/db
+  curl -X PATCH -H 'content-type: application/json' \
+       -d '{"other":{"uri":"BETA/frontend/pipes/db","issuer":"BETA"}}' URL/db/pipes/frontend
+  curl -X PATCH -H 'content-type: application/json' -d '{"this":{"data":{"USER":"ann"}}}' URL/db/pipes/frontend
+  curl URL/frontend/pipes/db
 
 Ctrl-C ends it.
 "#;

@@ -7,6 +7,7 @@ mod demo;
 mod hash_password;
 mod local;
 pub mod mappings;
+pub mod outbox;
 pub mod pipes;
 mod serving;
 mod source;
@@ -44,6 +45,7 @@ pub fn run(arguments: Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Ex
         Command::Tokens { command, config } => vault::tokens(config.path(), command, out),
         Command::Keys { command, config } => vault::keys(config.path(), command, out),
         Command::Mappings { command, config } => mappings_command(config.path(), *command, out),
+        Command::Outbox { command, config } => outbox_command(config.path(), command, out),
     };
     match outcome {
         Ok(code) => code,
@@ -60,38 +62,65 @@ fn lines(problems: &Problems) -> String {
     problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
-/// Through the server while it holds the data directory, else on the file itself (decision 21).
+/// Where the tables are: with the server that holds the data directory, else in the file itself (decision 21).
+enum Tables {
+    Served(AdminClient),
+    Free { mappings: Arc<Mappings>, known: Arc<Known>, _lock: DataDirLock },
+}
+
+impl Tables {
+    fn of(path: Option<std::path::PathBuf>) -> Result<Self, String> {
+        let loaded = assemble::load(
+            path.as_deref(),
+            standpipe_extensions::all(),
+            standpipe_extensions::RESERVED,
+            Front::Proxy,
+        );
+        let (config, parts) = loaded.map_err(|problems| lines(&problems))?;
+        match DataDirLock::take(&config.data_dir) {
+            Err(StoreError::Locked { .. }) => {
+                AdminClient::new(&config.admin).map(Self::Served).map_err(|error| error.to_string())
+            }
+            Err(error) => Err(error.to_string()),
+            Ok(lock) => {
+                let store = crate::serve::open_store(&config).map_err(|error| error.to_string())?;
+                let mappings = Arc::new(Mappings::new(Arc::new(store), config.resolve.cached_mappings));
+                let running = assemble::running(config, &parts, &Tools::idle(), &Metrics::new(), None);
+                let running = running.map_err(|found| lines(&found))?;
+                Ok(Self::Free { mappings, known: Arc::new(Known(running)), _lock: lock })
+            }
+        }
+    }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, String> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())
+}
+
 fn mappings_command(
     path: Option<std::path::PathBuf>,
     command: mappings::Command,
     out: &mut dyn Write,
 ) -> Result<ExitCode, String> {
-    let (config, parts) = assemble::load(
-        path.as_deref(),
-        standpipe_extensions::all(),
-        standpipe_extensions::RESERVED,
-        Front::Proxy,
-    )
-    .map_err(|problems| lines(&problems))?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| error.to_string())?;
-    let text = |error: mappings::Failure| error.to_string();
-    match DataDirLock::take(&config.data_dir) {
-        Err(StoreError::Locked { .. }) => {
-            let remote = AdminClient::new(&config.admin).map_err(|error| error.to_string())?;
-            runtime.block_on(mappings::run(command, &remote, out)).map_err(text)
-        }
-        Err(error) => Err(error.to_string()),
-        Ok(_lock) => {
-            let store = crate::serve::open_store(&config).map_err(|error| error.to_string())?;
-            let mappings = Arc::new(Mappings::new(Arc::new(store), config.resolve.cached_mappings));
-            let running = assemble::running(config, &parts, &Tools::idle(), &Metrics::new(), None)
-                .map_err(|found| lines(&found))?;
-            let local = LocalMappings::new(mappings, Arc::new(Known(running)));
+    let (runtime, text) = (runtime()?, |error: mappings::Failure| error.to_string());
+    match Tables::of(path)? {
+        Tables::Served(remote) => runtime.block_on(mappings::run(command, &remote, out)).map_err(text),
+        Tables::Free { mappings, known, _lock } => {
+            let local = LocalMappings::new(mappings, known);
             runtime.block_on(mappings::run(command, &local, out)).map_err(text)
         }
+    }
+}
+
+fn outbox_command(
+    path: Option<std::path::PathBuf>,
+    command: outbox::Command,
+    out: &mut dyn Write,
+) -> Result<ExitCode, String> {
+    let runtime = runtime()?;
+    match Tables::of(path)? {
+        Tables::Served(remote) => runtime.block_on(outbox::run(command, &remote, out)),
+        Tables::Free { mappings, .. } => runtime.block_on(outbox::run(command, &*mappings, out)),
     }
 }
 

@@ -152,16 +152,16 @@ impl<S: Service> Host<S> {
         let (mut winding_down, mut waiting) = (false, false);
         poll_fn(|cx| {
             loop {
-                if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
-                    return Poll::Ready(ended);
-                }
-                // Asked once, the end wakes this task by itself; until then looking at it is cheaper than asking.
+                // Asked once, the end wakes this task by itself; until then looking at it is cheaper than asking. An
+                // answer that is ready when the end has begun must say that it is the last.
                 let asks = !winding_down && (!waiting || self.drain.has_begun());
                 waiting = true;
                 if asks && drained.as_mut().poll(cx).is_ready() {
                     winding_down = true;
                     wind_down(connection.as_mut());
-                    continue;
+                }
+                if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
+                    return Poll::Ready(ended);
                 }
                 if look.as_mut().poll(cx).is_pending() {
                     return Poll::Pending;

@@ -34,6 +34,11 @@ impl<'a> Address<'a> {
         Ok(Self { scheme, host, port: authority.port_u16().unwrap_or(usual) })
     }
 
+    /// Whether both are at the same scheme, host and port.
+    pub(super) fn is_origin_of(&self, other: &Address<'_>) -> bool {
+        self.scheme == other.scheme && self.port == other.port && self.host.eq_ignore_ascii_case(other.host)
+    }
+
     /// Whether the operator allows this address at this IP.
     pub(super) fn check(&self, ip: IpAddr, rules: &Outbound) -> Result<(), Forbidden> {
         if rules.allow.iter().any(|allowed| self.is_allowed(ip, allowed)) {

@@ -17,6 +17,7 @@ use standpipe_api::{Answer, Body, Error, ErrorKind, Fault, Outbound, Result};
 use tokio::sync::{mpsc, oneshot};
 
 use self::guard::Address;
+use crate::config::{At, Config};
 use crate::engine::Engine;
 use crate::forward::deadline::now;
 use crate::forward::origin::Origin;
@@ -82,6 +83,7 @@ pub async fn run(mut waiting: mpsc::Receiver<Outgoing>, engine: Arc<Engine>, for
             let fetch = async {
                 let at = match named {
                     Named::ByOperator => None,
+                    Named::ByOthers if is_configured(request.uri(), &running.config) => None,
                     Named::ByOthers => Some(checked(request.uri(), &running.config.outbound).await?),
                 };
                 let most = running.config.limits.answer_buffer;
@@ -92,6 +94,22 @@ pub async fn run(mut waiting: mpsc::Receiver<Outgoing>, engine: Arc<Engine>, for
             let _left = tell.send(fetched.unwrap_or_else(|_| Err(late())));
         });
     }
+}
+
+/// Whether an address is at an origin that the operator named: standpipe's own, or a provider's.
+fn is_configured(uri: &Uri, config: &Config) -> bool {
+    let providers = config.providers.iter().filter_map(|provider| match &provider.at {
+        At::Url(url) => Some(url.as_str()),
+        At::InProcess { .. } => None,
+    });
+    let same = |url: &str| {
+        let Ok(known) = url.parse::<Uri>() else { return false };
+        match (Address::of(&known), Address::of(uri)) {
+            (Ok(known), Ok(asked)) => known.is_origin_of(&asked),
+            _ => false,
+        }
+    };
+    std::iter::once(config.public_url.as_str()).chain(providers).any(same)
 }
 
 /// The address to connect to, and no other: a name that is looked up again may lead elsewhere.

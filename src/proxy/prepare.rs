@@ -18,7 +18,6 @@ use crate::engine::Running;
 use crate::forward::headers::PIN;
 use crate::identify::{Shown, Who};
 use crate::listener::ListenerId;
-use crate::providers::Place as Located;
 use crate::query::{Querier, no_credential_in_time};
 use crate::resolve::{Place, Wanted};
 use crate::route::{ExtensionId, FaceId, Found, Matched, Way, no_route};
@@ -309,12 +308,9 @@ impl Proxy {
         Ok(())
     }
 
-    /// Whether the provider may know a bearer that we do not: brokers authenticate each other on single pipes. A
-    /// provider in this process authenticates nobody; it takes our word, and we know nobody here.
+    /// Whether the provider may know a bearer that we do not: brokers authenticate each other on single pipes.
     fn is_known_there(&self, trail: &Trail, asked: &Asked, place: &Place) -> bool {
-        let (Some(matched), Located::Remote(_)) = (&asked.matched, &place.provider.place) else {
-            return false;
-        };
+        let Some(matched) = &asked.matched else { return false };
         let dialect = trail.dialect.as_ref();
         dialect
             .is_some_and(|dialect| dialect.accepts_foreign_bearer(matched.operation, &place.provider.public))

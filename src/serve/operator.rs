@@ -13,7 +13,7 @@ use standpipe_api::{Body, Connection, ProviderId, Upstream};
 use tokio::net::UnixListener;
 
 use crate::admin::{
-    AdminService, BreakerState, Guard, KnownEndpoints, LastError, PoolStatus, ProviderStatus,
+    AdminService, BreakerState, Guard, KnownEndpoints, LastError, Outbox, PoolStatus, ProviderStatus,
 };
 use crate::background::Failures;
 use crate::config::{self, Admin, At, Limits};
@@ -139,6 +139,10 @@ impl crate::admin::Engine for Operator {
 
     fn vault(&self) -> Option<Arc<Vault>> {
         Some(self.vault.clone())
+    }
+
+    fn outbox(&self) -> Arc<dyn Outbox> {
+        self.engine.resolver.mappings().clone()
     }
 
     fn upstream(&self, provider: &str) -> Option<Arc<dyn Upstream>> {

@@ -113,6 +113,12 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<QueuedJob>, StoreError>;
 
+    /// Makes a job due now, whether it waits or has failed, with its attempts forgotten. `false`: there is none.
+    async fn retry_job(&self, namespace: &Namespace, id: &JobId) -> Result<bool, StoreError>;
+
+    /// Removes a job; an attempt under way still ends. `false`: there was none.
+    async fn drop_job(&self, namespace: &Namespace, id: &JobId) -> Result<bool, StoreError>;
+
     /// A real read and a real durable write.
     async fn health(&self) -> Result<(), StoreError>;
 

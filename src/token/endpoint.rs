@@ -197,7 +197,7 @@ impl Seconds {
     fn span(self) -> Duration {
         const MOST: f64 = 365.0 * 24.0 * 3600.0;
         let text = self.0.as_str().map_or_else(|| self.0.to_string(), str::to_owned);
-        let seconds: f64 = text.parse().unwrap_or(0.0);
+        let seconds = text.parse().ok().filter(|seconds: &f64| seconds.is_finite()).unwrap_or(0.0);
         Duration::try_from_secs_f64(seconds.min(MOST)).unwrap_or(Duration::ZERO)
     }
 }

@@ -113,7 +113,8 @@ fn a_provider_gets_no_more_than_its_share_and_the_wait_for_a_turn_is_bounded() {
 #[test]
 fn connections_that_say_nothing_do_not_hold_up_the_end_and_a_call_in_flight_does() {
     let (origin, tell) = told();
-    let mut standpipe = House::before(origin.address, "", "").run();
+    // On one core, so that all connections learn of the end at the same time.
+    let mut standpipe = House::before(origin.address, "", "threads = 1\n").run();
     let (mut silent, mut busy) = (Wire::connect(standpipe.address), Wire::connect(standpipe.address));
     let mut used = Wire::connect(standpipe.address);
     tell.send(()).unwrap();

@@ -11,6 +11,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod automatic;
 mod bounds;
 mod cloudpipe;
 mod commands;

@@ -1,7 +1,7 @@
 //! A pipe changed: the one place where that is decided and written down.
 //!
-//! Whatever follows from a change (today the sink's job, later news for the other end) is put in the same
-//! transaction as the change itself, so that a crash can lose neither without the other.
+//! Whatever follows from a change (the sink's job, news for the other end) is put in the same transaction as the
+//! change itself, so that a crash can lose neither without the other.
 
 use std::time::Duration;
 
@@ -45,6 +45,7 @@ impl Broker {
             let task = Task::Sink { provider: self.name.clone(), resource: transition.resource.clone() };
             changes.push(Change::Schedule(task.job(Duration::ZERO)?));
         }
+        changes.extend(self.news(setup, transition)?);
         changes.extend(others);
         let turnstile = self.sink_turnstile(transition.resource);
         let (committed, ticket): (_, Ticket) = turnstile.pass(self.state()?.commit(changes)).await;

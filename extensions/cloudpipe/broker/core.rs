@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
-use standpipe_api::{Error, Outbound, ProviderId, Record, ResourceId, Revision, State};
+use standpipe_api::{Error, Outbound, ProviderId, Record, ResourceId, Revision, State, Verifier};
 use tokio::sync::Notify;
 
 use super::answer::Refusal;
@@ -51,6 +51,10 @@ pub(super) struct Engine {
     pub(super) outbound: Arc<dyn Outbound>,
     /// Where the broker is reached, when its settings do not say.
     pub(super) url: String,
+    /// Who signs for it, when its settings do not say.
+    pub(super) issuer: String,
+    /// Reads what other brokers sign.
+    pub(super) verifier: Arc<dyn Verifier>,
 }
 
 /// A pipe with the revision it was read at.
@@ -111,9 +115,9 @@ impl Broker {
     /// The settings as they are now; a request keeps to them.
     pub(super) fn setup(&self) -> Result<Setup, Refusal> {
         let settings = Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner));
-        let reached = &self.engine()?.url;
-        let base = settings.url.clone().unwrap_or_else(|| reached.clone());
-        let issuer = settings.issuer.clone().unwrap_or_else(|| base.clone());
+        let engine = self.engine()?;
+        let base = settings.url.clone().unwrap_or_else(|| engine.url.clone());
+        let issuer = settings.issuer.clone().unwrap_or_else(|| engine.issuer.clone());
         Ok(Setup { settings, base, issuer })
     }
 

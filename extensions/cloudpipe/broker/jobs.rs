@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use standpipe_api::{Change, Error, Job, JobId, JobOutcome, NewJob, ProviderId, ResourceId};
+use standpipe_api::{
+    Background, Change, Error, Job, JobId, JobOutcome, NewJob, ProviderId, ResourceId, Timestamp,
+};
 
 use super::answer::Refusal;
 use super::core::{Broker, PAGE, decode, stored};
@@ -21,12 +23,19 @@ pub(super) enum Task {
     Sink { provider: ProviderId, resource: ResourceId },
     /// Release what sources keep for a pipe that is gone, or never came to be.
     Unbind { provider: ProviderId, resource: ResourceId, id: PipeId },
+    /// Tell the other end's broker this end's data, as it is when the job runs.
+    Push { provider: ProviderId, resource: ResourceId, id: PipeId, since: Timestamp },
+    /// Tell the other end's broker that the pipe is gone.
+    Farewell { provider: ProviderId, resource: ResourceId, id: PipeId, uri: String, since: Timestamp },
 }
 
 impl Task {
     pub(super) const fn provider(&self) -> &ProviderId {
         match self {
-            Self::Sink { provider, .. } | Self::Unbind { provider, .. } => provider,
+            Self::Sink { provider, .. }
+            | Self::Unbind { provider, .. }
+            | Self::Push { provider, .. }
+            | Self::Farewell { provider, .. } => provider,
         }
     }
 
@@ -36,6 +45,10 @@ impl Task {
             Self::Sink { provider, resource } => format!("sink/{provider}/{}", segment(resource.as_str())),
             Self::Unbind { provider, resource, id } => {
                 format!("unbind/{provider}/{}/{}", segment(resource.as_str()), segment(id.as_str()))
+            }
+            // One id for both: of what the other end is told, only the newest counts.
+            Self::Push { provider, resource, id, .. } | Self::Farewell { provider, resource, id, .. } => {
+                format!("push/{provider}/{}/{}", segment(resource.as_str()), segment(id.as_str()))
             }
         })
     }
@@ -54,8 +67,16 @@ impl Task {
 
 impl Broker {
     /// Carries out a job.
-    pub(super) async fn run(&self, task: &Task, job: Job) -> JobOutcome {
+    pub(super) async fn run(&self, task: &Task, job: Job, background: &dyn Background) -> JobOutcome {
         let done = match task {
+            Task::Push { resource, id, since, .. } => {
+                let pushed = self.push(resource, id, background).await;
+                return self.delivered(pushed, job, *since);
+            }
+            Task::Farewell { resource, id, uri, since, .. } => {
+                let told = self.farewell(resource, id, uri, background).await;
+                return self.delivered(told, job, *since);
+            }
             Task::Sink { resource, .. } => self.sink(resource).await,
             Task::Unbind { resource, id, .. } => self.settle(resource, id).await,
         };
@@ -163,6 +184,10 @@ fn text(refusal: Refusal) -> String {
 
 /// Doubles from one second to five minutes.
 fn backoff(attempts: u32) -> Duration {
-    const LONGEST: Duration = Duration::from_secs(300);
-    Duration::from_secs(1_u64.checked_shl(attempts.min(16)).unwrap_or(u64::MAX)).min(LONGEST)
+    doubling(attempts, Duration::from_secs(300))
+}
+
+/// Doubles from one second to `longest`.
+pub(super) fn doubling(attempts: u32, longest: Duration) -> Duration {
+    Duration::from_secs(1_u64.checked_shl(attempts.min(16)).unwrap_or(u64::MAX)).min(longest)
 }

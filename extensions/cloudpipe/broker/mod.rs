@@ -1,8 +1,8 @@
 //! The built-in broker: a cloudpipe broker for resources that have none.
 //!
 //! In: `[provider.broker]` and requests with paths relative to the provider. Out: the answers of a broker, pipes
-//! kept sealed in the extension's records, apps configured by sinks. It never tells another broker anything,
-//! and never fetches what a caller names.
+//! kept sealed in the extension's records, apps configured by sinks, news for the brokers of other ends. What a caller
+//! names is asked only through the engine's guard.
 //!
 //! Read `serve` for the paths, `create` for the life of a pipe, `change` for what follows when one changes.
 
@@ -29,7 +29,9 @@ mod jobs;
 mod list;
 mod lock;
 mod make;
+mod peer;
 mod pipe;
+mod push;
 mod remove;
 mod rotate;
 mod schema;
@@ -81,7 +83,7 @@ impl Extension for CloudpipeBroker {
         Ok(Arc::new(Served { broker, running: Arc::clone(&self.running), url: provider.url.clone() }))
     }
 
-    async fn run_job(&self, job: Job, _background: Rc<dyn Background>) -> JobOutcome {
+    async fn run_job(&self, job: Job, background: Rc<dyn Background>) -> JobOutcome {
         // Between the start of the queue and that of the brokers, and for a provider that left the configuration.
         const NOT_THERE: Duration = Duration::from_secs(60);
         let task = match Task::read(&job) {
@@ -89,7 +91,7 @@ impl Extension for CloudpipeBroker {
             Err(reason) => return JobOutcome::Failed(reason),
         };
         match self.running(task.provider()) {
-            Some(broker) => broker.run(&task, job).await,
+            Some(broker) => broker.run(&task, job, &*background).await,
             None => JobOutcome::Again {
                 delay: if job.attempts == 0 { Duration::from_secs(1) } else { NOT_THERE },
                 reason: format!("no broker named {} is running", task.provider()),
@@ -109,8 +111,13 @@ struct Served {
 #[async_trait(?Send)]
 impl Upstream for Served {
     async fn start(&self, background: Rc<dyn Background>) -> Result<()> {
-        let engine =
-            Engine { state: background.state(), outbound: background.outbound(), url: self.url.clone() };
+        let engine = Engine {
+            state: background.state(),
+            outbound: background.outbound(),
+            url: self.url.clone(),
+            issuer: background.public_url(),
+            verifier: background.verifier(),
+        };
         self.broker.open(engine).await?;
         let name = self.broker.name.clone();
         let broker = Arc::clone(&self.broker);

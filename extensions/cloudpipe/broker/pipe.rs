@@ -198,6 +198,11 @@ pub(super) fn unbind_key(resource: &ResourceId, id: &PipeId) -> String {
     format!("unbind/{}/{}", segment(resource.as_str()), segment(id.as_str()))
 }
 
+/// The key of the record that holds what the other end was told.
+pub(super) fn told_key(resource: &ResourceId, id: &PipeId) -> String {
+    format!("told/{}/{}", segment(resource.as_str()), segment(id.as_str()))
+}
+
 /// The key of the record that holds the names a sink keeps.
 pub(super) fn sink_key(resource: &ResourceId) -> String {
     format!("sink/{}", segment(resource.as_str()))

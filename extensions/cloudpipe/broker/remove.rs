@@ -25,6 +25,7 @@ impl Broker {
             let old = self.get(resource, id).await?;
             let mut others = self.leave_slot(&old).await?;
             others.extend(self.release_later(setup, resource, &old).await?);
+            others.extend(self.forget_told(resource, id).await?);
             let transition = Transition { resource, old: Some(&old), new: None };
             if let Committed::Done = self.commit(setup, &transition, others).await? {
                 self.removed(resource);

@@ -2,13 +2,16 @@
 
 use http::{Method, Request, Response, StatusCode};
 use percent_encoding::percent_decode_str;
+use secrecy::SecretString;
 use serde_json::Value;
 use standpipe_api::{Body, ResourceId};
 
 use super::answer::{self, Refusal};
 use super::core::{Broker, PIPE_BYTES};
 use super::list::Listing;
+use super::peer::bearer;
 use super::pipe::{BlueprintName, PipeId, Side, TemplateId};
+use super::update::By;
 use super::wire::Setup;
 use super::wish::Wish;
 
@@ -93,10 +96,12 @@ impl Broker {
     /// Answers one request.
     pub(super) async fn answer(&self, request: Request<Body>) -> Response<Body> {
         let (head, mut body) = request.into_parts();
-        let mut response = self
-            .handle(&head.method, head.uri.path(), &mut body)
-            .await
-            .unwrap_or_else(Refusal::into_response);
+        let answered = match bearer(&head.headers) {
+            // Callers' credentials end at the engine: a token that comes here is another broker's.
+            Some(token) => self.hear(&head.method, head.uri.path(), &token, &mut body).await,
+            None => self.handle(&head.method, head.uri.path(), &mut body).await,
+        };
+        let mut response = answered.unwrap_or_else(Refusal::into_response);
         if head.method == Method::HEAD {
             *response.body_mut() = Body::empty();
         }
@@ -130,6 +135,23 @@ impl Broker {
         }
     }
 
+    /// Another broker has something to say of the pipe that it is the other end of.
+    async fn hear(
+        &self,
+        method: &Method,
+        path: &str,
+        token: &SecretString,
+        body: &mut Body,
+    ) -> Result<Response<Body>, Refusal> {
+        let is_change = *method == Method::PATCH || *method == Method::POST;
+        let Some(Place::Pipe(resource, id)) = Place::read(path).filter(|_| is_change) else {
+            return Err(Refusal::unauthenticated());
+        };
+        let body = body.bytes(PIPE_BYTES).await?;
+        self.hear_news(&self.setup()?, &resource, &id, token, &body).await?;
+        Ok(answer::empty(StatusCode::ACCEPTED))
+    }
+
     async fn write(&self, setup: &Setup, place: &Place, body: &[u8]) -> Result<Response<Body>, Refusal> {
         match place {
             Place::Pipes(resource) => {
@@ -145,7 +167,7 @@ impl Broker {
                 Ok(answer::located(StatusCode::ACCEPTED, &setup.binding(resource, &pipe), &location))
             }
             Place::Pipe(resource, id) => {
-                self.update(setup, resource, id, body).await?;
+                self.update(setup, resource, id, By::Caller, body).await?;
                 Ok(answer::empty(StatusCode::ACCEPTED))
             }
             Place::RotatePipe(resource, id) => {

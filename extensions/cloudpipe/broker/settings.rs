@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -13,13 +14,22 @@ use super::pipe::{BlueprintName, Side, TemplateId};
 use super::schema::Schema;
 use super::template::{self, BuiltIn, Template, TemplateEnd, Templates};
 
+/// The keys of a broker's table.
+const KEYS: [&str; 7] = ["issuer", "url", "give_up_after", "tell_deletions", "resource", "proto", "adapter"];
+/// Long enough for a weekend and what follows it.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(7 * 24 * 3600);
+
 /// Everything an operator decided about one broker.
 #[derive(Debug, Default)]
 pub(super) struct BrokerSettings {
-    /// What `this.issuer` shows; `None`: the broker's base URL.
+    /// What `this.issuer` shows and tokens to other brokers name; `None`: standpipe's own issuer.
     pub(super) issuer: Option<String>,
     /// The broker's base URL, without a trailing slash; `None`: where standpipe serves it.
     pub(super) url: Option<String>,
+    /// How long news for another broker is tried to be delivered.
+    pub(super) give_up_after: Duration,
+    /// Whether another broker is told that its pipe's other end is gone (decision 44).
+    pub(super) tell_deletions: bool,
     /// The resources it keeps pipes for.
     pub(super) resources: BTreeMap<ResourceId, ResourceSettings>,
     /// Protos by name, the built-in ones among them.
@@ -48,12 +58,14 @@ impl BrokerSettings {
         let mut found = Problems::new();
         let mut settings = Self::default();
         for key in table.keys() {
-            if !["issuer", "url", "resource", "proto", "adapter"].contains(&key.as_str()) {
+            if !KEYS.contains(&key.as_str()) {
                 found.push(Problem::at(key, "unknown key"));
             }
         }
         settings.issuer = address(table, "issuer", &mut found);
         settings.url = address(table, "url", &mut found);
+        settings.give_up_after = span(table, "give_up_after", &mut found).unwrap_or(GIVE_UP_AFTER);
+        settings.tell_deletions = switch(table, "tell_deletions", &mut found).unwrap_or_default();
         settings.protos = templates(table, "proto", template::protos(), &mut found);
         settings.adapters = templates(table, "adapter", template::adapters(), &mut found);
         for (name, table) in tables(table, "resource", &mut found) {
@@ -278,6 +290,22 @@ fn address(table: &toml::Table, word: &str, found: &mut Problems) -> Option<Stri
             None
         }
     }
+}
+
+fn span(table: &toml::Table, word: &str, found: &mut Problems) -> Option<Duration> {
+    let span = table.get(word)?.as_str().and_then(|text| humantime::parse_duration(text).ok());
+    if span.is_none() {
+        found.push(Problem::at(word, "must be a span of time, as \"7d\""));
+    }
+    span
+}
+
+fn switch(table: &toml::Table, word: &str, found: &mut Problems) -> Option<bool> {
+    let on = table.get(word)?.as_bool();
+    if on.is_none() {
+        found.push(Problem::at(word, "must be true or false"));
+    }
+    on
 }
 
 /// A key as it stands in a path: quoted when TOML would quote it.

@@ -20,6 +20,8 @@ const AGAIN: &str = "UPDATE job SET generation = ?4, payload = ?5, due_at = ?6, 
      attempts = attempts + 1 WHERE namespace = ?1 AND id = ?2 AND generation = ?3";
 const FAILED: &str = "UPDATE job SET state = 'failed', reason = ?4, attempts = attempts + 1 \
      WHERE namespace = ?1 AND id = ?2 AND generation = ?3";
+const RETRY: &str = "UPDATE job SET generation = ?3, due_at = ?4, attempts = 0, state = 'waiting' \
+     WHERE namespace = ?1 AND id = ?2";
 const LIST: &str = "SELECT namespace, id, state, due_at, attempts, reason FROM job \
      WHERE (namespace, id) > (?1, ?2) ORDER BY namespace, id LIMIT ?3";
 
@@ -43,8 +45,18 @@ pub(super) fn schedule(
     db.change("scheduling a job", SCHEDULE, params).map(drop)
 }
 
-pub(super) fn cancel(db: &Connection, namespace: &Namespace, id: &JobId) -> Result<(), StoreError> {
-    db.change("cancelling a job", CANCEL, [namespace.as_str(), id.0.as_str()]).map(drop)
+pub(super) fn cancel(db: &Connection, namespace: &Namespace, id: &JobId) -> Result<bool, StoreError> {
+    Ok(db.change("cancelling a job", CANCEL, [namespace.as_str(), id.0.as_str()])? > 0)
+}
+
+pub(super) fn retry(
+    db: &Connection,
+    namespace: &Namespace,
+    id: &JobId,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    let params = (namespace.as_str(), id.0.as_str(), next_revision(db)?, now.as_millis());
+    Ok(db.change("waking a job", RETRY, params)? > 0)
 }
 
 /// A due job, and whether its payload opened; it is empty if not.

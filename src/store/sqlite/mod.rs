@@ -233,6 +233,16 @@ impl Store for Sqlite {
         self.readers.read(move |db| job::list(db, after.as_ref(), limit)).await
     }
 
+    async fn retry_job(&self, namespace: &Namespace, id: &JobId) -> Result<bool, StoreError> {
+        let (namespace, id) = (namespace.clone(), id.clone());
+        self.writer.write(move |db: &_, _: &mut _| job::retry(db, &namespace, &id, Timestamp::now())).await
+    }
+
+    async fn drop_job(&self, namespace: &Namespace, id: &JobId) -> Result<bool, StoreError> {
+        let (namespace, id) = (namespace.clone(), id.clone());
+        self.writer.write(move |db: &_, _: &mut _| job::cancel(db, &namespace, &id)).await
+    }
+
     async fn health(&self) -> Result<(), StoreError> {
         let now = Timestamp::now().as_millis();
         self.writer

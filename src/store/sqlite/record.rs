@@ -154,7 +154,7 @@ impl Transaction {
                 Ok(())
             }
             Change::Schedule(scheduled) => job::schedule(db, &self.seal, &self.namespace, &scheduled, now),
-            Change::Cancel(id) => job::cancel(db, &self.namespace, &id),
+            Change::Cancel(id) => job::cancel(db, &self.namespace, &id).map(drop),
         }
     }
 }

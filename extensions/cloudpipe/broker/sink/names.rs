@@ -8,7 +8,9 @@ use standpipe_api::{Error, Problem, Problems, Result};
 /// Which names an app gets.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Names {
-    /// `PIPE_<ID>_THIS_<KEY>`, `PIPE_<ID>_OTHER_<KEY>`, `<ID>_AUDIENCE` and `INCOMING_IDENTITY`.
+    /// `PIPE_<ID>_THIS_<KEY>` and `PIPE_<ID>_OTHER_<KEY>`; `<ID>_AUDIENCE`, for which the app asks tokens to
+    /// present at the other end, from its own `AUD`; `INCOMING_IDENTITY`, who may present tokens here, from `ISS`,
+    /// `SUB` and `AUD` of all other ends.
     All,
     /// These, each from the first place that has a value.
     Table(BTreeMap<String, Vec<Place>>),
@@ -28,7 +30,8 @@ impl Names {
         let mut names = BTreeMap::new();
         for (name, places) in table {
             if name != variable(&name) || name.is_empty() {
-                problems.push(Problem::at(format!("names.{name}"), "must be of A-Z, 0-9 and _"));
+                let text = "must be of A-Z, 0-9 and _, and not begin with a digit";
+                problems.push(Problem::at(format!("names.{name}"), text));
             }
             let read = |text: &String| {
                 let place = Place::read(text);
@@ -96,12 +99,12 @@ fn all(pipes: &[Value]) -> Result<BTreeMap<String, String>> {
                 put(format!("PIPE_{id}_{end}_{key}"), text(value))?;
             }
         }
-        let member = |end: &str, key: &str| pipe.get(end)?.get(key)?.as_str().filter(|text| !text.is_empty());
-        if let Some(uri) = member("other", "uri") {
-            put(format!("{id}_AUDIENCE"), uri.to_owned())?;
+        let datum = |end: &str, key: &str| pipe.get(end)?.get("data")?.get(key)?.as_str();
+        if let Some(audience) = datum("this", "AUD") {
+            put(format!("{id}_AUDIENCE"), audience.to_owned())?;
         }
         if let (Some(iss), Some(sub), Some(aud)) =
-            (member("other", "issuer"), member("other", "uri"), member("this", "uri"))
+            (datum("other", "ISS"), datum("other", "SUB"), datum("other", "AUD"))
         {
             incoming.insert(id.to_owned(), json!({"iss": iss, "sub": sub, "aud": aud}));
         }
@@ -116,11 +119,13 @@ fn text(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-/// A text as the name of a variable: upper case, anything else an underscore.
+/// A text as the name of a variable: upper case, anything else an underscore, no digit in front (POSIX Base
+/// Definitions, section 8.1).
 fn variable(text: &str) -> String {
     let letter =
         |letter: char| if letter.is_ascii_alphanumeric() { letter.to_ascii_uppercase() } else { '_' };
-    text.chars().map(letter).collect()
+    let digit = text.starts_with(|first: char| first.is_ascii_digit());
+    digit.then_some('_').into_iter().chain(text.chars().map(letter)).collect()
 }
 
 #[cfg(test)]
@@ -129,18 +134,21 @@ mod tests {
 
     #[test]
     fn every_pipe_has_its_names_and_all_identities_survive() {
-        let end = |uri: &str| json!({"uri": uri, "issuer": "https://i", "data": {"URI": "x", "port": 5}});
+        let identity = |name: &str| json!({"ISS": "https://i", "SUB": name, "AUD": format!("{name}-aud")});
         let pipes = [
-            json!({"id": "db", "this": end("https://t"), "other": end("https://o")}),
-            json!({"id": "my-app", "this": end("https://t2"), "other": end("https://o2")}),
+            json!({"id": "db", "this": {"data": identity("web")}, "other": {"data": {"URI": "x", "port": 5}}}),
+            json!({"id": "my-app", "other": {"data": identity("app")}}),
+            json!({"id": "1st", "this": {"data": {"AUD": "a"}}, "other": {"data": identity("first")}}),
         ];
         let config = Names::All.config(&pipes).unwrap();
         assert_eq!(config["PIPE_DB_OTHER_URI"], "x");
-        assert_eq!(config["PIPE_MY_APP_THIS_PORT"], "5");
-        assert_eq!(config["MY_APP_AUDIENCE"], "https://o2");
+        assert_eq!(config["PIPE_DB_OTHER_PORT"], "5");
+        assert_eq!(config["PIPE_MY_APP_OTHER_SUB"], "app");
+        assert_eq!((config["DB_AUDIENCE"].as_str(), config["_1ST_AUDIENCE"].as_str()), ("web-aud", "a"));
         let incoming: Value = serde_json::from_str(&config["INCOMING_IDENTITY"]).unwrap();
-        assert_eq!(incoming["db"], json!({"iss": "https://i", "sub": "https://o", "aud": "https://t"}));
-        assert_eq!(incoming["my-app"]["aud"], "https://t2");
+        assert_eq!(incoming["db"], json!(null), "that end has no identity");
+        assert_eq!(incoming["my-app"], json!({"iss": "https://i", "sub": "app", "aud": "app-aud"}));
+        assert_eq!(incoming["1st"]["sub"], "first");
     }
 
     #[test]

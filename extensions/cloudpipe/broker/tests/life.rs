@@ -11,7 +11,7 @@ async fn the_manual_flow_hands_data_from_one_end_to_the_other() {
     let (status, headers, pipe) = house.call("POST /db/pipes", json!({"id": "frontend"})).await;
     assert_eq!((status.as_u16(), headers["location"].to_str().unwrap()), (201, "/db/pipes/frontend"));
     assert_eq!(pipe["this"]["uri"], "http://127.0.0.1:9001/db/pipes/frontend");
-    assert_eq!(pipe["this"]["issuer"], "http://127.0.0.1:9001");
+    assert_eq!(pipe["this"]["issuer"], "http://standpipe.test");
     assert_eq!(pipe["_links"]["self"]["href"], pipe["this"]["uri"]);
     let data = &pipe["this"]["data"];
     assert_eq!(data["URI"], "postgresqls://one");
@@ -120,7 +120,7 @@ async fn the_brokers_own_data_wins_over_what_the_caller_creates_a_pipe_with() {
     let body = json!({"id": "p", "this": {"uri": "u", "issuer": "i", "data": {"URI": "mine", "X": "y"}}});
     let pipe = house.expect(201, "POST /db/pipes", body).await;
     assert_eq!(pipe["this"]["data"], json!({"URI": "postgresqls://one", "X": "y"}));
-    assert_eq!(pipe["this"]["issuer"], "http://127.0.0.1:9001");
+    assert_eq!(pipe["this"]["issuer"], "http://standpipe.test");
 }
 
 #[tokio::test]

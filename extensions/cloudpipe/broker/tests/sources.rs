@@ -84,7 +84,7 @@ async fn releasing_never_hits_a_later_pipe_of_the_same_name() {
     for job in late {
         let job = standpipe_api::Job { id: job.id, payload: job.payload, attempts: 0 };
         let task = super::super::jobs::Task::read(&job).unwrap();
-        assert!(matches!(house.broker.run(&task, job).await, JobOutcome::Done));
+        assert!(matches!(house.run(&task, job).await, JobOutcome::Done));
     }
     assert_eq!(source.told(), Vec::<String>::new());
 }
