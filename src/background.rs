@@ -100,7 +100,8 @@ impl Thread {
             });
         }
         tokio::task::spawn_local(purge(shared.engine.clone(), self.tokens));
-        tokio::task::spawn_local(keep_secrets(shared.engine.clone(), self.secret_files));
+        tokio::task::spawn_local(look_at_secrets(self.secret_files));
+        tokio::task::spawn_local(renew_tokens(shared.engine.clone()));
         let issuer = shared.engine.issuer.clone();
         tokio::task::spawn_local(async move { issuer.keep_rotating().await });
         shared.run_jobs().await;
@@ -195,11 +196,22 @@ impl Shared {
     }
 }
 
-/// Reads secrets that have changed, and renews standpipe's own tokens ahead of their end.
-async fn keep_secrets(engine: Arc<Engine>, files: Arc<SecretFiles>) {
+/// Reads secrets that have changed; a file system that hangs holds up nothing else.
+async fn look_at_secrets(files: Arc<SecretFiles>) {
     loop {
         sleep(EVERY).await;
-        files.look();
+        let files = files.clone();
+        if let Err(error) = tokio::task::spawn_blocking(move || files.look()).await {
+            tracing::error!(%error, "secrets that change are not looked at any more");
+            return;
+        }
+    }
+}
+
+/// Renews standpipe's own tokens ahead of their end.
+async fn renew_tokens(engine: Arc<Engine>) {
+    loop {
+        sleep(EVERY).await;
         let running = engine.running.load_full();
         running.providers.iter().for_each(|provider| provider.credentials.renew_due());
     }

@@ -270,6 +270,13 @@ pub struct CredentialBy {
     pub forwarded: bool,
 }
 
+impl CredentialBy {
+    /// Whether anything of a request may choose.
+    pub fn is_some(&self) -> bool {
+        self.header.is_some() || self.query.is_some() || self.body.is_some()
+    }
+}
+
 /// When to stop asking a provider for a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Breaker {

@@ -268,7 +268,7 @@ impl Proxy {
         if asked.stranger.is_some() {
             return Err(stranger());
         }
-        if place.provider.credentials.is_choice() {
+        if place.provider.credentials.is_choice() || place.provider.config.credential_by.is_some() {
             Box::pin(self.choose(trail, running, asked, place)).await?;
         }
         let provider = &place.provider;

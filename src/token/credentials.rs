@@ -119,6 +119,10 @@ impl Credentials {
         let chosen = Chosen { kept: request.alias, asked: None };
         let at = match (self.0.as_slice(), request.alias) {
             ([only], None) if !only.terms.is_restricted() => return Ok(&only.kept as &dyn CredentialSource),
+            // Standpipe itself needs one that works without a caller, if there is one.
+            (all, None) if request.caller.is_none() => {
+                all.iter().position(|named| named.kept.is_unattended()).unwrap_or(0)
+            }
             _ => self.position(request.provider, request.caller, chosen)?,
         };
         let found = self.0.get(at).map(|named| &named.kept as &dyn CredentialSource);

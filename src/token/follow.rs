@@ -13,7 +13,7 @@ use arc_swap::{ArcSwap, Guard};
 use secrecy::SecretString;
 use standpipe_api::{Problem, Problems, SecretFollower, SecretRef, Secrets};
 
-/// How often files are looked at.
+/// How often files are looked at, and tokens that may be due.
 pub const EVERY: Duration = Duration::from_secs(1);
 
 /// Reads the secret anew.
