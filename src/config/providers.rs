@@ -11,7 +11,7 @@ use super::load::Known;
 use super::reader::Reader;
 use super::{At, Breaker, Credential, CredentialBy, Provider, UpstreamTls};
 use crate::forward::origin::Origin;
-use crate::token::{DocumentSource, From, Take};
+use crate::token::{DocumentPlace, DocumentSource, Take};
 
 /// All providers of a configuration.
 pub(super) fn read(top: &mut Reader<'_>, folder: &Path, known: &Known) -> Vec<Provider> {
@@ -180,7 +180,7 @@ fn credentials_document(
     let usual = || vec!["env:BROKER_APIKEYS".to_owned(), "vcap".to_owned()];
     let mut from = Vec::new();
     for text in inside.texts("from").unwrap_or_else(usual) {
-        match From::parse(&text, folder) {
+        match DocumentPlace::parse(&text, folder) {
             Ok(source) => from.push(source),
             Err(why) => inside.wrong("from", format!("`{text}`: {why}")),
         }

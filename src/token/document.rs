@@ -23,7 +23,7 @@ const LOGIN: &str = "broker";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DocumentSource {
     /// The sources, in order.
-    pub from: Vec<From>,
+    pub from: Vec<DocumentPlace>,
     /// The strategy of the credentials: one with user name and password.
     pub kind: String,
     /// What becomes a credential.
@@ -32,7 +32,7 @@ pub struct DocumentSource {
 
 /// One source of a document.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum From {
+pub enum DocumentPlace {
     /// `env:NAME`: the document, or the name of a file that holds it.
     Env(String),
     /// `file:path`.
@@ -52,7 +52,7 @@ pub enum Take {
     Login,
 }
 
-impl From {
+impl DocumentPlace {
     /// Reads a word of the configuration; paths are relative to a folder.
     ///
     /// # Errors
@@ -96,10 +96,10 @@ pub(super) struct Document {
 impl DocumentSource {
     /// The files whose change may change the document; a directory is changed with what lies in it.
     pub(super) fn files(&self) -> Vec<PathBuf> {
-        let file = |from: &From| match from {
-            From::Env(name) => env::var(name).ok().map(PathBuf::from).filter(|path| path.is_file()),
-            From::File(path) | From::Directory(path) => Some(path.clone()),
-            From::Vcap => None,
+        let file = |from: &DocumentPlace| match from {
+            DocumentPlace::Env(name) => env::var(name).ok().map(PathBuf::from).filter(|path| path.is_file()),
+            DocumentPlace::File(path) | DocumentPlace::Directory(path) => Some(path.clone()),
+            DocumentPlace::Vcap => None,
         };
         self.from.iter().filter_map(file).collect()
     }
@@ -117,18 +117,18 @@ impl Document {
     fn find(source: &DocumentSource, variable: &dyn Fn(&str) -> Option<String>) -> Result<Self, String> {
         for from in &source.from {
             let written = match from {
-                From::Env(name) => variable(name).map(|value| in_variable(name, value)),
-                From::File(path) => {
+                DocumentPlace::Env(name) => variable(name).map(|value| in_variable(name, value)),
+                DocumentPlace::File(path) => {
                     Some(read(path).and_then(|text| parse(&text, &path.display().to_string())))
                 }
-                From::Directory(path) => path.is_dir().then(|| in_directory(path)),
-                From::Vcap => variable(VCAP).map(|value| in_vcap(&value)),
+                DocumentPlace::Directory(path) => path.is_dir().then(|| in_directory(path)),
+                DocumentPlace::Vcap => variable(VCAP).map(|value| in_vcap(&value)),
             };
             if let Some(written) = written {
                 return written?.checked().map_err(|text| format!("{text} (in {})", from.name()));
             }
         }
-        let names: Vec<String> = source.from.iter().map(From::name).collect();
+        let names: Vec<String> = source.from.iter().map(DocumentPlace::name).collect();
         Err(format!("no credentials document is there: none of {} is set", names.join(", ")))
     }
 

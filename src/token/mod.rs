@@ -34,7 +34,7 @@ use standpipe_api::{CredentialRequest, CredentialStrategy, Error, ErrorKind, Fau
 
 pub use self::choice::Chosen;
 pub use self::credentials::{Credentials, Site};
-pub use self::document::{DocumentSource, From, Take};
+pub use self::document::{DocumentPlace, DocumentSource, Take};
 pub use self::follow::{EVERY, SecretFiles};
 pub use self::mappings::TokenMappings;
 pub use self::secrets::{FollowedSecrets, ProcessSecrets};

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use crate::support::{Answer, House, Keeper, Mood, Origin, SECRET, Standpipe, Sts, Wire, until};
+use crate::support::{Answer, House, Keeper, Login, Mood, Origin, SECRET, Standpipe, Sts, Wire, until};
 
 const CALLER: &str = "c4ller-t0ken.of-ann";
 
@@ -393,4 +393,36 @@ fn keys_come_out_of_a_credentials_document_and_are_asked_for_by_organisation() {
     std::fs::write(folder.join("a.yaml"), "broker: {username: admin, password: adm1n}\n").unwrap();
     let (code, text) = house.command(&["check"]);
     assert!(code == 1 && text.contains("provider[0].credentials_document: no API keys specified"), "{text}");
+}
+
+#[test]
+fn a_search_asks_with_exchanged_tokens_and_a_caller_is_given_the_same_one() {
+    let (alpha, beta, sts, login) = (Keeper::new(), Keeper::new(), Sts::new(), Login::new());
+    beta.refuse("*");
+    let callers = "callers = [\"oidc\"]\n[[provider]]\nname = \"alpha\"";
+    let text = config(&alpha, &sts, "exchange", "").replace("[[provider]]\nname = \"alpha\"", callers);
+    let (first, _) = text.split_once("[[provider]]\nname = \"open\"").unwrap();
+    let second = first.split_once("[[provider]]").unwrap().1.replace("alpha", "beta");
+    let second = second.replace(&alpha.origin.address.to_string(), &beta.origin.address.to_string());
+    let house = House::new(&format!("{first}{}[[provider]]{second}", login.trusted()));
+    std::fs::write(house.folder.path().join("client"), SECRET).unwrap();
+    let standpipe = house.serve();
+    let token = login.token("ann", serde_json::json!({}));
+    let field = format!("Bearer {token}");
+    let answer = standpipe.call("GET", "/db/pipes", &[("authorization", &field)], "");
+    assert_eq!((answer.status, answer.header("standpipe-provider")), (200, Some("alpha")), "{}", answer.body);
+    let (granted, shown) = (sts.granted(), alpha.shown());
+    assert!(shown.len() == 2 && shown[0] == shown[1], "{shown:?}");
+    let form = format!(
+        "grant_type=urn:ietf:params:oauth:grant-type:token-exchange&subject_token={token}&subject_token_type=urn:ietf:params:oauth:token-type:jwt&audience=alpha"
+    );
+    let headers = [("authorization", &*field), ("content-type", "application/x-www-form-urlencoded")];
+    let given = standpipe.call("POST", "/oauth2/token", &headers, &form);
+    assert_eq!(
+        (given.status, &given.json()["access_token"]),
+        (200, &shown[0].clone().into()),
+        "{}",
+        given.body
+    );
+    assert_eq!(sts.granted(), granted, "it is the token mapping's");
 }

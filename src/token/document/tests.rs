@@ -28,12 +28,12 @@ orgs:
 ";
 const JSON: &str = r#"{"broker":{"username":"u","password":"p"},"keys":{"one":{"publicKey":"a","privateKey":"b","orgID":"o1"}}}"#;
 
-fn from(from: &[From]) -> DocumentSource {
+fn from(from: &[DocumentPlace]) -> DocumentSource {
     DocumentSource { from: from.to_vec(), kind: "digest".into(), take: Take::Keys }
 }
 
 fn usual() -> DocumentSource {
-    from(&[From::Env("BROKER_APIKEYS".into()), From::Vcap])
+    from(&[DocumentPlace::Env("BROKER_APIKEYS".into()), DocumentPlace::Vcap])
 }
 
 fn load(source: &DocumentSource, variables: &[(&str, &str)]) -> Result<Document, String> {
@@ -92,7 +92,7 @@ fn a_mounted_directory_is_read_file_by_file_without_its_hidden_links() {
     fs::write(folder.path().join("b.json"), JSON).unwrap();
     fs::create_dir(folder.path().join("..data")).unwrap();
     fs::write(folder.path().join(".hidden"), "nonsense").unwrap();
-    let document = load(&from(&[From::Directory(folder.path().into())]), &[]).unwrap();
+    let document = load(&from(&[DocumentPlace::Directory(folder.path().into())]), &[]).unwrap();
     assert_eq!(names(&document), ["first-key", "the 2nd key", "the org 1 key", "one"]);
     assert_eq!(document.login.username, "u");
 }
