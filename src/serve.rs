@@ -143,19 +143,22 @@ impl Server {
         self.engine.running.load_full()
     }
 
-    /// Takes in a changed configuration: providers, callers, limits and certificates. Addresses, threads, data
-    /// directory and extensions' settings need a restart. Nothing is dropped.
+    /// Takes in a changed configuration: providers, callers, limits and certificates. Nothing is dropped. Gives back the
+    /// keys that changed and need a restart.
     ///
     /// # Errors
     /// Every mistake; the old configuration stays in force.
-    pub fn reload(&self, config: Config, metrics: &Metrics) -> Result<(), Problems> {
+    pub fn reload(&self, config: Config, metrics: &Metrics) -> Result<Vec<&'static str>, Problems> {
         let old = self.engine.running.load_full();
-        let config = with_real_port(config, &self.bound);
+        let mut config = with_real_port(config, &self.bound);
+        let later = old.config.needs_restart(&config);
+        // The issuer of tokens is named by it, and keeps its name.
+        config.public_url.clone_from(&old.config.public_url);
         let running = assemble::running(config, &self.parts, &self.tools, metrics, Some(&old))?;
         self.shared.reload(&running.config.listeners, &running.config.limits)?;
         self.engine.running.store(Arc::new(running));
         self.reloads.send_modify(|count| *count += 1);
-        Ok(())
+        Ok(later)
     }
 
     /// Ends: nothing new is taken, what is in flight is finished, at most for `limits.drain`.

@@ -8,7 +8,7 @@ mod filter;
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -113,8 +113,15 @@ impl Aggregate {
 
     /// All parts, from memory where that is fresh enough, else asked for. Pipes change with every call and are always
     /// asked for.
-    async fn parts(&self, fed: &dyn Federation, wanted: Vec<Wanted>, deadline: Instant) -> Vec<Part> {
-        if wanted.first().is_some_and(|wanted| wanted.side == "pipes") {
+    async fn parts(
+        &self,
+        fed: &dyn Federation,
+        wanted: Vec<Wanted>,
+        filter: &Filter,
+        deadline: Instant,
+    ) -> Vec<Part> {
+        // Who wants the whole list or none wants to know who answers now.
+        if filter.strict || wanted.first().is_some_and(|wanted| wanted.side == "pipes") {
             return ask(fed, wanted).await;
         }
         let later = fed.detached(blueprints::PATIENCE);
@@ -144,7 +151,12 @@ impl Aggregate {
         if let Known::Aging(items) = known {
             return Part { wanted, items, missing: None };
         }
-        let read = timeout_at(deadline.into(), reading.end()).await.unwrap_or(Err("timeout"));
+        let until = match known {
+            Known::Failing(_) => deadline.min(tokio::time::Instant::now().into_std() + blueprints::GLANCE),
+            _ => deadline,
+        };
+        let read = timeout_at(until.into(), reading.end()).await;
+        let read = read.unwrap_or(Err(if let Known::Failing(reason) = known { reason } else { "timeout" }));
         match (read, self.blueprints.last_good(&key)) {
             (Ok(items), _) => Part { wanted, items, missing: None },
             (Err(reason), Some((items, age))) => {
@@ -223,17 +235,26 @@ impl Extension for Aggregate {
         };
         let filter = Filter::parse(call.uri.query().unwrap_or_default())?;
         let (wanted, left_out) = self.wanted(fed, side, &filter).await?;
-        let parts = self.parts(fed, wanted, call.deadline).await;
+        let parts = self.parts(fed, wanted, &filter, call.deadline).await;
         let missing = missing(&parts, left_out);
         let nobody =
             parts.iter().all(|part| part.missing.as_ref().is_some_and(|missing| missing.stale.is_none()));
         if !missing.is_empty() && (filter.strict || (nobody && !parts.is_empty())) {
-            let silent = missing.into_iter().map(|(provider, _)| provider).collect();
-            return Err(Error::could_not_ask(format!("the whole list of {side}"), silent));
+            return Err(not_whole(side, missing.into_iter().map(|(provider, _)| provider).collect()));
         }
         let (items, next) = filter.page(merge(parts, fed.public_url()));
         respond(call, fed.public_url(), &items, next, &missing).map(Flow::Respond)
     }
+}
+
+fn not_whole(side: &str, silent: Vec<ProviderId>) -> Error {
+    let names = silent.iter().map(ProviderId::as_str).collect::<Vec<_>>().join(", ");
+    let fault = silent.first().cloned().map_or(Fault::Proxy, Fault::Provider);
+    let public = format!("the list of {side} is not whole: no answer from {names}");
+    Error::new(ErrorKind::CouldNotAsk, fault, public)
+        .advise("leave out strict, or name a provider that answers: ?provider=...")
+        .with_candidates(silent)
+        .retry_after(Duration::from_secs(2))
 }
 
 /// One entry per provider; a provider without any answer counts more than stale items of it.

@@ -4,8 +4,10 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use standpipe_api::Problem;
+
 use crate::assemble::{self, Front, Tools};
-use crate::config::At;
+use crate::config::{Admin, At, Listener};
 use crate::listener::Shared;
 use crate::telemetry::Metrics;
 
@@ -23,6 +25,11 @@ pub(super) fn run(path: Option<PathBuf>, out: &mut dyn Write) -> Result<ExitCode
     );
     let (config, parts) = loaded.map_err(lines)?;
     let mut problems = Shared::new(&config.listeners, &config.limits).err().unwrap_or_default();
+    if let Admin::Tcp { token_file, .. } = &config.admin
+        && let Err(error) = crate::admin::read_token(token_file)
+    {
+        problems.push(Problem::at("admin.token_file", error.to_string()));
+    }
     let running = assemble::running(config, &parts, &Tools::idle(), &Metrics::new(), None);
     let running = running.map_err(|found| {
         problems.extend(found);
@@ -50,6 +57,10 @@ pub(super) fn run(path: Option<PathBuf>, out: &mut dyn Write) -> Result<ExitCode
             At::InProcess { kind, .. } => format!("{kind} in this process"),
         };
         text += &format!("provider     {} ({}, {at})\n", provider.id, provider.dialect);
+    }
+    let basic = |listener: &Listener| listener.callers.iter().any(|caller| caller == "basic");
+    if config.callers.is_empty() && config.listeners.iter().any(basic) {
+        text += "note         a listener's callers name basic, and there is no [[caller]]: nobody comes in by password\n";
     }
     if config.providers.is_empty() {
         text += super::serving::NO_PROVIDERS;

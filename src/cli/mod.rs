@@ -68,8 +68,17 @@ enum Tables {
     Free { mappings: Arc<Mappings>, known: Arc<Known>, _lock: DataDirLock },
 }
 
+/// What a command does with tables that are not there yet.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Absent {
+    /// It makes them.
+    Made,
+    /// It has nothing to say: an empty answer about the wrong folder would look like a true one.
+    Refused,
+}
+
 impl Tables {
-    fn of(path: Option<std::path::PathBuf>) -> Result<Self, String> {
+    fn of(path: Option<std::path::PathBuf>, absent: Absent) -> Result<Self, String> {
         let loaded = assemble::load(
             path.as_deref(),
             standpipe_extensions::all(),
@@ -77,6 +86,12 @@ impl Tables {
             Front::Proxy,
         );
         let (config, parts) = loaded.map_err(|problems| lines(&problems))?;
+        if absent == Absent::Refused && !config.data_dir.exists() {
+            let folder = config.data_dir.display();
+            return Err(format!(
+                "no standpipe has kept data in {folder}; name its configuration with --config"
+            ));
+        }
         match DataDirLock::take(&config.data_dir) {
             Err(StoreError::Locked { .. }) => {
                 AdminClient::new(&config.admin).map(Self::Served).map_err(|error| error.to_string())
@@ -103,7 +118,8 @@ fn mappings_command(
     out: &mut dyn Write,
 ) -> Result<ExitCode, String> {
     let (runtime, text) = (runtime()?, |error: mappings::Failure| error.to_string());
-    match Tables::of(path)? {
+    let absent = if command.writes() { Absent::Made } else { Absent::Refused };
+    match Tables::of(path, absent)? {
         Tables::Served(remote) => runtime.block_on(mappings::run(command, &remote, out)).map_err(text),
         Tables::Free { mappings, known, _lock } => {
             let local = LocalMappings::new(mappings, known);
@@ -118,7 +134,7 @@ fn outbox_command(
     out: &mut dyn Write,
 ) -> Result<ExitCode, String> {
     let runtime = runtime()?;
-    match Tables::of(path)? {
+    match Tables::of(path, Absent::Refused)? {
         Tables::Served(remote) => runtime.block_on(outbox::run(command, &remote, out)),
         Tables::Free { mappings, .. } => runtime.block_on(outbox::run(command, &*mappings, out)),
     }

@@ -95,7 +95,12 @@ fn reload(server: &Server, path: Option<&std::path::Path>, metrics: &Metrics) {
     let known = assemble::known(&standpipe_extensions::all());
     let reloaded = config::load(path, &known).and_then(|config| server.reload(config, metrics));
     match reloaded {
-        Ok(()) => tracing::info!("the configuration was reloaded"),
+        Ok(later) => {
+            tracing::info!("the configuration was reloaded");
+            for key in later {
+                tracing::warn!(key, "this changed and needs a restart; until then the old value stays");
+            }
+        }
         Err(problems) => {
             for problem in problems {
                 tracing::error!(problem = %problem, "the configuration was not reloaded; the old one stays");

@@ -285,8 +285,15 @@ fn log(top: &mut Reader<'_>) -> Log {
     let table = top.table("log").unwrap_or(&empty);
     let mut reader = top.inside(table, "log".into());
     let level = reader.text("level").unwrap_or_else(|| "info".into());
+    let is_word =
+        |part: &str| part.contains('=') || part.trim().parse::<tracing::level_filters::LevelFilter>().is_ok();
     if let Err(error) = tracing_subscriber::EnvFilter::try_new(&level) {
         reader.wrong("level", format!("{error}; write it as in RUST_LOG"));
+    } else if let Some(part) = level.split(',').find(|part| !is_word(part)) {
+        reader.wrong(
+            "level",
+            format!("`{part}` is no level; there are off, error, warn, info, debug and trace"),
+        );
     }
     let format = reader.parsed("format", |text| match text {
         "text" => Ok(LogFormat::Text),

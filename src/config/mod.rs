@@ -62,6 +62,28 @@ pub struct Config {
     pub extensions: toml::Table,
 }
 
+impl Config {
+    /// The keys that differ and count only after a restart.
+    pub fn needs_restart(&self, other: &Self) -> Vec<&'static str> {
+        let addresses = |config: &Self| config.listeners.iter().map(|one| one.address).collect::<Vec<_>>();
+        [
+            ("data_dir", self.data_dir == other.data_dir),
+            ("master_key", self.master_key == other.master_key),
+            ("threads", self.threads == other.threads),
+            ("public_url", self.public_url == other.public_url),
+            ("listener.address", addresses(self) == addresses(other)),
+            ("admin", self.admin == other.admin),
+            ("log", self.log == other.log),
+            ("resolve", self.resolve == other.resolve),
+            ("issuer", self.issuer == other.issuer),
+            ("extensions", self.extensions == other.extensions),
+        ]
+        .into_iter()
+        .filter_map(|(key, same)| (!same).then_some(key))
+        .collect()
+    }
+}
+
 /// A public socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {

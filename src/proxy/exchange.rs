@@ -166,7 +166,7 @@ impl Exchange<'_> {
 
     /// Lets hooks see the request, and makes it the provider's.
     async fn prepare(&mut self, trail: &Trail) -> Result<Left> {
-        if self.credential.is_renewable() {
+        if self.credential.is_renewable() && self.asked.request.body().as_bytes().is_none() {
             Box::pin(self.hold_body(trail)).await?;
         }
         if self.asked.call.is_some() {
@@ -205,7 +205,7 @@ impl Exchange<'_> {
     async fn hold_body(&mut self, trail: &Trail) -> Result<()> {
         let body = self.asked.request.body_mut();
         let known = http_body::Body::size_hint(body).exact().is_some_and(|length| length <= HELD);
-        if body.as_bytes().is_some() || !known {
+        if !known {
             return Ok(());
         }
         let read = body.bytes(self.running.config.limits.body_buffer);
@@ -282,8 +282,10 @@ impl Exchange<'_> {
         request.extensions_mut().clear();
         let replay = match self.credential.is_renewable() {
             true => {
-                let (method, target) = (request.method().clone(), request.uri().clone());
-                self.credential.complete(&method, &target, request.headers_mut());
+                if self.credential.stamp.is_some() {
+                    let (method, target) = (request.method().clone(), request.uri().clone());
+                    self.credential.complete(&method, &target, request.headers_mut());
+                }
                 Replay::keep_any(request)
             }
             false => Replay::keep(request),

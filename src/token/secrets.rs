@@ -23,7 +23,7 @@ impl Secrets for ProcessSecrets {
         match reference {
             SecretRef::Env(name) => std::env::var(name)
                 .map(SecretString::from)
-                .map_err(|_| format!("the environment variable {name} is not set to text")),
+                .map_err(|_| format!("the environment variable {name} is not set, or not to text")),
             SecretRef::File(path) => read_file(path),
             SecretRef::Document(name) => {
                 Err(format!("there is no credentials_document here that could hold `{name}`"))
