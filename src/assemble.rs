@@ -15,6 +15,7 @@ use crate::issuer::Issuer;
 use crate::jwt::Issuers;
 use crate::outbound;
 use crate::providers::{Bases, Place, Provider};
+use crate::rate_limit::RateLimits;
 use crate::route::{DialectId, FaceId, Router};
 use crate::store::Store;
 use crate::telemetry::Metrics;
@@ -167,7 +168,15 @@ pub fn running(
     }
     let oidc = Arc::new(Oidc::new(config.trusted_issuers.clone(), tools.issuers.clone()));
     let doors = doors(&config, parts, &oidc);
-    if problems.is_empty() { Ok(Running::new(config, providers, doors, oidc)) } else { Err(problems) }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    // What was used under the same limits goes on to count.
+    let kept = earlier.and_then(|earlier| earlier.rate_limits.clone());
+    let rate_limits = kept
+        .filter(|kept| kept.are(&config.limits))
+        .or_else(|| RateLimits::new(&config.limits, metrics).map(Arc::new));
+    Ok(Running::new(config, providers, doors, oidc, rate_limits))
 }
 
 fn provider(

@@ -15,7 +15,9 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::LocalSet;
 
 use self::operator::Operator;
+use crate::access::Refusal;
 use crate::assemble::{self, Front, Parts, Tools};
+use crate::audit::AuditLog;
 use crate::background::{Failures, Thread};
 use crate::config::Config;
 use crate::engine::{Engine, Running, Writing};
@@ -100,7 +102,8 @@ impl Server {
         let issuer = open_issuer(&config, &store)?;
         let tools = Tools::new(issuer.clone(), Arc::new(calls), store.clone());
         let running = assemble::running(config, &parts, &tools, metrics, None).map_err(StartError::Config)?;
-        let engine = engine(running, &parts, store, metrics, access_log, &tools, issuer);
+        let audit = AuditLog::start(store.clone(), metrics.counter(name::AUDIT_DROPPED, &[]))?;
+        let engine = engine(running, &parts, store, metrics, (access_log, audit), &tools, issuer);
         let (drain, failures) = (Drain::new(), Arc::new(Failures::default()));
         let (reloads, reloaded) = watch::channel(0);
         metrics.watch(Arc::new(operator::Figures::new(engine.clone(), shared.clone())));
@@ -169,6 +172,7 @@ impl Server {
                 tracing::error!("a thread ended in a panic");
             }
         }
+        self.engine.audit.end();
     }
 }
 
@@ -210,12 +214,13 @@ fn engine(
     parts: &Parts,
     store: Arc<dyn Store>,
     metrics: &Metrics,
-    access_log: AccessLog,
+    (access_log, audit): (AccessLog, AuditLog),
     tools: &Tools,
     issuer: Arc<Issuer>,
 ) -> Arc<Engine> {
     let resolve = &running.config.resolve;
     let mappings = Arc::new(Mappings::new(store.clone(), resolve.cached_mappings));
+    let refused = |why: Refusal| metrics.counter(self::name::ACCESS_REFUSED, &[("reason", why.as_str())]);
     let panics = |name| metrics.counter(self::name::HOOK_PANICS, &[("extension", name)]);
     Arc::new(Engine {
         extensions: parts.extensions.clone(),
@@ -228,6 +233,8 @@ fn engine(
         nowhere: metrics.provider(&"-".into(), &[]),
         hook_panics: parts.extensions.iter().map(|extension| panics(extension.name())).collect(),
         access_log,
+        audit,
+        refusals: Refusal::ALL.map(refused),
         outbound: tools.outbound.clone(),
         issuer,
         issuers: tools.issuers.clone(),

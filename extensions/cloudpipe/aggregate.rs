@@ -18,14 +18,14 @@ use http::{Method, Request, Response, StatusCode};
 use serde_json::{Map, Value, json};
 use standpipe_api::{
     Answer, Body, Call, Error, ErrorKind, Extension, Fault, Federation, Flow, Provider, ProviderId, Query,
-    ResourceId, Result, Route, Target,
+    Resource, ResourceId, Result, Route, Target,
 };
 
 use tokio::time::timeout_at;
 
 use self::blueprints::{Blueprints, Items, Join, Known, Lead};
 use self::filter::Filter;
-use super::dialect::{NAME, RESOURCE};
+use super::dialect::{NAME, PIPE, RESOURCE};
 use super::path;
 use super::resources::Resources;
 use super::rewrite::Bases;
@@ -97,7 +97,8 @@ impl Aggregate {
             ids.extend(learned.into_iter().map(|mapping| mapping.resource.id));
             ids.sort_unstable();
             ids.dedup();
-            let kept = ids.into_iter().filter(|id| filter.takes_resource(id.as_str()));
+            let sees = |id: &ResourceId| fed.may_see(&provider.id, &Resource::new(RESOURCE, id.clone()));
+            let kept = ids.into_iter().filter(|id| filter.takes_resource(id.as_str()) && sees(id));
             wanted.extend(kept.map(|resource| Wanted { provider: provider.clone(), at, resource, side }));
         }
         if wanted.len() > MOST_QUESTIONS {
@@ -235,7 +236,10 @@ impl Extension for Aggregate {
         };
         let filter = Filter::parse(call.uri.query().unwrap_or_default())?;
         let (wanted, left_out) = self.wanted(fed, side, &filter).await?;
-        let parts = self.parts(fed, wanted, &filter, call.deadline).await;
+        let mut parts = self.parts(fed, wanted, &filter, call.deadline).await;
+        if side == "pipes" {
+            parts.iter_mut().for_each(|part| leave_out(fed, part));
+        }
         let missing = missing(&parts, left_out);
         let nobody =
             parts.iter().all(|part| part.missing.as_ref().is_some_and(|missing| missing.stale.is_none()));
@@ -255,6 +259,18 @@ fn not_whole(side: &str, silent: Vec<ProviderId>) -> Error {
         .advise("leave out strict, or name a provider that answers: ?provider=...")
         .with_candidates(silent)
         .retry_after(Duration::from_secs(2))
+}
+
+/// Leaves out the pipes that the caller may not see.
+fn leave_out(fed: &dyn Federation, part: &mut Part) {
+    let Wanted { provider, resource, .. } = &part.wanted;
+    let sees = |item: &Map<String, Value>| {
+        let pipe = Resource::new(PIPE, shape::name(item).unwrap_or_default()).within(resource.clone());
+        fed.may_see(&provider.id, &pipe)
+    };
+    if !part.items.iter().all(sees) {
+        part.items = Arc::new(part.items.iter().filter(|item| sees(item)).cloned().collect());
+    }
 }
 
 /// One entry per provider; a provider without any answer counts more than stale items of it.

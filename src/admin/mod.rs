@@ -5,6 +5,7 @@
 //! table that serving cores read. Who may ask is decided by [`Guard`] before anything else.
 
 mod answer;
+mod audit;
 mod guard;
 mod mappings;
 mod operator;
@@ -18,10 +19,12 @@ mod vault;
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use percent_encoding::percent_decode_str;
 use standpipe_api::{Body, CallId, Error, ErrorKind, Fault, Result, Upstream};
 
+pub use audit::AuditPage;
 pub(crate) use guard::read_token;
 pub use guard::{Guard, GuardError};
 pub use operator::{MappingValue, OperatorMappings, Rows};
@@ -33,11 +36,13 @@ pub(crate) use transfer::Import;
 pub use transfer::{ImportReport, LineError, Lines};
 
 use crate::respond::{self, Manner};
+use crate::store::{AuditFilter, AuditRow};
 use crate::telemetry::Metrics;
 use crate::vault::Vault;
 use ready::Readiness;
 
 /// What an operator can ask the engine about.
+#[async_trait]
 pub trait Engine: KnownEndpoints {
     /// Whether the process is on its way out and wants no new work.
     fn draining(&self) -> bool;
@@ -52,6 +57,12 @@ pub trait Engine: KnownEndpoints {
     fn vault(&self) -> Option<Arc<Vault>> {
         None
     }
+
+    /// Events of the audit with an id above `after`, at most `limit`.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    async fn audit(&self, filter: &AuditFilter, after: i64, limit: usize) -> Result<Vec<AuditRow>>;
 
     /// The durable jobs of extensions.
     fn outbox(&self) -> Arc<dyn Outbox>;
@@ -77,6 +88,7 @@ enum Page<'a> {
     Providers,
     Tokens,
     RotateKey,
+    Audit,
     Mappings,
     Mapping {
         kind: &'a str,
@@ -112,6 +124,7 @@ impl Page<'_> {
             ["providers"] => Page::Providers,
             ["tokens"] => Page::Tokens,
             ["keys", "rotate"] => Page::RotateKey,
+            ["audit"] => Page::Audit,
             ["mappings"] => Page::Mappings,
             ["mappings", kind, id] => Page::Mapping { kind, id },
             ["outbox"] => Page::Outbox,
@@ -123,7 +136,7 @@ impl Page<'_> {
 
     fn methods(&self) -> &'static [Method] {
         match self {
-            Page::Live | Page::Ready | Page::Metrics | Page::Providers | Page::Outbox => {
+            Page::Live | Page::Ready | Page::Metrics | Page::Providers | Page::Audit | Page::Outbox => {
                 &[Method::GET, Method::HEAD]
             }
             Page::Tokens => &[Method::GET, Method::HEAD, Method::DELETE],
@@ -196,6 +209,7 @@ impl AdminService {
             Page::Providers => Ok(answer::json(StatusCode::OK, &providers::list(self.engine.providers()))),
             Page::Tokens => vault::tokens(&*self.engine.vault().ok_or_else(no_page)?, &request).await,
             Page::RotateKey => vault::rotate(&*self.engine.vault().ok_or_else(no_page)?, request).await,
+            Page::Audit => audit::list(&*self.engine, &request).await,
             Page::Mappings => mappings::all(&self.mappings, request).await,
             Page::Mapping { kind, id } => {
                 mappings::one(&self.mappings, decoded("kind", kind)?, decoded("id", id)?, request).await
@@ -238,7 +252,7 @@ impl AdminService {
 
 fn no_page() -> Error {
     Error::new(ErrorKind::NoRoute, Fault::Caller, "the admin listener has no such path").advise(
-        "there are /live, /ready, /metrics, /providers, /providers/{name}/..., /mappings, \
+        "there are /live, /ready, /metrics, /providers, /providers/{name}/..., /audit, /mappings, \
              /mappings/{kind}/{id}, /outbox, /tokens and /keys/rotate",
     )
 }

@@ -6,16 +6,21 @@ use std::process::ExitCode;
 
 use standpipe_api::Problem;
 
+use super::Explained;
 use crate::assemble::{self, Front, Tools};
 use crate::config::{Admin, At, Listener};
 use crate::listener::Shared;
 use crate::telemetry::Metrics;
 
-/// Prints a summary of a good configuration.
+/// Prints a summary of a good configuration, or what its access rules say of a caller.
 ///
 /// # Errors
 /// The mistakes, a line each.
-pub(super) fn run(path: Option<PathBuf>, out: &mut dyn Write) -> Result<ExitCode, String> {
+pub(super) fn run(
+    path: Option<PathBuf>,
+    explained: Explained,
+    out: &mut dyn Write,
+) -> Result<ExitCode, String> {
     let lines = |problems| super::lines(&problems);
     let loaded = assemble::load(
         path.as_deref(),
@@ -38,6 +43,9 @@ pub(super) fn run(path: Option<PathBuf>, out: &mut dyn Write) -> Result<ExitCode
     if !problems.is_empty() {
         return Err(super::lines(&problems));
     }
+    if let Some(code) = explained.print(&running, &parts, out)? {
+        return Ok(code);
+    }
     let config = &running.config;
     let mut text =
         format!("public url   {}\ndata         {}\n", config.public_url, config.data_dir.display());
@@ -50,6 +58,9 @@ pub(super) fn run(path: Option<PathBuf>, out: &mut dyn Write) -> Result<ExitCode
             listener.address,
             listener.callers.join(", ")
         );
+    }
+    if !config.access.is_empty() {
+        text += &format!("access       {} rules; --as CALLER explains them\n", config.access.len());
     }
     for provider in &config.providers {
         let at = match &provider.at {

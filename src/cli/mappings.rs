@@ -288,6 +288,7 @@ async fn show(access: &dyn MappingAccess, resource: Resource, out: &mut dyn Writ
     field("remote scope", row.remote_scope.as_ref().map(|scope| scope.as_str()))?;
     field("credential", row.credential.as_ref().map(|alias| alias.as_str()))?;
     field("owner", row.owner.as_ref().map(|owner| owner.as_str()))?;
+    field("tenant", row.tenant.as_deref())?;
     for hint in &row.hints {
         field("hint", Some(&format!("{} {}", hint.kind, hint.value)))?;
     }

@@ -2,8 +2,10 @@
 
 mod admin_client;
 mod arguments;
+pub mod audit;
 mod check;
 mod demo;
+mod explain;
 mod hash_password;
 mod local;
 pub mod mappings;
@@ -24,6 +26,7 @@ use standpipe_api::{Problems, ProviderId};
 
 pub use admin_client::AdminClient;
 pub use arguments::{Arguments, Command};
+pub use explain::Explained;
 pub use local::LocalMappings;
 pub use source::Chunks;
 
@@ -39,7 +42,8 @@ pub fn run(arguments: Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Ex
         Command::Serve { config } => serving::run(config.path(), Front::Proxy, err),
         Command::Broker { config } => serving::run(config.path(), Front::Broker, err),
         Command::Demo { data_dir, port } => demo::run(data_dir, port, out),
-        Command::Check { config } => check::run(config.path(), out),
+        Command::Check { explained, config } => check::run(config.path(), *explained, out),
+        Command::Audit { command, config } => audit::run(config.path(), command, out),
         Command::HashPassword => hash_password::run(out),
         Command::Pipes { command, config } => pipes::run(config.path(), command, out),
         Command::Tokens { command, config } => vault::tokens(config.path(), command, out),

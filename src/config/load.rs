@@ -9,12 +9,11 @@ use std::time::Duration;
 use standpipe_api::{Problem, Problems, SecretRef};
 use toml::Table;
 
-use super::identity;
-use super::providers;
 use super::reader::{Reader, parse};
 use super::{
     AccessLog, Admin, BasicCaller, Config, IpRange, Limits, Listener, ListenerTls, Log, LogFormat, Resolve,
 };
+use super::{access, identity, providers};
 
 /// The words that extensions and the engine bring; others are mistakes.
 #[derive(Clone, Debug, Default)]
@@ -74,11 +73,16 @@ pub fn read(text: &str, folder: &Path, known: &Known) -> Result<Config, Problems
         log: log(&mut top),
         callers: callers(&mut top),
         trusted_proxies: trusted_proxies(&mut top),
+        quotas: access::quotas(&mut top),
+        audit: access::audit(&mut top),
         providers: providers::read(&mut top, folder, known),
+        access: Vec::new(),
         extensions: extensions(&mut top, known),
         listeners,
         data_dir,
     };
+    // Rules name providers, which are known only now.
+    let config = Config { access: access::rules(&mut top, &config.providers), ..config };
     let oidc = |listener: &Listener| listener.callers.iter().any(|caller| caller == "oidc");
     if config.trusted_issuers.is_empty() && config.listeners.iter().any(oidc) {
         top.wrong(
@@ -240,6 +244,8 @@ fn limits(top: &mut Reader<'_>) -> Limits {
         answer_buffer: reader.size("answer_buffer").unwrap_or(default.answer_buffer),
         hops: reader.count("hops").unwrap_or(default.hops),
         drain: reader.span("drain").unwrap_or(default.drain),
+        caller: access::allowance(&mut reader, "caller"),
+        tenant: access::allowance(&mut reader, "tenant"),
     };
     if limits.header_bytes < 8192 {
         reader.wrong("header_bytes", "must be at least 8KiB");
@@ -262,6 +268,8 @@ impl Default for Limits {
             answer_buffer: 8 << 20,
             hops: 10,
             drain: Duration::from_secs(30),
+            caller: None,
+            tenant: None,
         }
     }
 }

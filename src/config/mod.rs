@@ -4,6 +4,7 @@
 //! newtypes, paths are absolute, references point somewhere. How each is written in TOML, with its default,
 //! stands in `config/standpipe.toml`, which a test holds against these types.
 
+mod access;
 mod identity;
 mod load;
 mod providers;
@@ -19,6 +20,7 @@ use std::time::Duration;
 
 use standpipe_api::{CredentialAlias, ProviderId, SecretRef};
 
+pub use self::access::{AccessRule, Allowance, Audit, Quota};
 pub use self::identity::{Allowed, Host, Issuer, Outbound, TrustedIssuer};
 pub use self::load::{Known, load, read};
 use crate::token::DocumentSource;
@@ -58,6 +60,12 @@ pub struct Config {
     pub trusted_proxies: Vec<IpRange>,
     /// The providers, in the order that lists and candidates keep.
     pub providers: Vec<Provider>,
+    /// Who may reach what, in order; without one, everybody reaches everything.
+    pub access: Vec<AccessRule>,
+    /// How many resources of a kind a tenant may have, in order.
+    pub quotas: Vec<Quota>,
+    /// How long what was done is remembered.
+    pub audit: Audit,
     /// `[extensions.<name>]`, handed to each extension.
     pub extensions: toml::Table,
 }
@@ -147,6 +155,10 @@ pub struct Limits {
     pub hops: u32,
     /// From SIGTERM to the end of the process.
     pub drain: Duration,
+    /// What one caller may ask for; `None`: as much as it likes.
+    pub caller: Option<Allowance>,
+    /// What the callers of one tenant together may ask for.
+    pub tenant: Option<Allowance>,
 }
 
 /// How resources are found.

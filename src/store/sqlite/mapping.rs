@@ -11,7 +11,7 @@ use crate::store::{Claim, Filter, Imported, StoreError, Write};
 macro_rules! columns {
     () => {
         "kind, parent, id, scope, provider, endpoint, remote_scope, credential, owner, hints, state, origin, \
-         created_at, updated_at, expires_at"
+         created_at, updated_at, expires_at, tenant"
     };
 }
 
@@ -21,7 +21,7 @@ macro_rules! insert {
             "INSERT INTO resource_mapping AS old (",
             columns!(),
             ") VALUES (:kind, :parent, :id, :scope, :provider, :endpoint, :remote_scope, :credential, :owner, \
-             :hints, :state, :origin, :created_at, :updated_at, :expires_at) \
+             :hints, :state, :origin, :created_at, :updated_at, :expires_at, :tenant) \
              ON CONFLICT DO UPDATE SET provider = excluded.provider, endpoint = excluded.endpoint, \
              remote_scope = excluded.remote_scope, credential = excluded.credential, hints = excluded.hints, \
              state = excluded.state, updated_at = excluded.updated_at, expires_at = excluded.expires_at, "
@@ -31,7 +31,7 @@ macro_rules! insert {
 
 macro_rules! take_over {
     () => {
-        "owner = excluded.owner, origin = excluded.origin, created_at = excluded.created_at"
+        "owner = excluded.owner, tenant = excluded.tenant, origin = excluded.origin, created_at = excluded.created_at"
     };
 }
 
@@ -66,6 +66,7 @@ const IMPORT: &str = concat!(
 const PUT: &str = concat!(
     insert!(),
     "owner = iif(old.state = 'gone' OR old.expires_at <= :now, excluded.owner, old.owner), \
+     tenant = iif(old.state = 'gone' OR old.expires_at <= :now, excluded.tenant, old.tenant), \
      origin = iif(old.state = 'gone' OR old.expires_at <= :now, excluded.origin, old.origin), \
      created_at = iif(old.state = 'gone' OR old.expires_at <= :now, excluded.created_at, old.created_at)"
 );
@@ -84,6 +85,10 @@ const REMOVE: &str = concat!("DELETE FROM resource_mapping WHERE ", this_row!())
 const PURGE: &str = "DELETE FROM resource_mapping WHERE (kind, parent, id, scope) IN \
      (SELECT kind, parent, id, scope FROM resource_mapping WHERE expires_at <= :now LIMIT :limit) \
      RETURNING kind, parent, id, scope";
+// Only as far as it matters: a tenant with many does not cost more.
+const HAS: &str = "SELECT count(*) FROM (SELECT 1 FROM resource_mapping INDEXED BY resource_mapping_by_creator \
+     WHERE coalesce(tenant, owner) = :creator AND kind = :kind AND owner IS NOT NULL AND state <> 'gone' \
+     AND (expires_at IS NULL OR expires_at > :now) LIMIT :quota)";
 const COUNT: &str = "SELECT (SELECT count(*) FROM resource_mapping) - \
      (SELECT count(*) FROM resource_mapping WHERE expires_at <= :now)";
 
@@ -159,10 +164,18 @@ pub(super) fn count(db: &Connection, now: Timestamp) -> Result<u64, StoreError> 
 pub(super) fn claim(
     db: &Connection,
     mut mapping: Mapping,
+    quota: Option<u32>,
     changed: &mut Changed,
 ) -> Result<Claim, StoreError> {
     mapping.state = MappingState::Intent;
     let now = Timestamp::now();
+    if let Some(quota) = quota
+        && has_all(db, &mapping, quota, now)?
+    {
+        // What is there already takes no more room.
+        let existing = find(db, &mapping.resource, now)?.filter(|row| row.state != MappingState::Gone);
+        return Ok(existing.map_or(Claim::OverQuota, |row| Claim::Existing(Box::new(row))));
+    }
     if write(db, CLAIM, &mapping, now)? == 1 {
         changed.push(mapping.resource);
         return Ok(Claim::Taken);
@@ -171,6 +184,17 @@ pub(super) fn claim(
         Some(existing) => Ok(Claim::Existing(Box::new(existing))),
         None => Err(undecided()),
     }
+}
+
+/// Whether the tenant that wants a resource has as many of its kind as its quota says.
+fn has_all(db: &Connection, mapping: &Mapping, quota: u32, now: Timestamp) -> Result<bool, StoreError> {
+    let owner = mapping.owner.as_ref().map(|owner| owner.as_str());
+    let Some(creator) = mapping.tenant.as_deref().or(owner) else { return Ok(false) };
+    let params = named_params! {
+        ":creator": creator, ":kind": mapping.resource.kind.as_str(), ":quota": quota, ":now": now.as_millis(),
+    };
+    let has: Option<u32> = db.first("counting a tenant's resources", HAS, params, |row| row.get(0))?;
+    Ok(has.unwrap_or(0) >= quota)
 }
 
 /// A row that was there a statement ago is not: the same clock and transaction decided both.
@@ -277,7 +301,8 @@ fn write(db: &Connection, sql: &'static str, mapping: &Mapping, now: Timestamp) 
         ":owner": mapping.owner.as_ref().map(|owner| owner.as_str()), ":hints": hints,
         ":state": mapping.state.as_str(), ":origin": mapping.origin.as_str(),
         ":created_at": mapping.created_at.as_millis(), ":updated_at": mapping.updated_at.as_millis(),
-        ":expires_at": mapping.expires_at.map(Timestamp::as_millis), ":now": now.as_millis(),
+        ":expires_at": mapping.expires_at.map(Timestamp::as_millis), ":tenant": mapping.tenant,
+        ":now": now.as_millis(),
     };
     db.change("writing a mapping", sql, params)
 }
@@ -317,6 +342,7 @@ fn read(row: &Row<'_>) -> Result<Mapping, rusqlite::Error> {
         created_at: time(12)?,
         updated_at: time(13)?,
         expires_at: row.get::<_, Option<i64>>(14)?.map(Timestamp::from_millis),
+        tenant: text(15)?,
     })
 }
 
@@ -341,6 +367,7 @@ pub(super) fn questions() -> Vec<(String, &'static str)> {
         (FIND.into(), "USING PRIMARY KEY (kind=? AND parent=? AND id=? AND scope=?)"),
         (NAMED.into(), "USING INDEX resource_mapping_by_id (kind=? AND id=?)"),
         (SET_STATE.into(), "USING PRIMARY KEY (kind=? AND parent=? AND id=? AND scope=?)"),
+        (HAS.into(), "USING INDEX resource_mapping_by_creator (<expr>=? AND kind=?)"),
         (PURGE.into(), "USING COVERING INDEX resource_mapping_ending (expires_at<?)"),
         at(Filter::default(), "USING PRIMARY KEY ((kind,parent,id,scope)>(?,?,?,?))"),
         at(Filter { provider, ..Filter::default() }, "resource_mapping_by_provider (provider=? AND (kind"),
