@@ -10,6 +10,7 @@ mod exchange;
 mod hooks;
 mod issuer;
 mod prepare;
+mod renew;
 
 use std::sync::Arc;
 
