@@ -10,7 +10,7 @@ use crate::query::no_credential_in_time;
 use crate::renewal::renewed;
 
 /// Bytes of a body that is read before it is sent, where the credential may have to be renewed.
-const HELD: u64 = 64 * 1024;
+const HELD: usize = 64 * 1024;
 
 impl Exchange<'_> {
     /// The request once more, under another credential, when the provider refuses the first.
@@ -41,11 +41,11 @@ impl Exchange<'_> {
     /// Reads a small body whole, so that the request can be sent once more should the provider refuse its credential.
     pub(super) async fn hold_body(&mut self, trail: &Trail) -> Result<()> {
         let body = self.asked.request.body_mut();
-        let known = http_body::Body::size_hint(body).exact().is_some_and(|length| length <= HELD);
+        let known = http_body::Body::size_hint(body).exact().is_some_and(|length| length <= HELD as u64);
         if !known {
             return Ok(());
         }
-        let read = body.bytes(self.running.config.limits.body_buffer);
+        let read = body.bytes(HELD);
         let read = self.proxy.forward.deadlines().within(|| trail.deadline, read).await;
         read.map_err(|_| Error::bad_request("the body did not arrive in time"))?.map(drop)
     }
