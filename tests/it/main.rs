@@ -25,5 +25,6 @@ mod http2;
 mod identity;
 mod outage;
 mod tls;
+mod tokens;
 mod transfer;
 mod upstream;
