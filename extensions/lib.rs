@@ -38,6 +38,7 @@ pub fn all() -> Vec<Box<dyn Extension>> {
         Box::new(cloudpipe::Aggregate::new(resources.clone())),
         Box::new(cloudpipe::RoutePipes::new(resources)),
         Box::new(cloudpipe::Rewrite),
+        Box::new(cloudpipe::TellPeers),
         Box::new(cloudpipe::broker::CloudpipeBroker::default()),
     ]
 }

@@ -16,6 +16,7 @@ use crate::identify::{Authenticators, Oidc, Shown};
 use crate::issuer::Issuer;
 use crate::jwt::Issuers;
 use crate::learn::Learner;
+use crate::peer::Peers;
 use crate::providers::Provider;
 use crate::resolve::{By, Place, Resolver};
 use crate::route::{DialectId, FaceId, Router};
@@ -96,6 +97,8 @@ pub struct Running {
     pub doors: Vec<Door>,
     /// Whose tokens are callers' tokens.
     pub oidc: Arc<Oidc>,
+    /// Other standpipes.
+    pub peers: Peers,
 }
 
 /// A listener as the proxy sees it.
@@ -106,13 +109,21 @@ pub struct Door {
     pub faces: Vec<FaceId>,
     /// Whether standpipe's own keys and tokens are to be had here.
     pub issues: bool,
+    /// Whether peers are listened to here.
+    pub takes_peers: bool,
 }
 
 impl Running {
     /// Puts checked parts together.
     pub fn new(config: Config, providers: Vec<Arc<Provider>>, doors: Vec<Door>, oidc: Arc<Oidc>) -> Self {
         let by_id = providers.iter().enumerate().map(|(at, provider)| (provider.id().clone(), at)).collect();
-        Self { config, providers, by_id, doors, oidc }
+        Self { config, providers, by_id, doors, oidc, peers: Peers::default() }
+    }
+
+    /// The same, with other standpipes.
+    #[must_use]
+    pub fn with_peers(self, peers: Peers) -> Self {
+        Self { peers, ..self }
     }
 
     /// A provider by name.

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use standpipe_api::{
-    Answer, Caller, Change, Credential, Delivery, Error, ErrorKind, Fault, Federation, Injection, Kind,
-    Located, Mapping, MappingState, NewJob, Outcome, PeerId, Provider, ProviderId, Query, RemoteScope,
-    Resource, ResourceId, Result, State, Target,
+    Answer, Caller, Change, Credential, Delivery, Error, ErrorKind, Federation, Injection, Kind, Located,
+    Mapping, MappingState, NewJob, Outcome, PeerId, Provider, ProviderId, Query, RemoteScope, Resource,
+    ResourceId, Result, State, Target,
 };
 
 use crate::engine::Engine;
 use crate::forward::deadline::now;
+use crate::peer;
 use crate::query::Querier;
 use crate::resolve::{Place, Wanted};
 use crate::store::{Filter, Namespace, Records, Write};
@@ -116,7 +117,8 @@ impl Federation for Handle {
     }
 
     async fn mappings_at(&self, provider: &ProviderId, kind: &Kind, limit: usize) -> Result<Vec<Mapping>> {
-        let filter = Filter { provider: Some(provider.clone()), kind: Some(kind.clone()), parent: None };
+        let filter =
+            Filter { provider: Some(provider.clone()), kind: Some(kind.clone()), ..Filter::default() };
         let rows = self.engine().store.scan(filter, None, limit).await.map_err(Error::from)?;
         Ok(rows.into_iter().filter(|mapping| mapping.state != MappingState::Gone).collect())
     }
@@ -156,8 +158,12 @@ impl Federation for Handle {
         self.querier.credential(provider, &target, None).await
     }
 
-    async fn inject(&self, peer: &PeerId, _injections: &[Injection], _delivery: Delivery) -> Result<()> {
-        Err(no_peer(peer))
+    fn peers_beside(&self, provider: &ProviderId) -> Vec<PeerId> {
+        self.querier.running.peers.told_beside(provider)
+    }
+
+    async fn inject(&self, peer: &PeerId, injections: &[Injection], delivery: Delivery) -> Result<()> {
+        peer::give(self.engine(), &self.querier.running, peer, injections, delivery).await
     }
 
     fn state(&self) -> Arc<dyn State> {
@@ -182,9 +188,4 @@ impl Federation for Handle {
     fn detached(&self, limit: Duration) -> Rc<dyn Federation> {
         Rc::new(self.with_patience(limit))
     }
-}
-
-/// No peers can be configured yet, so nobody has one.
-fn no_peer(peer: &PeerId) -> Error {
-    Error::new(ErrorKind::NotImplemented, Fault::Proxy, format!("no peer is named {peer}"))
 }

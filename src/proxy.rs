@@ -7,6 +7,7 @@
 mod exchange;
 mod hooks;
 mod issuer;
+mod peer;
 mod prepare;
 
 use std::sync::Arc;
@@ -102,6 +103,10 @@ impl Proxy {
         if issuer::is_own(head.uri.path()) {
             let door = running.doors.get(door.0);
             return Box::pin(self.own(trail, running, door, head, body)).await;
+        }
+        if peer::is_own(head.uri.path()) {
+            let door = running.doors.get(door.0);
+            return Box::pin(self.peer(trail, running, door, head, body)).await;
         }
         trail.host = head.uri.authority().cloned();
         trail.hops = self.engine.hop.count(&head.headers, trail.trust, running.config.limits.hops)?;

@@ -155,7 +155,7 @@ impl Dialect for CloudpipeDialect {
 }
 
 /// The id a caller gave a new pipe: flat, as brokers in the field read it, or nested, as the specification says.
-fn pipe_id(body: &Bytes) -> Option<String> {
+pub(super) fn pipe_id(body: &Bytes) -> Option<String> {
     #[derive(Deserialize)]
     struct Given {
         id: Option<String>,

@@ -27,6 +27,7 @@ pub use operator::{MappingValue, OperatorMappings, Rows};
 pub(crate) use outbox::cursor;
 pub use outbox::{Entry, Outbox};
 pub use providers::{BreakerState, LastError, PoolStatus, ProviderStatus};
+pub(crate) use query::{Parameters, cursor as page_after, read_cursor};
 pub use table::{Filter, Imported, KnownEndpoints, MappingTable};
 pub(crate) use transfer::Import;
 pub use transfer::{ImportReport, LineError, Lines};

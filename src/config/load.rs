@@ -10,6 +10,7 @@ use standpipe_api::{Problem, Problems, SecretRef};
 use toml::Table;
 
 use super::identity;
+use super::peers;
 use super::providers;
 use super::reader::{Reader, parse};
 use super::{
@@ -60,7 +61,7 @@ pub fn read(text: &str, folder: &Path, known: &Known) -> Result<Config, Problems
     let data_dir = folder.join(top.text("data_dir").unwrap_or_else(|| "standpipe-data".into()));
     let admin = admin(&mut top, folder, &data_dir);
     let public_url = public_url(&mut top, &listeners, loopback);
-    let config = Config {
+    let mut config = Config {
         folder: folder.into(),
         issuer: identity::issuer(&mut top),
         outbound: identity::outbound(&mut top),
@@ -75,10 +76,12 @@ pub fn read(text: &str, folder: &Path, known: &Known) -> Result<Config, Problems
         callers: callers(&mut top),
         trusted_proxies: trusted_proxies(&mut top),
         providers: providers::read(&mut top, folder, known),
+        peers: Vec::new(),
         extensions: extensions(&mut top, known),
         listeners,
         data_dir,
     };
+    config.peers = peers::read(&mut top, &config);
     let oidc = |listener: &Listener| listener.callers.iter().any(|caller| caller == "oidc");
     if config.trusted_issuers.is_empty() && config.listeners.iter().any(oidc) {
         top.wrong(

@@ -6,6 +6,7 @@
 
 mod identity;
 mod load;
+mod peers;
 mod providers;
 mod reader;
 #[cfg(test)]
@@ -21,6 +22,7 @@ use standpipe_api::{CredentialAlias, ProviderId, SecretRef};
 
 pub use self::identity::{Allowed, Host, Issuer, Outbound, TrustedIssuer};
 pub use self::load::{Known, load, read};
+pub use self::peers::{Grant, Peer, PeerTrust};
 
 /// Everything an operator decided, or left to its default.
 #[derive(Clone, Debug, PartialEq)]
@@ -57,6 +59,8 @@ pub struct Config {
     pub trusted_proxies: Vec<IpRange>,
     /// The providers, in the order that lists and candidates keep.
     pub providers: Vec<Provider>,
+    /// Other standpipes.
+    pub peers: Vec<Peer>,
     /// `[extensions.<name>]`, handed to each extension.
     pub extensions: toml::Table,
 }

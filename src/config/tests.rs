@@ -4,7 +4,7 @@ use std::path::Path;
 fn known() -> Known {
     Known {
         dialects: vec!["cloudpipe"],
-        faces: vec!["providers", "oidc", "cloudpipe"],
+        faces: vec!["providers", "oidc", "peer", "cloudpipe"],
         upstreams: vec!["broker"],
         authenticators: vec!["anonymous", "basic", "mtls", "oidc"],
         credentials: vec!["none", "basic", "bearer", "passthrough"],
@@ -89,7 +89,7 @@ fn names_that_nobody_brought_are_mistakes() {
     assert_eq!(
         found,
         [
-            "listener[0].faces: `osb` is unknown; known are providers, oidc, cloudpipe",
+            "listener[0].faces: `osb` is unknown; known are providers, oidc, peer, cloudpipe",
             "provider[0].dialect: `soap` is unknown; known are cloudpipe",
             "provider[0].credential.kind: `magic` is unknown; known are none, basic, bearer, passthrough",
             "extensions.nobody: no extension has this name; known are cloudpipe",
@@ -133,7 +133,7 @@ mod reference {
         "trusted_proxies",
     ];
     /// Words of the types that an operator writes otherwise.
-    const WRITTEN: [(&str, &str); 12] = [
+    const WRITTEN: [(&str, &str); 14] = [
         ("at", "url"),
         ("client", "certificate"),
         ("dialect_settings", "resources"),
@@ -142,9 +142,11 @@ mod reference {
         ("id", "name"),
         ("listeners", "[listener]"),
         ("trusted_issuers", "[trusted_issuer]"),
+        ("peers", "[peer]"),
         ("prefix", "trusted_proxies"),
         ("providers", "[provider]"),
         ("table", "username"),
+        ("trust", "issuer"),
         // Of one listener they are `callers`, of the file `[[caller]]`; nobody forgets the one and has the other.
         ("callers", "[caller]"),
         ("extensions", "[caller]"),
@@ -248,7 +250,7 @@ mod reference {
             .filter(|(_, key)| !["socket", "credential"].contains(key))
             .map(|(at, _)| at)
             .collect();
-        all.extend(commented_tables().into_iter().take(2).flatten());
+        all.extend(commented_tables().into_iter().take(3).flatten());
         let printed = format!("{:#?}", loaded(&with(&all)));
         let fields: BTreeSet<&str> = printed
             .lines()

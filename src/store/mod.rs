@@ -19,8 +19,8 @@ use std::sync::{Arc, Weak};
 use async_trait::async_trait;
 use bytes::Bytes;
 use standpipe_api::{
-    Change, Conflict, Job, JobId, JobOutcome, Kind, Mapping, MappingState, Origin, ProviderId, Record,
-    Resource, ResourceId, Timestamp,
+    Change, Conflict, Job, JobId, JobOutcome, Kind, Mapping, MappingState, Origin, PeerId, ProviderId,
+    Record, Resource, ResourceId, Timestamp,
 };
 use zeroize::Zeroizing;
 
@@ -69,6 +69,17 @@ pub trait Store: Send + Sync + 'static {
     /// settle it.
     async fn import(&self, rows: Vec<Mapping>) -> Result<Vec<Imported>, StoreError>;
 
+    /// Writes what a peer gave, in one transaction: rows of origin `injected` that name it, except those whose place is
+    /// held by a row of another origin or peer, or by a newer word of the same (`updated_at`); one answer per row, in
+    /// order. A tombstone or an expired row holds no place.
+    async fn inject(&self, rows: Vec<Mapping>) -> Result<Vec<Imported>, StoreError>;
+
+    /// Removes at most `limit` mappings that a peer gave; the number removed.
+    async fn revoke(&self, which: Given, limit: usize) -> Result<usize, StoreError>;
+
+    /// How many mappings a peer gave that still count.
+    async fn count_given(&self, peer: &PeerId) -> Result<u64, StoreError>;
+
     /// Removes at most `limit` mappings that expired before `now`; the number removed.
     async fn purge(&self, now: Timestamp, limit: usize) -> Result<usize, StoreError>;
 
@@ -98,6 +109,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// Settles an attempt. Does nothing if the job was scheduled anew or cancelled while it ran.
     async fn finish_job(&self, due: &DueJob, outcome: JobOutcome) -> Result<(), StoreError>;
+
+    /// How many jobs a namespace has, whatever they wait for.
+    async fn count_jobs(&self, namespace: &Namespace) -> Result<u64, StoreError>;
 
     /// When the next job is due.
     async fn next_job(&self) -> Result<Option<Timestamp>, StoreError>;
@@ -147,6 +161,8 @@ pub struct Filter {
     pub kind: Option<Kind>,
     /// Those within one parent.
     pub parent: Option<ResourceId>,
+    /// Those that one peer gave.
+    pub peer: Option<PeerId>,
 }
 
 impl Filter {
@@ -155,7 +171,21 @@ impl Filter {
         self.provider.as_ref().is_none_or(|provider| *provider == mapping.provider)
             && self.kind.as_ref().is_none_or(|kind| *kind == mapping.resource.kind)
             && (self.parent.is_none() || self.parent == mapping.resource.parent)
+            && (self.peer.is_none() || self.peer == mapping.peer)
     }
+}
+
+/// Which of a peer's mappings are taken back; an absent field takes all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Given {
+    /// Whose.
+    pub peer: PeerId,
+    /// Those at one provider.
+    pub provider: Option<ProviderId>,
+    /// Those of one kind.
+    pub kind: Option<Kind>,
+    /// Those of one id.
+    pub id: Option<ResourceId>,
 }
 
 /// What became of a claim.
@@ -210,6 +240,11 @@ pub enum Imported {
 pub struct Namespace(Arc<str>);
 
 impl Namespace {
+    /// What the engine itself keeps; no extension has such a name.
+    pub fn engine(name: &str) -> Self {
+        Self(format!("standpipe-{name}").into())
+    }
+
     /// The records of an extension.
     pub fn extension(name: &str) -> Self {
         Self(name.into())

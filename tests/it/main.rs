@@ -22,6 +22,7 @@ mod http;
 mod http2;
 mod identity;
 mod outage;
+mod peers;
 mod tls;
 mod transfer;
 mod upstream;

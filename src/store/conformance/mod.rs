@@ -26,6 +26,8 @@ macro_rules! conformance {
             a_removed_record_never_gets_an_old_revision_again, jobs_come_due_in_order_and_are_settled,
             a_job_scheduled_anew_while_it_runs_survives_its_old_run, the_first_secret_of_a_name_counts,
             observers_hear_of_every_change_before_its_writer, a_fresh_store_is_healthy,
+            what_a_peer_gives_replaces_nothing_of_others, what_happens_here_takes_the_place_of_what_a_peer_said,
+            what_a_peer_gave_is_counted_listed_and_revoked,
         }
     };
     ($open:expr; $($promise:ident),* $(,)?) => {
@@ -39,7 +41,9 @@ macro_rules! conformance {
 pub(super) use conformance;
 
 mod extensions;
+mod peers;
 pub(super) use extensions::*;
+pub(super) use peers::*;
 
 type Shared = Arc<dyn Store>;
 
@@ -51,7 +55,7 @@ pub(super) fn live(id: &str) -> Mapping {
     Mapping::learned(pipe(id), "alpha".into(), Timestamp::from_millis(1_700_000_000_000))
 }
 
-fn created(id: &str, at: i64) -> Mapping {
+pub(super) fn created(id: &str, at: i64) -> Mapping {
     let mut mapping = live(id);
     mapping.origin = Origin::Created;
     mapping.owner = Some("basic:ada".into());
@@ -59,7 +63,7 @@ fn created(id: &str, at: i64) -> Mapping {
     mapping
 }
 
-fn ended() -> Option<Timestamp> {
+pub(super) fn ended() -> Option<Timestamp> {
     Some(Timestamp::from_millis(1))
 }
 
@@ -79,7 +83,7 @@ async fn state_of(store: &Shared, id: &str) -> Option<MappingState> {
     store.mapping(&pipe(id)).await.unwrap().map(|row| row.state)
 }
 
-async fn write(store: &Shared, write: Write) {
+pub(super) async fn write(store: &Shared, write: Write) {
     store.apply(vec![write]).await.unwrap();
 }
 
@@ -222,7 +226,12 @@ pub(super) async fn a_scan_pages_in_key_order_through_its_filters(store: Shared)
         Filter { provider: Some("x".into()), ..Filter::default() },
         Filter { kind: Some(Kind::of("pipe")), ..Filter::default() },
         Filter { parent: Some("a".into()), ..Filter::default() },
-        Filter { provider: Some("x".into()), kind: Some(Kind::of("pipe")), parent: Some("b".into()) },
+        Filter {
+            provider: Some("x".into()),
+            kind: Some(Kind::of("pipe")),
+            parent: Some("b".into()),
+            ..Filter::default()
+        },
         Filter { provider: Some("nobody".into()), ..Filter::default() },
     ];
     for filter in filters {

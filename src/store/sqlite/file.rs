@@ -22,9 +22,13 @@ const FILE: &str = "standpipe.db";
 const UNFINISHED: &str = "standpipe.db.new";
 /// Marks the file as ours, where SQLite keeps an application id: `StPi`.
 const APPLICATION_ID: u32 = 0x5374_5069;
-/// Each script takes the schema from one version to the next; `user_version` counts those applied.
-const MIGRATIONS: [&str; 1] = [include_str!("../migrations/001_tables.sql")];
-const LATEST: u32 = MIGRATIONS.len() as u32;
+/// Each script takes the schema to the version it is numbered with; `user_version` is the last one applied.
+const MIGRATIONS: &[(u32, &str)] =
+    &[(1, include_str!("../migrations/001_tables.sql")), (4, include_str!("../migrations/004_peers.sql"))];
+const LATEST: u32 = match MIGRATIONS {
+    [.., (latest, _)] => *latest,
+    [] => 0,
+};
 
 /// The value whose sealed form tells whether a key is the right one.
 const KEY_CHECK_VALUE: &[u8] = b"standpipe";
@@ -228,7 +232,7 @@ fn version(db: &Connection) -> Result<u32, StoreError> {
 /// Within the caller's transaction.
 fn migrate(db: &Connection, from: u32) -> Result<(), StoreError> {
     let step = |sql: &str| db.execute_batch(sql).map_err(StoreError::at("migrating the database"));
-    for (script, version) in MIGRATIONS.iter().zip(1..).filter(|(_, version)| *version > from) {
+    for (version, script) in MIGRATIONS.iter().filter(|(version, _)| *version > from) {
         step(script)?;
         step(&format!("PRAGMA user_version = {version}"))?;
     }

@@ -2,7 +2,9 @@
 
 use rusqlite::types::Type;
 use rusqlite::{Connection, Row, named_params};
-use standpipe_api::{Hint, Kind, Mapping, MappingState, ProviderId, Resource, ResourceId, Scope, Timestamp};
+use standpipe_api::{
+    Hint, Kind, Mapping, MappingState, PeerId, ProviderId, Resource, ResourceId, Scope, Timestamp,
+};
 
 use super::rows::{Rows as _, limit as bound};
 use super::writer::Changed;
@@ -11,7 +13,7 @@ use crate::store::{Claim, Filter, Imported, StoreError, Write};
 macro_rules! columns {
     () => {
         "kind, parent, id, scope, provider, endpoint, remote_scope, credential, owner, hints, state, origin, \
-         created_at, updated_at, expires_at"
+         created_at, updated_at, expires_at, peer"
     };
 }
 
@@ -21,7 +23,7 @@ macro_rules! insert {
             "INSERT INTO resource_mapping AS old (",
             columns!(),
             ") VALUES (:kind, :parent, :id, :scope, :provider, :endpoint, :remote_scope, :credential, :owner, \
-             :hints, :state, :origin, :created_at, :updated_at, :expires_at) \
+             :hints, :state, :origin, :created_at, :updated_at, :expires_at, :peer) \
              ON CONFLICT DO UPDATE SET provider = excluded.provider, endpoint = excluded.endpoint, \
              remote_scope = excluded.remote_scope, credential = excluded.credential, hints = excluded.hints, \
              state = excluded.state, updated_at = excluded.updated_at, expires_at = excluded.expires_at, "
@@ -31,7 +33,7 @@ macro_rules! insert {
 
 macro_rules! take_over {
     () => {
-        "owner = excluded.owner, origin = excluded.origin, created_at = excluded.created_at"
+        "owner = excluded.owner, origin = excluded.origin, created_at = excluded.created_at, peer = excluded.peer"
     };
 }
 
@@ -47,6 +49,8 @@ macro_rules! current {
     };
 }
 
+pub(super) mod given;
+
 const FIND: &str =
     concat!("SELECT ", columns!(), " FROM resource_mapping WHERE ", this_row!(), " AND ", current!());
 const NAMED: &str = concat!(
@@ -56,21 +60,39 @@ const NAMED: &str = concat!(
     current!(),
     " ORDER BY parent, scope LIMIT :limit"
 );
-const CLAIM: &str = concat!(insert!(), take_over!(), " WHERE old.state = 'gone' OR old.expires_at <= :now");
+// What a peer said is the claimer's own from now on, unless it named another provider.
+const CLAIM: &str = concat!(
+    insert!(),
+    take_over!(),
+    " WHERE old.state = 'gone' OR old.expires_at <= :now \
+     OR (old.origin = 'injected' AND old.provider = excluded.provider)"
+);
 const IMPORT: &str = concat!(
     insert!(),
     take_over!(),
     " WHERE old.origin = excluded.origin OR old.state = 'gone' OR old.expires_at <= :now"
 );
-// `iif` of a NULL condition takes the last branch: a row without an end has not expired.
+macro_rules! nobodys {
+    () => {
+        "old.state = 'gone' OR old.expires_at <= :now OR old.origin = 'injected'"
+    };
+}
+// `iif` of a NULL condition takes the last branch: a row without an end has not expired. What is learned here takes
+// the place of what a peer said.
 const PUT: &str = concat!(
     insert!(),
-    "owner = iif(old.state = 'gone' OR old.expires_at <= :now, excluded.owner, old.owner), \
-     origin = iif(old.state = 'gone' OR old.expires_at <= :now, excluded.origin, old.origin), \
-     created_at = iif(old.state = 'gone' OR old.expires_at <= :now, excluded.created_at, old.created_at)"
+    "owner = iif(",
+    nobodys!(),
+    ", excluded.owner, old.owner), origin = iif(",
+    nobodys!(),
+    ", excluded.origin, old.origin), created_at = iif(",
+    nobodys!(),
+    ", excluded.created_at, old.created_at), peer = excluded.peer"
 );
+// Whoever saw a resource change has learned where it is.
 const SET_STATE: &str = concat!(
-    "UPDATE resource_mapping SET state = :state, updated_at = :now, expires_at = :expires_at WHERE ",
+    "UPDATE resource_mapping SET state = :state, updated_at = :now, expires_at = :expires_at, \
+     origin = iif(origin = 'injected', 'learned', origin), peer = NULL WHERE ",
     this_row!(),
     " AND ",
     current!()
@@ -120,6 +142,7 @@ fn scan_statement(filter: &Filter, after: Option<&Resource>) -> String {
         (filter.provider.is_some(), " AND provider = :provider"),
         (filter.kind.is_some(), " AND kind = :in_kind"),
         (filter.parent.is_some(), " AND parent = :in_parent"),
+        (filter.peer.is_some(), " AND peer = :peer"),
         (after.is_some(), " AND (kind, parent, id, scope) > (:kind, :parent, :id, :scope)"),
     ];
     conditions.into_iter().filter(|(set, _)| *set).for_each(|(_, condition)| sql.push_str(condition));
@@ -139,6 +162,7 @@ pub(super) fn scan(
         (":provider", filter.provider.as_ref().map(ProviderId::as_str)),
         (":in_kind", filter.kind.as_ref().map(Kind::as_str)),
         (":in_parent", filter.parent.as_ref().map(ResourceId::as_str)),
+        (":peer", filter.peer.as_ref().map(PeerId::as_str)),
         (":kind", after.map(|after| after.kind.as_str())),
         (":parent", after.map(parent)),
         (":id", after.map(|after| after.id.as_str())),
@@ -278,6 +302,7 @@ fn write(db: &Connection, sql: &'static str, mapping: &Mapping, now: Timestamp) 
         ":state": mapping.state.as_str(), ":origin": mapping.origin.as_str(),
         ":created_at": mapping.created_at.as_millis(), ":updated_at": mapping.updated_at.as_millis(),
         ":expires_at": mapping.expires_at.map(Timestamp::as_millis), ":now": now.as_millis(),
+        ":peer": mapping.peer.as_ref().map(PeerId::as_str),
     };
     db.change("writing a mapping", sql, params)
 }
@@ -317,6 +342,7 @@ fn read(row: &Row<'_>) -> Result<Mapping, rusqlite::Error> {
         created_at: time(12)?,
         updated_at: time(13)?,
         expires_at: row.get::<_, Option<i64>>(14)?.map(Timestamp::from_millis),
+        peer: text(15)?.map(Into::into),
     })
 }
 
@@ -345,6 +371,12 @@ pub(super) fn questions() -> Vec<(String, &'static str)> {
         at(Filter::default(), "USING PRIMARY KEY ((kind,parent,id,scope)>(?,?,?,?))"),
         at(Filter { provider, ..Filter::default() }, "resource_mapping_by_provider (provider=? AND (kind"),
         at(Filter { kind, parent, ..Filter::default() }, "USING PRIMARY KEY (kind=? AND parent=?"),
+        at(
+            Filter { peer: Some("west".into()), ..Filter::default() },
+            "resource_mapping_by_peer (peer=? AND (kind",
+        ),
+        (given::COUNT.into(), "resource_mapping_by_peer (peer=?"),
+        (given::REVOKE.into(), "resource_mapping_by_peer (peer=?"),
         (
             "UPDATE resource_mapping SET state = 'maybe' WHERE state = 'intent'".into(),
             "resource_mapping_intent",

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use standpipe_api::{
-    Change, Conflict, JobId, JobOutcome, Kind, Mapping, Record, Resource, ResourceId, Timestamp,
+    Change, Conflict, JobId, JobOutcome, Kind, Mapping, PeerId, Record, Resource, ResourceId, Timestamp,
 };
 use tokio::sync::oneshot;
 
@@ -27,7 +27,7 @@ use self::rows::Rows as _;
 use self::writer::Writer;
 use super::seal::{Place, Seal};
 use super::{
-    Claim, DueJob, Filter, Imported, MasterKey, Namespace, Observer, QueuedJob, SecretBytes, Store,
+    Claim, DueJob, Filter, Given, Imported, MasterKey, Namespace, Observer, QueuedJob, SecretBytes, Store,
     StoreError, Write,
 };
 
@@ -160,6 +160,21 @@ impl Store for Sqlite {
         self.writer.write(import).await
     }
 
+    async fn inject(&self, rows: Vec<Mapping>) -> Result<Vec<Imported>, StoreError> {
+        let inject = move |db: &_, changed: &mut _| mapping::given::inject(db, rows, changed);
+        self.writer.write(inject).await
+    }
+
+    async fn revoke(&self, which: Given, limit: usize) -> Result<usize, StoreError> {
+        let revoke = move |db: &_, changed: &mut _| mapping::given::revoke(db, &which, limit, changed);
+        self.writer.write(revoke).await
+    }
+
+    async fn count_given(&self, peer: &PeerId) -> Result<u64, StoreError> {
+        let peer = peer.clone();
+        self.readers.read(move |db| mapping::given::count(db, &peer)).await
+    }
+
     async fn purge(&self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
         let purge = move |db: &_, changed: &mut _| mapping::purge(db, now, limit, changed);
         self.writer.write(purge).await
@@ -216,6 +231,11 @@ impl Store for Sqlite {
         let (seal, due) = (self.seal.clone(), due.clone());
         let finish = move |db: &_, _: &mut _| job::finish(db, &seal, &due, outcome);
         self.writer.write(finish).await
+    }
+
+    async fn count_jobs(&self, namespace: &Namespace) -> Result<u64, StoreError> {
+        let namespace = namespace.clone();
+        self.readers.read(move |db| job::count(db, &namespace)).await
     }
 
     async fn next_job(&self) -> Result<Option<Timestamp>, StoreError> {
