@@ -131,7 +131,7 @@ fn claiming(bench: &mut Criterion) {
                 next += 1;
                 Mapping::learned(pipe(10_000_000 + next), "alpha".into(), Timestamp::now())
             },
-            |mapping| table.runtime.block_on(table.store.claim(mapping)).unwrap(),
+            |mapping| table.runtime.block_on(table.store.claim(mapping, None)).unwrap(),
             BatchSize::PerIteration,
         );
     });

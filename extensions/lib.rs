@@ -8,8 +8,6 @@ pub mod cloudpipe;
 
 /// First path segments of all faces, present and planned. No resource is reached under them.
 pub const RESERVED: &[&str] = &[
-    ".well-known",
-    "oauth2",
     "providers",
     "v2",
     "offers",

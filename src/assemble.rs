@@ -16,6 +16,7 @@ use crate::jwt::Issuers;
 use crate::outbound;
 use crate::peer::Peers;
 use crate::providers::{Bases, Place, Provider};
+use crate::rate_limit::RateLimits;
 use crate::route::{DialectId, FaceId, Router};
 use crate::telemetry::Metrics;
 use crate::token::{Credentials, ProcessSecrets, strategies};
@@ -164,11 +165,15 @@ pub fn running(
         problems.extend(found);
         Peers::default()
     });
-    if problems.is_empty() {
-        Ok(Running::new(config, providers, doors, oidc).with_peers(peers))
-    } else {
-        Err(problems)
+    if !problems.is_empty() {
+        return Err(problems);
     }
+    // What was used under the same limits goes on to count.
+    let kept = earlier.and_then(|earlier| earlier.rate_limits.clone());
+    let rate_limits = kept
+        .filter(|kept| kept.are(&config.limits))
+        .or_else(|| RateLimits::new(&config.limits, metrics).map(Arc::new));
+    Ok(Running::new(config, providers, doors, oidc, rate_limits).with_peers(peers))
 }
 
 fn provider(

@@ -207,6 +207,21 @@ async fn purge(engine: Arc<Engine>) {
             Ok(rows) => tracing::debug!(rows, "expired mappings removed"),
             Err(error) => tracing::warn!(%error, "expired mappings could not be removed"),
         }
+        purge_audit(&engine).await;
+    }
+}
+
+/// Removes events until none is too old or too much; each step lets other writes in between.
+async fn purge_audit(engine: &Engine) {
+    let audit = engine.running.load().config.audit.clone();
+    let keep = i64::try_from(audit.keep.as_millis()).unwrap_or(i64::MAX);
+    let before = Timestamp::from_millis(Timestamp::now().as_millis().saturating_sub(keep));
+    loop {
+        match engine.store.purge_audit(before, audit.events, PURGE.1).await {
+            Ok(0) => return,
+            Ok(events) => tracing::debug!(events, "audit events removed"),
+            Err(error) => return tracing::warn!(%error, "old audit events could not be removed"),
+        }
     }
 }
 

@@ -3,14 +3,17 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use http::{HeaderValue, Method};
-use standpipe_api::{CallId, Caller, Connection, Dialect, Fault, Operation};
+use http::{HeaderValue, Method, Uri};
+use standpipe_api::{CallId, Caller, Connection, Dialect, Fault, Kind, Operation, ProviderId, Result};
 
+use crate::access::Refusal;
+use crate::engine::Running;
 use crate::fingerprint::Fingerprints;
 use crate::forward::deadline::now;
 use crate::forward::headers::Trust;
 use crate::identify::Shown;
 use crate::providers::Provider;
+use crate::rate_limit::Admitted;
 use crate::resolve::By;
 use crate::route::{DialectId, FaceId};
 
@@ -53,11 +56,26 @@ pub struct Trail {
     pub fault: Option<Fault>,
     /// The methods its path takes, when it came with another.
     pub allowed: Vec<Method>,
+    /// Method and target as the caller sent them.
+    pub sent: (Method, Uri),
+    /// What kind of resource it is about.
+    pub kind: Option<Kind>,
+    /// Why access rules refused it, and the provider they kept it from.
+    pub refused: Option<(Refusal, Option<ProviderId>)>,
+    /// Whether a task audits it that outlives its caller.
+    pub audited_elsewhere: bool,
+    /// What it holds of its caller's and tenant's limits.
+    pub admitted: Option<Arc<Admitted>>,
 }
 
 impl Trail {
     /// The beginning of a call.
-    pub fn new(connection: Arc<Connection>, trust: Trust, patience: std::time::Duration) -> Self {
+    pub fn new(
+        connection: Arc<Connection>,
+        trust: Trust,
+        patience: std::time::Duration,
+        sent: (Method, Uri),
+    ) -> Self {
         let started = now();
         Self {
             id: CallId::from_bits(fastrand::u128(..)),
@@ -78,7 +96,28 @@ impl Trail {
             by: None,
             fault: None,
             allowed: Vec::new(),
+            sent,
+            kind: None,
+            refused: None,
+            audited_elsewhere: false,
+            admitted: None,
         }
+    }
+
+    /// Counts the call against what its caller and tenant may ask for.
+    ///
+    /// # Errors
+    /// They ask for more than that.
+    pub fn admit(&mut self, running: &Running) -> Result<()> {
+        if let (Some(limits), Some(caller)) = (&running.rate_limits, &self.caller) {
+            self.admitted = Some(Arc::new(limits.admit(caller)?));
+        }
+        Ok(())
+    }
+
+    /// Notes that access rules refused the call.
+    pub fn refuse(&mut self, refusal: Refusal, provider: Option<ProviderId>) {
+        self.refused = Some((refusal, provider));
     }
 }
 

@@ -10,6 +10,8 @@ use standpipe_api::{
     Error, ErrorKind, Extension, Fault, Mapping, Outbound, ProviderId, Resource, Result, Target,
 };
 
+use crate::access::{Access, Quotas, Refusal};
+use crate::audit::AuditLog;
 use crate::config::Config;
 use crate::forward::headers::Hop;
 use crate::identify::{Authenticators, Oidc, Shown};
@@ -18,6 +20,7 @@ use crate::jwt::Issuers;
 use crate::learn::Learner;
 use crate::peer::Peers;
 use crate::providers::Provider;
+use crate::rate_limit::RateLimits;
 use crate::resolve::{By, Place, Resolver};
 use crate::route::{DialectId, FaceId, Router};
 use crate::store::Store;
@@ -45,6 +48,10 @@ pub struct Engine {
     pub hook_panics: Vec<metrics::Counter>,
     /// Where calls leave their events.
     pub access_log: AccessLog,
+    /// Where calls that change something leave theirs.
+    pub audit: AuditLog,
+    /// Calls that access rules refused, by reason.
+    pub refusals: [metrics::Counter; Refusal::ALL.len()],
     /// Calls to addresses that are no provider's; carried out on the background thread.
     pub outbound: Arc<dyn Outbound>,
     /// standpipe as an issuer of tokens.
@@ -95,6 +102,12 @@ pub struct Running {
     by_id: HashMap<ProviderId, usize>,
     /// Who may come in through which listener, by its index.
     pub doors: Vec<Door>,
+    /// Who may reach what.
+    pub access: Access,
+    /// How many resources a tenant may have.
+    pub quotas: Quotas,
+    /// How much callers and tenants may ask for.
+    pub rate_limits: Option<Arc<RateLimits>>,
     /// Whose tokens are callers' tokens.
     pub oidc: Arc<Oidc>,
     /// Other standpipes.
@@ -115,9 +128,18 @@ pub struct Door {
 
 impl Running {
     /// Puts checked parts together.
-    pub fn new(config: Config, providers: Vec<Arc<Provider>>, doors: Vec<Door>, oidc: Arc<Oidc>) -> Self {
+    pub fn new(
+        config: Config,
+        providers: Vec<Arc<Provider>>,
+        doors: Vec<Door>,
+        oidc: Arc<Oidc>,
+        rate_limits: Option<Arc<RateLimits>>,
+    ) -> Self {
         let by_id = providers.iter().enumerate().map(|(at, provider)| (provider.id().clone(), at)).collect();
-        Self { config, providers, by_id, doors, oidc, peers: Peers::default() }
+        let access = Access::compile(&config.access);
+        let quotas = Quotas::compile(&config.quotas);
+        let peers = Peers::default();
+        Self { config, providers, by_id, doors, access, quotas, rate_limits, oidc, peers }
     }
 
     /// The same, with other standpipes.
@@ -136,11 +158,7 @@ impl Running {
     /// # Errors
     /// There is none of this name.
     pub fn provider(&self, id: &ProviderId) -> Result<&Arc<Provider>> {
-        self.find(id).ok_or_else(|| {
-            Error::new(ErrorKind::NoRoute, Fault::Caller, format!("no provider is named {id}")).advise(
-                "the names of the providers stand in the configuration and in the items of GET /offers",
-            )
-        })
+        self.find(id).ok_or_else(|| unknown_provider(id))
     }
 
     /// The place an extension chose.
@@ -202,6 +220,12 @@ impl Running {
             Err(outside())
         }
     }
+}
+
+/// There is no provider of this name, or the caller does not see it: the two are one to a caller.
+pub fn unknown_provider(id: &ProviderId) -> Error {
+    Error::new(ErrorKind::NoRoute, Fault::Caller, format!("no provider is named {id}"))
+        .advise("the names of the providers stand in the configuration and in the items of GET /offers")
 }
 
 impl Engine {

@@ -22,6 +22,7 @@ pub fn status(error: &Error) -> StatusCode {
         ErrorKind::Ambiguous | ErrorKind::Conflict => StatusCode::CONFLICT,
         ErrorKind::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         ErrorKind::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        ErrorKind::RateLimited => StatusCode::TOO_MANY_REQUESTS,
         ErrorKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         ErrorKind::NotImplemented => StatusCode::NOT_IMPLEMENTED,
         ErrorKind::NotSent | ErrorKind::Nonsense => StatusCode::BAD_GATEWAY,

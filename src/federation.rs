@@ -12,12 +12,16 @@ use standpipe_api::{
     ResourceId, Result, State, Target,
 };
 
-use crate::engine::Engine;
+use crate::access::Sight;
+use crate::engine::{Engine, unknown_provider};
 use crate::forward::deadline::now;
 use crate::peer;
 use crate::query::Querier;
 use crate::resolve::{Place, Wanted};
 use crate::store::{Filter, Namespace, Records, Write};
+
+/// Rows that are looked through for those a caller sees, where access rules are in force.
+const MOST_FILTERED: usize = 10_000;
 
 /// What one extension can do during one call.
 #[derive(Clone)]
@@ -49,7 +53,17 @@ impl Handle {
     }
 
     fn place(&self, target: &Target) -> Result<Place> {
+        self.seen(&target.provider)?;
         self.querier.running.place(target)
+    }
+
+    fn sees(&self, provider: &ProviderId) -> bool {
+        self.querier.running.access.sees_provider(Some(&self.caller), provider)
+    }
+
+    /// A provider that the caller does not see is as unknown as any other name.
+    fn seen(&self, provider: &ProviderId) -> Result<()> {
+        if self.sees(provider) { Ok(()) } else { Err(unknown_provider(provider)) }
     }
 
     fn with_patience(&self, limit: Duration) -> Self {
@@ -69,7 +83,9 @@ impl Federation for Handle {
     }
 
     fn providers(&self) -> Vec<Provider> {
-        self.querier.running.providers.iter().map(|provider| provider.public.clone()).collect()
+        let providers = self.querier.running.providers.iter();
+        let seen = providers.filter(|provider| self.sees(provider.id()));
+        seen.map(|provider| provider.public.clone()).collect()
     }
 
     fn pinned(&self) -> Option<ProviderId> {
@@ -87,24 +103,39 @@ impl Federation for Handle {
 
     fn may_visit(&self, provider: &ProviderId) -> bool {
         let running = &self.querier.running;
-        running.find(provider).is_some_and(|provider| running.may_visit(provider))
+        self.sees(provider) && running.find(provider).is_some_and(|provider| running.may_visit(provider))
+    }
+
+    fn may_see(&self, provider: &ProviderId, resource: &Resource) -> bool {
+        let resources = std::slice::from_ref(resource);
+        self.querier.running.access.sees(Some(&self.caller), provider, resources)
     }
 
     async fn query(&self, target: &Target, query: Query) -> Result<Answer> {
+        self.seen(&target.provider)?;
         self.querier.ask(target, None, query).await
     }
 
     async fn query_each(&self, queries: Vec<(Target, Query)>) -> Vec<(Target, Result<Answer>)> {
-        self.querier.ask_each(queries).await
+        if queries.iter().all(|(target, _)| self.sees(&target.provider)) {
+            return self.querier.ask_each(queries).await;
+        }
+        // An extension asks only whom `providers` has shown it; one that does not is told so for each.
+        let each = queries.into_iter().map(|(target, query)| async move {
+            let answer = self.query(&target, query).await;
+            (target, answer)
+        });
+        futures_util::future::join_all(each).await
     }
 
     async fn locate(&self, dialect: &str, resource: &Resource) -> Result<Located> {
         let unknown = || Error::internal(format!("no dialect is named {dialect}"));
         let id = self.engine().router.dialect_named(dialect).ok_or_else(unknown)?;
         let resources = std::slice::from_ref(resource);
-        let hint = [standpipe_api::Hint::new(resource.kind.clone(), resource.id.clone())];
-        let wanted =
-            Wanted { dialect: id, resources, creates: None, hints: &hint, pinned: self.pinned.as_ref() };
+        let hints = [standpipe_api::Hint::new(resource.kind.clone(), resource.id.clone())];
+        let sight = &Sight::new(&self.querier.running.access, Some(&self.caller), resources);
+        let pinned = self.pinned.as_ref();
+        let wanted = Wanted { dialect: id, resources, creates: None, hints: &hints, pinned, sight };
         match self.engine().resolver.resolve(&wanted, &self.querier).await {
             Ok(place) => Ok(Located::At(place.target())),
             Err(error) if error.kind() == ErrorKind::UnknownResource => Ok(Located::Nowhere),
@@ -113,14 +144,24 @@ impl Federation for Handle {
     }
 
     async fn mappings(&self, kind: &Kind, id: &ResourceId, limit: usize) -> Result<Vec<Mapping>> {
-        self.engine().store.mappings_named(kind, id, limit).await.map_err(Error::from)
+        let open = self.querier.running.access.is_open();
+        let most = if open { limit } else { limit.max(MOST_FILTERED) };
+        let rows = self.engine().store.mappings_named(kind, id, most).await.map_err(Error::from)?;
+        // What the caller created is never unknown to it, seen or not (decision 22).
+        let own = |row: &Mapping| row.owner.as_ref() == Some(&self.caller.id);
+        let known = rows.into_iter().filter(|row| own(row) || self.may_see(&row.provider, &row.resource));
+        Ok(known.take(limit).collect())
     }
 
     async fn mappings_at(&self, provider: &ProviderId, kind: &Kind, limit: usize) -> Result<Vec<Mapping>> {
         let filter =
             Filter { provider: Some(provider.clone()), kind: Some(kind.clone()), ..Filter::default() };
-        let rows = self.engine().store.scan(filter, None, limit).await.map_err(Error::from)?;
-        Ok(rows.into_iter().filter(|mapping| mapping.state != MappingState::Gone).collect())
+        let open = self.querier.running.access.is_open();
+        let most = if open { limit } else { limit.max(MOST_FILTERED) };
+        let rows = self.engine().store.scan(filter, None, most).await.map_err(Error::from)?;
+        let kept = rows.into_iter().filter(|mapping| mapping.state != MappingState::Gone);
+        let seen = kept.filter(|mapping| self.may_see(provider, &mapping.resource));
+        Ok(seen.take(limit).collect())
     }
 
     async fn learn(&self, mapping: Mapping) -> Result<()> {
@@ -134,8 +175,13 @@ impl Federation for Handle {
 
     async fn create(&self, resource: &Resource, target: &Target, query: Query) -> Result<Answer> {
         let place = self.place(target)?;
+        if !self.may_see(&target.provider, resource) {
+            return Err(Error::unknown_resource(resource));
+        }
         let alias = place.provider.credentials.default_alias();
-        let held = self.engine().learner.claim(resource, &place, Some(&self.caller), &[], alias).await?;
+        let quota = self.querier.running.quotas.of(Some(&self.caller), &resource.kind);
+        let learner = &self.engine().learner;
+        let held = learner.claim(resource, &place, Some(&self.caller), &[], alias, quota).await?;
         let answered = self.querier.ask(target, None, query).await;
         let dialect = self.engine().router.dialect(place.provider.dialect);
         let operation = standpipe_api::Operation::new("create", standpipe_api::Effect::Create);
@@ -152,6 +198,7 @@ impl Federation for Handle {
     }
 
     async fn credential(&self, provider: &ProviderId, scope: Option<&RemoteScope>) -> Result<Credential> {
+        self.seen(provider)?;
         let mut target = Target::provider(provider.clone());
         target.remote_scope = scope.cloned();
         let provider = self.querier.running.provider(provider)?;

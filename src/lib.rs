@@ -38,6 +38,12 @@ pub mod engine;
 
 pub mod providers;
 
+pub mod access;
+
+pub mod rate_limit;
+
+pub mod audit;
+
 pub mod query;
 
 pub mod store;

@@ -4,6 +4,8 @@
 //! the way itself: identify, route, take over, resolve, obtain a credential, claim, forward, settle, respond.
 //! No step calls another; they meet here.
 
+mod admit;
+mod audit;
 mod exchange;
 mod hooks;
 mod issuer;
@@ -12,7 +14,7 @@ mod prepare;
 
 use std::sync::Arc;
 
-use http::{Method, Request, Response, Uri};
+use http::{Request, Response};
 use standpipe_api::{Body, Connection, Error, Flow, Result, Timestamp};
 
 use self::prepare::Asked;
@@ -23,6 +25,7 @@ use crate::forward::Forward;
 use crate::forward::deadline::now;
 use crate::forward::headers::Trust;
 use crate::listener::{ListenerId, Service};
+use crate::rate_limit::until_read;
 use crate::resolve::By;
 use crate::respond::{self, Manner};
 use crate::telemetry::{AccessEvent, CallOutcome};
@@ -61,9 +64,8 @@ impl Proxy {
     ) -> Response<Body> {
         let running = self.engine.running.load_full();
         let trust = Trust::of(connection.peer, &running.config.trusted_proxies);
-        let mut trail = Trail::new(connection, trust, running.config.limits.call);
-        let logged =
-            self.engine.access_log.is_on().then(|| (request.method().clone(), request.uri().clone()));
+        let sent = (request.method().clone(), request.uri().clone());
+        let mut trail = Trail::new(connection, trust, running.config.limits.call, sent);
         let outcome = self.steps(&mut trail, &running, request, door).await;
         let (response, told) = match outcome {
             Ok(response) => {
@@ -85,10 +87,13 @@ impl Proxy {
         let duration = now().saturating_duration_since(trail.started);
         let metrics = trail.provider.as_ref().map_or(&self.engine.nowhere, |provider| &provider.metrics);
         metrics.at(trail.position).record(told, duration);
-        if let Some((method, uri)) = logged {
-            self.record(trail, method, &uri, &response, duration);
+        self.audit(&trail, response.status());
+        let admitted = trail.admitted.take();
+        self.record(trail, &response, duration);
+        match admitted {
+            Some(admitted) => until_read(response, admitted),
+            None => response,
         }
-        response
     }
 
     /// The eight steps.
@@ -111,6 +116,7 @@ impl Proxy {
         trail.host = head.uri.authority().cloned();
         trail.hops = self.engine.hop.count(&head.headers, trail.trust, running.config.limits.hops)?;
         let stranger = self.identify(trail, running, &head, door).await?;
+        trail.admit(running)?;
         let known = stranger.is_none();
         let outcome = match self.route(trail, running, &head, door) {
             Ok(found) => match self.asked(trail, head, body, stranger, found) {
@@ -138,9 +144,12 @@ impl Proxy {
                 Flow::Continue => {}
             }
         }
+        if !running.access.is_open() {
+            Box::pin(self.enter(trail, running, &asked)).await?;
+        }
         self.read_request(trail, running, &mut asked).await?;
         let place = match target {
-            Some(target) => running.place(&target)?,
+            Some(target) => self.admit(trail, running, &asked, running.place(&target)?)?,
             None => self.resolve(trail, running, &asked).await?,
         };
         trail.provider = Some(place.provider.clone());
@@ -159,22 +168,15 @@ impl Proxy {
         }
     }
 
-    fn record(
-        &self,
-        trail: Trail,
-        method: Method,
-        uri: &Uri,
-        response: &Response<Body>,
-        duration: std::time::Duration,
-    ) {
+    fn record(&self, trail: Trail, response: &Response<Body>, duration: std::time::Duration) {
         self.engine.access_log.record(|| AccessEvent {
             call: trail.id,
             at: Timestamp::now(),
             peer: trail.connection.peer,
             caller: trail.caller.as_ref().map(|caller| caller.id.clone()),
             face: trail.face.and_then(|face| self.engine.router.face_names().nth(face.0)),
-            method,
-            path: AccessEvent::path_of(uri),
+            method: trail.sent.0,
+            path: AccessEvent::path_of(&trail.sent.1),
             provider: trail.provider.as_ref().map(|provider| provider.id().clone()),
             operation: trail.operation.map(|operation| operation.name),
             resolved_by: trail.by.map(By::as_str),

@@ -15,7 +15,9 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::LocalSet;
 
 use self::operator::Operator;
+use crate::access::Refusal;
 use crate::assemble::{self, Front, Parts, Tools};
+use crate::audit::AuditLog;
 use crate::background::{Failures, Thread};
 use crate::config::Config;
 use crate::engine::{Engine, Running, Writing};
@@ -98,7 +100,8 @@ impl Server {
         let issuer = open_issuer(&config, &store)?;
         let tools = Tools::new(issuer.clone(), Arc::new(calls));
         let running = assemble::running(config, &parts, &tools, metrics, None).map_err(StartError::Config)?;
-        let engine = engine(running, &parts, store, metrics, access_log, &tools, issuer);
+        let audit = AuditLog::start(store.clone(), metrics.counter(name::AUDIT_DROPPED, &[]))?;
+        let engine = engine(running, &parts, store, metrics, (access_log, audit), &tools, issuer);
         let (drain, failures) = (Drain::new(), Arc::new(Failures::default()));
         let (reloads, reloaded) = watch::channel(0);
         metrics.watch(Arc::new(operator::Figures::new(engine.clone(), shared.clone())));
@@ -138,19 +141,22 @@ impl Server {
         self.engine.running.load_full()
     }
 
-    /// Takes in a changed configuration: providers, callers, limits and certificates. Addresses, threads, data
-    /// directory and extensions' settings need a restart. Nothing is dropped.
+    /// Takes in a changed configuration: providers, callers, limits and certificates. Nothing is dropped. Gives back the
+    /// keys that changed and need a restart.
     ///
     /// # Errors
     /// Every mistake; the old configuration stays in force.
-    pub fn reload(&self, config: Config, metrics: &Metrics) -> Result<(), Problems> {
+    pub fn reload(&self, config: Config, metrics: &Metrics) -> Result<Vec<&'static str>, Problems> {
         let old = self.engine.running.load_full();
-        let config = with_real_port(config, &self.bound);
+        let mut config = with_real_port(config, &self.bound);
+        let later = old.config.needs_restart(&config);
+        // The issuer of tokens is named by it, and keeps its name.
+        config.public_url.clone_from(&old.config.public_url);
         let running = assemble::running(config, &self.parts, &self.tools, metrics, Some(&old))?;
         self.shared.reload(&running.config.listeners, &running.config.limits)?;
         self.engine.running.store(Arc::new(running));
         self.reloads.send_modify(|count| *count += 1);
-        Ok(())
+        Ok(later)
     }
 
     /// Ends: nothing new is taken, what is in flight is finished, at most for `limits.drain`.
@@ -161,6 +167,7 @@ impl Server {
                 tracing::error!("a thread ended in a panic");
             }
         }
+        self.engine.audit.end();
     }
 }
 
@@ -201,12 +208,13 @@ fn engine(
     parts: &Parts,
     store: Arc<dyn Store>,
     metrics: &Metrics,
-    access_log: AccessLog,
+    (access_log, audit): (AccessLog, AuditLog),
     tools: &Tools,
     issuer: Arc<Issuer>,
 ) -> Arc<Engine> {
     let resolve = &running.config.resolve;
     let mappings = Arc::new(Mappings::new(store.clone(), resolve.cached_mappings));
+    let refused = |why: Refusal| metrics.counter(self::name::ACCESS_REFUSED, &[("reason", why.as_str())]);
     let panics = |name| metrics.counter(self::name::HOOK_PANICS, &[("extension", name)]);
     Arc::new(Engine {
         extensions: parts.extensions.clone(),
@@ -219,6 +227,8 @@ fn engine(
         nowhere: metrics.provider(&"-".into(), &[]),
         hook_panics: parts.extensions.iter().map(|extension| panics(extension.name())).collect(),
         access_log,
+        audit,
+        refusals: Refusal::ALL.map(refused),
         outbound: tools.outbound.clone(),
         issuer,
         issuers: tools.issuers.clone(),

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 
 use crate::{
-    Answer, Body, CallId, Error, Face, Hint, Params, Problems, Provider, Query, Resource, Result, Route,
-    Settings, Target,
+    Answer, Body, CallId, Error, Face, Hint, Kind, Params, Problems, Provider, Query, Resource, Result,
+    Route, Settings, Target,
 };
 
 /// The API that some providers speak.
@@ -47,6 +47,12 @@ pub trait Dialect: Send + Sync + 'static {
     /// without a claim, the verdicts that take one back or leave it open mean nothing.
     fn claims(&self, operation: Operation, _first: &Resource) -> bool {
         operation.effect == Effect::Create
+    }
+
+    /// The kind of resource that an operation brings into being although the request may leave its id to the provider,
+    /// so that it is not claimed. Quotas count by it.
+    fn creates(&self, _operation: Operation) -> Option<Kind> {
+        None
     }
 
     /// Ids in the request that a provider's index may know.

@@ -78,6 +78,8 @@ pub enum ErrorKind {
     Timeout,
     /// A limit on requests in flight or waiting was reached.
     Overloaded,
+    /// This caller or tenant asks for more than it may.
+    RateLimited,
     /// The mapping store did not answer.
     StoreUnavailable,
     /// A bug: a hook that panicked, an invariant that broke.

@@ -51,7 +51,8 @@ pub trait Federation {
     /// Ambiguous, or somebody did not answer.
     async fn locate(&self, dialect: &str, resource: &Resource) -> Result<Located>;
 
-    /// The current mappings of a kind and id, whatever their parent. At most `limit`.
+    /// The current mappings of a kind and id that the caller may know of, whatever their parent: of what it sees, and of
+    /// what it created. At most `limit`.
     ///
     /// # Errors
     /// The store does not answer.
@@ -84,6 +85,12 @@ pub trait Federation {
     /// unless the operator has put all such providers into one group: it must not visit the others (decision 16).
     fn may_visit(&self, provider: &ProviderId) -> bool {
         self.identity_at(provider).is_empty()
+    }
+
+    /// Whether the caller may see a resource at a provider. What it may not see is to be left out, as if it were not
+    /// there: no item of a list, no candidate, no question.
+    fn may_see(&self, _provider: &ProviderId, _resource: &Resource) -> bool {
+        true
     }
 
     /// Records a mapping durably.

@@ -27,6 +27,9 @@ pub struct Mapping {
     /// The caller that created it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<CallerId>,
+    /// The tenant of that caller.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
     /// The ids that led to the provider when it was created.
     #[serde(default, skip_serializing_if = "Vec::is_empty", with = "hints")]
     pub hints: Vec<Hint>,
@@ -56,6 +59,7 @@ impl Mapping {
             remote_scope: None,
             credential: None,
             owner: None,
+            tenant: None,
             hints: Vec::new(),
             state: MappingState::Live,
             origin: Origin::Learned,

@@ -213,8 +213,7 @@ impl Federation for FakeFederation {
         if !self.0.peers.contains(peer) {
             return Err(Error::bad_request(format!("no peer is named {peer}")));
         }
-        let given = injections.iter().map(|injection| (peer.clone(), injection.clone()));
-        self.0.injected.borrow_mut().extend(given);
+        self.0.injected.borrow_mut().extend(injections.iter().map(|given| (peer.clone(), given.clone())));
         Ok(())
     }
 

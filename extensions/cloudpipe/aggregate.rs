@@ -8,7 +8,7 @@ mod filter;
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -18,14 +18,14 @@ use http::{Method, Request, Response, StatusCode};
 use serde_json::{Map, Value, json};
 use standpipe_api::{
     Answer, Body, Call, Error, ErrorKind, Extension, Fault, Federation, Flow, Provider, ProviderId, Query,
-    ResourceId, Result, Route, Target,
+    Resource, ResourceId, Result, Route, Target,
 };
 
 use tokio::time::timeout_at;
 
 use self::blueprints::{Blueprints, Items, Join, Known, Lead};
 use self::filter::Filter;
-use super::dialect::{NAME, RESOURCE};
+use super::dialect::{NAME, PIPE, RESOURCE};
 use super::path;
 use super::resources::Resources;
 use super::rewrite::Bases;
@@ -97,7 +97,8 @@ impl Aggregate {
             ids.extend(learned.into_iter().map(|mapping| mapping.resource.id));
             ids.sort_unstable();
             ids.dedup();
-            let kept = ids.into_iter().filter(|id| filter.takes_resource(id.as_str()));
+            let sees = |id: &ResourceId| fed.may_see(&provider.id, &Resource::new(RESOURCE, id.clone()));
+            let kept = ids.into_iter().filter(|id| filter.takes_resource(id.as_str()) && sees(id));
             wanted.extend(kept.map(|resource| Wanted { provider: provider.clone(), at, resource, side }));
         }
         if wanted.len() > MOST_QUESTIONS {
@@ -113,8 +114,15 @@ impl Aggregate {
 
     /// All parts, from memory where that is fresh enough, else asked for. Pipes change with every call and are always
     /// asked for.
-    async fn parts(&self, fed: &dyn Federation, wanted: Vec<Wanted>, deadline: Instant) -> Vec<Part> {
-        if wanted.first().is_some_and(|wanted| wanted.side == "pipes") {
+    async fn parts(
+        &self,
+        fed: &dyn Federation,
+        wanted: Vec<Wanted>,
+        filter: &Filter,
+        deadline: Instant,
+    ) -> Vec<Part> {
+        // Who wants the whole list or none wants to know who answers now.
+        if filter.strict || wanted.first().is_some_and(|wanted| wanted.side == "pipes") {
             return ask(fed, wanted).await;
         }
         let later = fed.detached(blueprints::PATIENCE);
@@ -144,7 +152,12 @@ impl Aggregate {
         if let Known::Aging(items) = known {
             return Part { wanted, items, missing: None };
         }
-        let read = timeout_at(deadline.into(), reading.end()).await.unwrap_or(Err("timeout"));
+        let until = match known {
+            Known::Failing(_) => deadline.min(tokio::time::Instant::now().into_std() + blueprints::GLANCE),
+            _ => deadline,
+        };
+        let read = timeout_at(until.into(), reading.end()).await;
+        let read = read.unwrap_or(Err(if let Known::Failing(reason) = known { reason } else { "timeout" }));
         match (read, self.blueprints.last_good(&key)) {
             (Ok(items), _) => Part { wanted, items, missing: None },
             (Err(reason), Some((items, age))) => {
@@ -223,16 +236,40 @@ impl Extension for Aggregate {
         };
         let filter = Filter::parse(call.uri.query().unwrap_or_default())?;
         let (wanted, left_out) = self.wanted(fed, side, &filter).await?;
-        let parts = self.parts(fed, wanted, call.deadline).await;
+        let mut parts = self.parts(fed, wanted, &filter, call.deadline).await;
+        if side == "pipes" {
+            parts.iter_mut().for_each(|part| leave_out(fed, part));
+        }
         let missing = missing(&parts, left_out);
         let nobody =
             parts.iter().all(|part| part.missing.as_ref().is_some_and(|missing| missing.stale.is_none()));
         if !missing.is_empty() && (filter.strict || (nobody && !parts.is_empty())) {
-            let silent = missing.into_iter().map(|(provider, _)| provider).collect();
-            return Err(Error::could_not_ask(format!("the whole list of {side}"), silent));
+            return Err(not_whole(side, missing.into_iter().map(|(provider, _)| provider).collect()));
         }
         let (items, next) = filter.page(merge(parts, fed.public_url()));
         respond(call, fed.public_url(), &items, next, &missing).map(Flow::Respond)
+    }
+}
+
+fn not_whole(side: &str, silent: Vec<ProviderId>) -> Error {
+    let names = silent.iter().map(ProviderId::as_str).collect::<Vec<_>>().join(", ");
+    let fault = silent.first().cloned().map_or(Fault::Proxy, Fault::Provider);
+    let public = format!("the list of {side} is not whole: no answer from {names}");
+    Error::new(ErrorKind::CouldNotAsk, fault, public)
+        .advise("leave out strict, or name a provider that answers: ?provider=...")
+        .with_candidates(silent)
+        .retry_after(Duration::from_secs(2))
+}
+
+/// Leaves out the pipes that the caller may not see.
+fn leave_out(fed: &dyn Federation, part: &mut Part) {
+    let Wanted { provider, resource, .. } = &part.wanted;
+    let sees = |item: &Map<String, Value>| {
+        let pipe = Resource::new(PIPE, shape::name(item).unwrap_or_default()).within(resource.clone());
+        fed.may_see(&provider.id, &pipe)
+    };
+    if !part.items.iter().all(sees) {
+        part.items = Arc::new(part.items.iter().filter(|item| sees(item)).cloned().collect());
     }
 }
 

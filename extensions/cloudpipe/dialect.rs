@@ -98,6 +98,10 @@ impl Dialect for CloudpipeDialect {
         operation.effect == Effect::Create && first.kind == PIPE
     }
 
+    fn creates(&self, operation: Operation) -> Option<Kind> {
+        (operation.effect == Effect::Create).then_some(PIPE)
+    }
+
     fn hints(&self, _operation: Operation, request: &RequestView<'_>) -> Vec<Hint> {
         let resource = request.params.get("resource");
         if resource.is_empty() { Vec::new() } else { vec![Hint::new(RESOURCE, resource)] }

@@ -13,7 +13,7 @@ use http::{Request, StatusCode};
 use percent_encoding::percent_decode_str;
 use standpipe_api::{
     Body, Call, Error, ErrorKind, Extension, Fault, Federation, Flow, MappingState, ProviderId, Query,
-    ResourceId, Result, Route, Target,
+    Resource, ResourceId, Result, Route, Target,
 };
 
 use super::dialect::{NAME, PIPE, RESOURCE};
@@ -49,6 +49,7 @@ impl RoutePipes {
             let mut ids = self.resources.ids(&provider);
             let learned = fed.mappings_at(&provider.id, &RESOURCE, MOST_QUESTIONS).await?;
             ids.extend(learned.into_iter().map(|mapping| mapping.resource.id));
+            ids.retain(|id| fed.may_see(&provider.id, &Resource::new(RESOURCE, id.clone())));
             ids.sort_unstable();
             ids.dedup();
             places.extend(ids.into_iter().map(|id| (Target::from(&provider), id)));
@@ -62,7 +63,11 @@ impl RoutePipes {
 
     /// The one place where `under` (`/pipes/web`) exists.
     async fn find(&self, fed: &dyn Federation, under: &str, what: &str) -> Result<(Target, ResourceId)> {
-        let (places, mut silent) = self.everywhere(fed).await?;
+        let (mut places, mut silent) = self.everywhere(fed).await?;
+        if let Some(pipe) = under.strip_prefix("/pipes/").and_then(path::decode) {
+            let pipe = |id: &ResourceId| Resource::new(PIPE, &*pipe).within(id.clone());
+            places.retain(|(target, id)| fed.may_see(&target.provider, &pipe(id)));
+        }
         let question = |(target, id): &(Target, ResourceId)| -> Option<(Target, Query)> {
             let path = format!("/{}{under}", path::encode(id.as_str()));
             Some((target.clone(), Request::get(path).body(Bytes::new()).ok()?))
@@ -192,7 +197,7 @@ mod tests {
     use http::Method;
     use serde_json::json;
     use standpipe_api::testing::{FakeFederation, call, json_answer, provider};
-    use standpipe_api::{Mapping, Provider, Resource, Settings, Timestamp};
+    use standpipe_api::{Mapping, Provider, Settings, Timestamp};
 
     use crate::cloudpipe::settings::ProviderSettings;
 

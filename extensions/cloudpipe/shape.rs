@@ -1,5 +1,6 @@
 //! What brokers in the field really answer, read into the shape the specification has.
 
+use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
 use standpipe_api::Answer;
 
@@ -34,6 +35,24 @@ pub(super) fn has_entry(item: &Map<String, Value>, member: &str, id: &str) -> bo
     item.get(member).and_then(Value::as_array).is_some_and(|entries| entries.iter().any(is))
 }
 
+/// Whether a pipe was bound with a proto or adapter of this id: `proto`, `adapters`. Brokers say so in the pipe itself or
+/// in its links, whose last segment is the id.
+pub(super) fn is_bound_with(pipe: &Map<String, Value>, member: &str, id: &str) -> bool {
+    let is_id = |entry: &Value| entry.as_str() == Some(id);
+    let leads_there = |link: &Value| {
+        let href = link.get("href").and_then(Value::as_str).unwrap_or_default();
+        let last = href.rsplit('/').next().unwrap_or_default();
+        percent_decode_str(last).decode_utf8_lossy() == id
+    };
+    let any = |found: Option<&Value>, is: &dyn Fn(&Value) -> bool| match found {
+        Some(Value::Array(entries)) => entries.iter().any(is),
+        Some(one) => is(one),
+        None => false,
+    };
+    let links = pipe.get("_links").and_then(|links| links.get(member));
+    any(pipe.get(member), &is_id) || any(links, &leads_there)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -49,6 +68,18 @@ mod tests {
         assert_eq!(array, object);
         assert!(items(&json_answer(StatusCode::OK, &json!([1]))).is_err());
         assert!(items(&json_answer(StatusCode::OK, &json!("x"))).is_err());
+    }
+
+    #[test]
+    fn a_pipe_says_what_it_was_bound_with_by_itself_or_by_its_links() {
+        let link = |word: &str, id: &str| json!({"href": format!("http://a/db/offers/o/{word}/{id}")});
+        let linked = json!({"_links": {"proto": link("protos", "https"), "adapters": [link("adapters", "auth%3Aoidc")]}});
+        let told = json!({"proto": "https", "adapters": ["auth:oidc"]});
+        for pipe in [linked, told] {
+            let pipe = pipe.as_object().unwrap();
+            assert!(is_bound_with(pipe, "proto", "https") && is_bound_with(pipe, "adapters", "auth:oidc"));
+            assert!(!is_bound_with(pipe, "proto", "rediss") && !is_bound_with(pipe, "adapters", "oidc"));
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! table that serving cores read. Who may ask is decided by [`Guard`] before anything else.
 
 mod answer;
+mod audit;
 mod guard;
 mod mappings;
 mod operator;
@@ -17,10 +18,12 @@ mod transfer;
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use percent_encoding::percent_decode_str;
 use standpipe_api::{Body, CallId, Error, ErrorKind, Fault, Result, Upstream};
 
+pub use audit::AuditPage;
 pub(crate) use guard::read_token;
 pub use guard::{Guard, GuardError};
 pub use operator::{MappingValue, OperatorMappings, Rows};
@@ -33,10 +36,12 @@ pub(crate) use transfer::Import;
 pub use transfer::{ImportReport, LineError, Lines};
 
 use crate::respond::{self, Manner};
+use crate::store::{AuditFilter, AuditRow};
 use crate::telemetry::Metrics;
 use ready::Readiness;
 
 /// What an operator can ask the engine about.
+#[async_trait]
 pub trait Engine: KnownEndpoints {
     /// Whether the process is on its way out and wants no new work.
     fn draining(&self) -> bool;
@@ -46,6 +51,12 @@ pub trait Engine: KnownEndpoints {
 
     /// Background work that failed to start, one sentence each; empty when all is well.
     fn background_failures(&self) -> Vec<String>;
+
+    /// Events of the audit with an id above `after`, at most `limit`.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    async fn audit(&self, filter: &AuditFilter, after: i64, limit: usize) -> Result<Vec<AuditRow>>;
 
     /// The durable jobs of extensions.
     fn outbox(&self) -> Arc<dyn Outbox>;
@@ -69,6 +80,7 @@ enum Page<'a> {
     Ready,
     Metrics,
     Providers,
+    Audit,
     Mappings,
     Mapping {
         kind: &'a str,
@@ -102,6 +114,7 @@ impl Page<'_> {
             ["ready"] => Page::Ready,
             ["metrics"] => Page::Metrics,
             ["providers"] => Page::Providers,
+            ["audit"] => Page::Audit,
             ["mappings"] => Page::Mappings,
             ["mappings", kind, id] => Page::Mapping { kind, id },
             ["outbox"] => Page::Outbox,
@@ -113,7 +126,7 @@ impl Page<'_> {
 
     fn methods(&self) -> &'static [Method] {
         match self {
-            Page::Live | Page::Ready | Page::Metrics | Page::Providers | Page::Outbox => {
+            Page::Live | Page::Ready | Page::Metrics | Page::Providers | Page::Audit | Page::Outbox => {
                 &[Method::GET, Method::HEAD]
             }
             Page::Job { .. } => &[Method::DELETE],
@@ -182,6 +195,7 @@ impl AdminService {
             Page::Ready => Ok(self.ready().await),
             Page::Metrics => Ok(answer::metrics(self.metrics.render())),
             Page::Providers => Ok(answer::json(StatusCode::OK, &providers::list(self.engine.providers()))),
+            Page::Audit => audit::list(&*self.engine, &request).await,
             Page::Mappings => mappings::all(&self.mappings, request).await,
             Page::Mapping { kind, id } => {
                 mappings::one(&self.mappings, decoded("kind", kind)?, decoded("id", id)?, request).await
@@ -224,7 +238,7 @@ impl AdminService {
 
 fn no_page() -> Error {
     Error::new(ErrorKind::NoRoute, Fault::Caller, "the admin listener has no such path")
-        .advise("there are /live, /ready, /metrics, /providers, /providers/{name}/..., /mappings, /mappings/{kind}/{id} and /outbox")
+        .advise("there are /live, /ready, /metrics, /providers, /providers/{name}/..., /audit, /mappings, /mappings/{kind}/{id} and /outbox")
 }
 
 fn decoded(what: &str, segment: &str) -> Result<String> {

@@ -22,6 +22,7 @@ use super::{
     AdminService, BreakerState, Engine, Filter, Guard, Imported, KnownEndpoints, MappingTable, PoolStatus,
     ProviderStatus,
 };
+use crate::store::{AuditFilter, AuditRow};
 use crate::telemetry::Metrics;
 
 /// How the table's store is doing.
@@ -129,6 +130,7 @@ impl MappingTable for FakeTable {
 pub(crate) struct FakeEngine {
     pub(crate) draining: AtomicBool,
     pub(crate) failures: Mutex<Vec<String>>,
+    pub(crate) audit: Mutex<Vec<AuditRow>>,
 }
 
 impl KnownEndpoints for FakeEngine {
@@ -141,6 +143,7 @@ impl KnownEndpoints for FakeEngine {
     }
 }
 
+#[async_trait]
 impl Engine for FakeEngine {
     fn draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
@@ -163,6 +166,15 @@ impl Engine for FakeEngine {
 
     fn background_failures(&self) -> Vec<String> {
         self.failures.lock().unwrap().clone()
+    }
+
+    async fn audit(&self, filter: &AuditFilter, after: i64, limit: usize) -> Result<Vec<AuditRow>> {
+        let rows = self.audit.lock().unwrap();
+        let taken = |row: &&AuditRow| {
+            row.id > after
+                && filter.caller.as_ref().is_none_or(|caller| row.event.caller.as_ref() == Some(caller))
+        };
+        Ok(rows.iter().filter(taken).take(limit).cloned().collect())
     }
 
     fn outbox(&self) -> Arc<dyn super::Outbox> {

@@ -64,6 +64,34 @@ async fn providers_are_shown_without_secrets() {
 }
 
 #[tokio::test]
+async fn the_audit_is_paged_by_id_and_through_its_filters() {
+    let engine = Arc::new(FakeEngine::default());
+    let row = |id: i64| {
+        let caller = if id % 2 == 0 { "basic:ann" } else { "basic:bob" };
+        let event = serde_json::json!({
+            "id": id, "at": "2026-01-01T00:00:00Z", "call": id.to_string(), "caller": caller,
+            "method": "DELETE", "path": "/db", "status": 204,
+        });
+        serde_json::from_value(event).unwrap()
+    };
+    engine.audit.lock().unwrap().extend((1..=7).map(row));
+    let service = AdminService::new(Guard::Socket, engine, Arc::new(FakeTable::default()), Metrics::new());
+    let mut target = "/audit?limit=2&caller=basic:bob".to_owned();
+    let mut seen = Vec::new();
+    loop {
+        let (status, body) = json(&service, "GET", &target, "").await;
+        assert_eq!(status, 200, "{body}");
+        seen.extend(body["events"].as_array().unwrap().iter().map(|event| event["id"].as_i64().unwrap()));
+        let Some(next) = body["next"].as_i64() else { break };
+        target = format!("/audit?limit=2&caller=basic:bob&after={next}");
+    }
+    assert_eq!(seen, [1, 3, 5, 7]);
+    assert_eq!(json(&service, "GET", "/audit?after=x", "").await.0, 400);
+    assert_eq!(json(&service, "GET", "/audit?colour=red", "").await.0, 400);
+    assert_eq!(json(&service, "DELETE", "/audit", "").await.0, 405);
+}
+
+#[tokio::test]
 async fn metrics_are_in_the_format_of_prometheus() {
     let response = service(&Arc::default()).answer(request("GET", "/metrics", "")).await;
     assert_eq!(response.headers()[CONTENT_TYPE], "text/plain; version=0.0.4; charset=utf-8");

@@ -28,8 +28,9 @@ use tokio::time::timeout;
 
 use super::mappings::{Failure, MappingAccess};
 use super::source::Chunks;
-use crate::admin::{Filter, GuardError, ImportReport, Lines, MappingValue, read_token};
+use crate::admin::{AuditPage, Filter, GuardError, ImportReport, Lines, MappingValue, read_token};
 use crate::config::Admin;
+use crate::store::{AuditFilter, AuditRow};
 
 /// How long the server may take to accept.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -151,6 +152,28 @@ impl AdminClient {
         append_query(&mut target, value.map(|value| (name, value)).into_iter());
         let response = self.ask(request(Method::GET, &target, "")?).await?;
         self.json(response).await
+    }
+
+    /// A page of the audit.
+    ///
+    /// # Errors
+    /// The server cannot be reached, or refuses.
+    pub async fn audit(
+        &self,
+        filter: &AuditFilter,
+        after: i64,
+        limit: usize,
+    ) -> Result<Vec<AuditRow>, Failure> {
+        let mut target = "/audit".to_owned();
+        let (after, limit) = (after.to_string(), limit.to_string());
+        let filters = [
+            ("caller", filter.caller.as_ref().map(|caller| caller.as_str())),
+            ("provider", filter.provider.as_ref().map(|provider| provider.as_str())),
+        ];
+        let given = filters.into_iter().filter_map(|(name, value)| value.map(|value| (name, value)));
+        append_query(&mut target, [("after", &*after), ("limit", &*limit)].into_iter().chain(given));
+        let response = self.ask(request(Method::GET, &target, "")?).await?;
+        Ok(self.json::<AuditPage>(response).await?.events)
     }
 
     async fn ask(&self, request: Request<Outgoing>) -> Result<Response<Incoming>, Failure> {

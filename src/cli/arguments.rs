@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::{mappings, outbox, pipes};
+use super::{Explained, audit, mappings, outbox, pipes};
 
 /// One endpoint in front of many providers' brokers.
 #[derive(Debug, Parser)]
@@ -45,8 +45,12 @@ pub enum Command {
         #[command(flatten)]
         config: ConfigFile,
     },
-    /// Print every mistake of a configuration with its key path; exit 1 if there is one
+    /// Print every mistake of a configuration with its key path; exit 1 if there is one. With --as, explain its access rules
+    #[command(after_help = "Example: standpipe check --as basic:ann DELETE /db/pipes/web")]
     Check {
+        /// Whose access is explained
+        #[command(flatten)]
+        explained: Box<Explained>,
         /// Where the configuration is
         #[command(flatten)]
         config: ConfigFile,
@@ -60,6 +64,16 @@ pub enum Command {
         /// What to do with them
         #[command(subcommand)]
         command: pipes::Command,
+        /// Where the configuration is
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+    /// Show who changed what, and what access rules refused
+    #[command(after_help = "Example: standpipe audit list --caller basic:ann")]
+    Audit {
+        /// What to do with it
+        #[command(subcommand)]
+        command: audit::Command,
         /// Where the configuration is
         #[command(flatten)]
         config: ConfigFile,

@@ -4,16 +4,23 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use standpipe_api::Problem;
+
+use super::Explained;
 use crate::assemble::{self, Front, Tools};
-use crate::config::At;
+use crate::config::{Admin, At, Listener};
 use crate::listener::Shared;
 use crate::telemetry::Metrics;
 
-/// Prints a summary of a good configuration.
+/// Prints a summary of a good configuration, or what its access rules say of a caller.
 ///
 /// # Errors
 /// The mistakes, a line each.
-pub(super) fn run(path: Option<PathBuf>, out: &mut dyn Write) -> Result<ExitCode, String> {
+pub(super) fn run(
+    path: Option<PathBuf>,
+    explained: Explained,
+    out: &mut dyn Write,
+) -> Result<ExitCode, String> {
     let lines = |problems| super::lines(&problems);
     let loaded = assemble::load(
         path.as_deref(),
@@ -23,6 +30,11 @@ pub(super) fn run(path: Option<PathBuf>, out: &mut dyn Write) -> Result<ExitCode
     );
     let (config, parts) = loaded.map_err(lines)?;
     let mut problems = Shared::new(&config.listeners, &config.limits).err().unwrap_or_default();
+    if let Admin::Tcp { token_file, .. } = &config.admin
+        && let Err(error) = crate::admin::read_token(token_file)
+    {
+        problems.push(Problem::at("admin.token_file", error.to_string()));
+    }
     let running = assemble::running(config, &parts, &Tools::idle(), &Metrics::new(), None);
     let running = running.map_err(|found| {
         problems.extend(found);
@@ -30,6 +42,9 @@ pub(super) fn run(path: Option<PathBuf>, out: &mut dyn Write) -> Result<ExitCode
     })?;
     if !problems.is_empty() {
         return Err(super::lines(&problems));
+    }
+    if let Some(code) = explained.print(&running, &parts, out)? {
+        return Ok(code);
     }
     let config = &running.config;
     let mut text =
@@ -44,12 +59,19 @@ pub(super) fn run(path: Option<PathBuf>, out: &mut dyn Write) -> Result<ExitCode
             listener.callers.join(", ")
         );
     }
+    if !config.access.is_empty() {
+        text += &format!("access       {} rules; --as CALLER explains them\n", config.access.len());
+    }
     for provider in &config.providers {
         let at = match &provider.at {
             At::Url(url) => url.clone(),
             At::InProcess { kind, .. } => format!("{kind} in this process"),
         };
         text += &format!("provider     {} ({}, {at})\n", provider.id, provider.dialect);
+    }
+    let basic = |listener: &Listener| listener.callers.iter().any(|caller| caller == "basic");
+    if config.callers.is_empty() && config.listeners.iter().any(basic) {
+        text += "note         a listener's callers name basic, and there is no [[caller]]: nobody comes in by password\n";
     }
     if config.providers.is_empty() {
         text += super::serving::NO_PROVIDERS;

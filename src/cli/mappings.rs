@@ -229,8 +229,8 @@ pub async fn run(
         Command::List { which, json: true } => export(access, which, out, &ProgressBar::hidden()).await,
         Command::List { which, json: false } => list(access, which, out).await,
         Command::Show(key) => show(access, key.into(), out).await,
-        Command::Set { key, value } => access.set(key.into(), value.into()).await,
-        Command::Forget(key) => forget(access, key.into()).await,
+        Command::Set { key, value } => set(access, key.into(), value.into(), out).await,
+        Command::Forget(key) => forget(access, key.into(), out).await,
         Command::Export { which, file: None } => export(access, which, out, &ProgressBar::hidden()).await,
         Command::Export { which, file: Some(file) } => export_to(access, which, &file).await,
         Command::Import { file } => return import(access, file.as_deref(), out).await,
@@ -240,6 +240,24 @@ pub async fn run(
         Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
         outcome => outcome.map(|()| ExitCode::SUCCESS),
     }
+}
+
+impl Command {
+    /// Whether it makes sense before a standpipe has ever run.
+    pub(super) fn writes(&self) -> bool {
+        matches!(self, Self::Set { .. } | Self::Import { .. })
+    }
+}
+
+async fn set(
+    access: &dyn MappingAccess,
+    resource: Resource,
+    value: MappingValue,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let text = format!("{resource} is at {}", value.provider);
+    access.set(resource, value).await?;
+    writeln!(out, "{text}").map_err(Failure::Output)
 }
 
 async fn list(access: &dyn MappingAccess, which: Which, out: &mut dyn Write) -> Result<(), Failure> {
@@ -278,6 +296,7 @@ async fn show(access: &dyn MappingAccess, resource: Resource, out: &mut dyn Writ
     field("remote scope", row.remote_scope.as_ref().map(|scope| scope.as_str()))?;
     field("credential", row.credential.as_ref().map(|alias| alias.as_str()))?;
     field("owner", row.owner.as_ref().map(|owner| owner.as_str()))?;
+    field("tenant", row.tenant.as_deref())?;
     for hint in &row.hints {
         field("hint", Some(&format!("{} {}", hint.kind, hint.value)))?;
     }
@@ -290,8 +309,11 @@ async fn show(access: &dyn MappingAccess, resource: Resource, out: &mut dyn Writ
     Ok(table.end()?)
 }
 
-async fn forget(access: &dyn MappingAccess, resource: Resource) -> Result<(), Failure> {
-    if access.forget(&resource).await? { Ok(()) } else { Err(Failure::Unknown(resource)) }
+async fn forget(access: &dyn MappingAccess, resource: Resource, out: &mut dyn Write) -> Result<(), Failure> {
+    if !access.forget(&resource).await? {
+        return Err(Failure::Unknown(resource));
+    }
+    writeln!(out, "{resource} is forgotten, and searched for when it is asked for").map_err(Failure::Output)
 }
 
 async fn export(

@@ -2,8 +2,10 @@
 
 mod admin_client;
 mod arguments;
+pub mod audit;
 mod check;
 mod demo;
+mod explain;
 mod hash_password;
 mod local;
 pub mod mappings;
@@ -23,6 +25,7 @@ use standpipe_api::{Problems, ProviderId};
 
 pub use admin_client::AdminClient;
 pub use arguments::{Arguments, Command};
+pub use explain::Explained;
 pub use local::LocalMappings;
 pub use source::Chunks;
 
@@ -38,7 +41,8 @@ pub fn run(arguments: Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Ex
         Command::Serve { config } => serving::run(config.path(), Front::Proxy, err),
         Command::Broker { config } => serving::run(config.path(), Front::Broker, err),
         Command::Demo { data_dir, port } => demo::run(data_dir, port, out),
-        Command::Check { config } => check::run(config.path(), out),
+        Command::Check { explained, config } => check::run(config.path(), *explained, out),
+        Command::Audit { command, config } => audit::run(config.path(), command, out),
         Command::HashPassword => hash_password::run(out),
         Command::Pipes { command, config } => pipes::run(config.path(), command, out),
         Command::Mappings { command, config } => mappings_command(config.path(), *command, out),
@@ -65,8 +69,17 @@ enum Tables {
     Free { mappings: Arc<Mappings>, known: Arc<Known>, _lock: DataDirLock },
 }
 
+/// What a command does with tables that are not there yet.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Absent {
+    /// It makes them.
+    Made,
+    /// It has nothing to say: an empty answer about the wrong folder would look like a true one.
+    Refused,
+}
+
 impl Tables {
-    fn of(path: Option<std::path::PathBuf>) -> Result<Self, String> {
+    fn of(path: Option<std::path::PathBuf>, absent: Absent) -> Result<Self, String> {
         let loaded = assemble::load(
             path.as_deref(),
             standpipe_extensions::all(),
@@ -74,6 +87,12 @@ impl Tables {
             Front::Proxy,
         );
         let (config, parts) = loaded.map_err(|problems| lines(&problems))?;
+        if absent == Absent::Refused && !config.data_dir.exists() {
+            let folder = config.data_dir.display();
+            return Err(format!(
+                "no standpipe has kept data in {folder}; name its configuration with --config"
+            ));
+        }
         match DataDirLock::take(&config.data_dir) {
             Err(StoreError::Locked { .. }) => {
                 AdminClient::new(&config.admin).map(Self::Served).map_err(|error| error.to_string())
@@ -100,7 +119,8 @@ fn mappings_command(
     out: &mut dyn Write,
 ) -> Result<ExitCode, String> {
     let (runtime, text) = (runtime()?, |error: mappings::Failure| error.to_string());
-    match Tables::of(path)? {
+    let absent = if command.writes() { Absent::Made } else { Absent::Refused };
+    match Tables::of(path, absent)? {
         Tables::Served(remote) => runtime.block_on(mappings::run(command, &remote, out)).map_err(text),
         Tables::Free { mappings, known, _lock } => {
             let local = LocalMappings::new(mappings, known);
@@ -115,7 +135,7 @@ fn outbox_command(
     out: &mut dyn Write,
 ) -> Result<ExitCode, String> {
     let runtime = runtime()?;
-    match Tables::of(path)? {
+    match Tables::of(path, Absent::Refused)? {
         Tables::Served(remote) => runtime.block_on(outbox::run(command, &remote, out)),
         Tables::Free { mappings, .. } => runtime.block_on(outbox::run(command, &*mappings, out)),
     }

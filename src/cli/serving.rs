@@ -28,6 +28,9 @@ No provider is configured yet. Add one to the configuration and send SIGHUP:
 /// What kept it from starting.
 pub(super) fn run(path: Option<PathBuf>, front: Front, err: &mut dyn Write) -> Result<ExitCode, String> {
     let (config, parts) = load(path.as_deref(), front)?;
+    if front == Front::Broker && limits_callers(&config) {
+        return Err(NOT_ALONE.into());
+    }
     let metrics = Metrics::new();
     let telemetry = telemetry::init(&config.log, &metrics).map_err(|error| error.to_string())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -55,6 +58,18 @@ pub(super) fn run(path: Option<PathBuf>, front: Front, err: &mut dyn Write) -> R
     server.stop();
     drop(telemetry);
     Ok(ExitCode::SUCCESS)
+}
+
+/// A broker alone has no faces, so that nothing would keep these promises.
+const NOT_ALONE: &str = "[[access]], [[quota]], [limits.caller] and [limits.tenant] are for `standpipe serve`: a broker \
+     served alone would not keep them";
+
+fn limits_callers(config: &Config) -> bool {
+    let limits = &config.limits;
+    !config.access.is_empty()
+        || !config.quotas.is_empty()
+        || limits.caller.is_some()
+        || limits.tenant.is_some()
 }
 
 fn load(path: Option<&std::path::Path>, front: Front) -> Result<(Config, Parts), String> {
@@ -95,7 +110,12 @@ fn reload(server: &Server, path: Option<&std::path::Path>, metrics: &Metrics) {
     let known = assemble::known(&standpipe_extensions::all());
     let reloaded = config::load(path, &known).and_then(|config| server.reload(config, metrics));
     match reloaded {
-        Ok(()) => tracing::info!("the configuration was reloaded"),
+        Ok(later) => {
+            tracing::info!("the configuration was reloaded");
+            for key in later {
+                tracing::warn!(key, "this changed and needs a restart; until then the old value stays");
+            }
+        }
         Err(problems) => {
             for problem in problems {
                 tracing::error!(problem = %problem, "the configuration was not reloaded; the old one stays");

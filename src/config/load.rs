@@ -9,13 +9,11 @@ use std::time::Duration;
 use standpipe_api::{Problem, Problems, SecretRef};
 use toml::Table;
 
-use super::identity;
-use super::peers;
-use super::providers;
 use super::reader::{Reader, parse};
 use super::{
     AccessLog, Admin, BasicCaller, Config, IpRange, Limits, Listener, ListenerTls, Log, LogFormat, Resolve,
 };
+use super::{access, identity, peers, providers};
 
 /// The words that extensions and the engine bring; others are mistakes.
 #[derive(Clone, Debug, Default)]
@@ -61,7 +59,7 @@ pub fn read(text: &str, folder: &Path, known: &Known) -> Result<Config, Problems
     let data_dir = folder.join(top.text("data_dir").unwrap_or_else(|| "standpipe-data".into()));
     let admin = admin(&mut top, folder, &data_dir);
     let public_url = public_url(&mut top, &listeners, loopback);
-    let mut config = Config {
+    let config = Config {
         folder: folder.into(),
         issuer: identity::issuer(&mut top),
         outbound: identity::outbound(&mut top),
@@ -75,13 +73,18 @@ pub fn read(text: &str, folder: &Path, known: &Known) -> Result<Config, Problems
         log: log(&mut top),
         callers: callers(&mut top),
         trusted_proxies: trusted_proxies(&mut top),
+        quotas: access::quotas(&mut top),
+        audit: access::audit(&mut top),
         providers: providers::read(&mut top, folder, known),
+        access: Vec::new(),
         peers: Vec::new(),
         extensions: extensions(&mut top, known),
         listeners,
         data_dir,
     };
-    config.peers = peers::read(&mut top, &config);
+    // Rules and peers name providers, which are known only now.
+    let config = Config { access: access::rules(&mut top, &config.providers), ..config };
+    let config = Config { peers: peers::read(&mut top, &config), ..config };
     let oidc = |listener: &Listener| listener.callers.iter().any(|caller| caller == "oidc");
     if config.trusted_issuers.is_empty() && config.listeners.iter().any(oidc) {
         top.wrong(
@@ -243,6 +246,8 @@ fn limits(top: &mut Reader<'_>) -> Limits {
         answer_buffer: reader.size("answer_buffer").unwrap_or(default.answer_buffer),
         hops: reader.count("hops").unwrap_or(default.hops),
         drain: reader.span("drain").unwrap_or(default.drain),
+        caller: access::allowance(&mut reader, "caller"),
+        tenant: access::allowance(&mut reader, "tenant"),
     };
     if limits.header_bytes < 8192 {
         reader.wrong("header_bytes", "must be at least 8KiB");
@@ -265,6 +270,8 @@ impl Default for Limits {
             answer_buffer: 8 << 20,
             hops: 10,
             drain: Duration::from_secs(30),
+            caller: None,
+            tenant: None,
         }
     }
 }
@@ -288,8 +295,15 @@ fn log(top: &mut Reader<'_>) -> Log {
     let table = top.table("log").unwrap_or(&empty);
     let mut reader = top.inside(table, "log".into());
     let level = reader.text("level").unwrap_or_else(|| "info".into());
+    let is_word =
+        |part: &str| part.contains('=') || part.trim().parse::<tracing::level_filters::LevelFilter>().is_ok();
     if let Err(error) = tracing_subscriber::EnvFilter::try_new(&level) {
         reader.wrong("level", format!("{error}; write it as in RUST_LOG"));
+    } else if let Some(part) = level.split(',').find(|part| !is_word(part)) {
+        reader.wrong(
+            "level",
+            format!("`{part}` is no level; there are off, error, warn, info, debug and trace"),
+        );
     }
     let format = reader.parsed("format", |text| match text {
         "text" => Ok(LogFormat::Text),

@@ -4,6 +4,7 @@
 //! newtypes, paths are absolute, references point somewhere. How each is written in TOML, with its default,
 //! stands in `config/standpipe.toml`, which a test holds against these types.
 
+mod access;
 mod identity;
 mod load;
 mod peers;
@@ -20,6 +21,7 @@ use std::time::Duration;
 
 use standpipe_api::{CredentialAlias, ProviderId, SecretRef};
 
+pub use self::access::{AccessRule, Allowance, Audit, Quota};
 pub use self::identity::{Allowed, Host, Issuer, Outbound, TrustedIssuer};
 pub use self::load::{Known, load, read};
 pub use self::peers::{Grant, Peer, PeerTrust};
@@ -61,8 +63,36 @@ pub struct Config {
     pub providers: Vec<Provider>,
     /// Other standpipes.
     pub peers: Vec<Peer>,
+    /// Who may reach what, in order; without one, everybody reaches everything.
+    pub access: Vec<AccessRule>,
+    /// How many resources of a kind a tenant may have, in order.
+    pub quotas: Vec<Quota>,
+    /// How long what was done is remembered.
+    pub audit: Audit,
     /// `[extensions.<name>]`, handed to each extension.
     pub extensions: toml::Table,
+}
+
+impl Config {
+    /// The keys that differ and count only after a restart.
+    pub fn needs_restart(&self, other: &Self) -> Vec<&'static str> {
+        let addresses = |config: &Self| config.listeners.iter().map(|one| one.address).collect::<Vec<_>>();
+        [
+            ("data_dir", self.data_dir == other.data_dir),
+            ("master_key", self.master_key == other.master_key),
+            ("threads", self.threads == other.threads),
+            ("public_url", self.public_url == other.public_url),
+            ("listener.address", addresses(self) == addresses(other)),
+            ("admin", self.admin == other.admin),
+            ("log", self.log == other.log),
+            ("resolve", self.resolve == other.resolve),
+            ("issuer", self.issuer == other.issuer),
+            ("extensions", self.extensions == other.extensions),
+        ]
+        .into_iter()
+        .filter_map(|(key, same)| (!same).then_some(key))
+        .collect()
+    }
 }
 
 /// A public socket.
@@ -128,6 +158,10 @@ pub struct Limits {
     pub hops: u32,
     /// From SIGTERM to the end of the process.
     pub drain: Duration,
+    /// What one caller may ask for; `None`: as much as it likes.
+    pub caller: Option<Allowance>,
+    /// What the callers of one tenant together may ask for.
+    pub tenant: Option<Allowance>,
 }
 
 /// How resources are found.

@@ -95,7 +95,10 @@ fn place(reader: &mut Reader<'_>, known: &Known) -> At {
             if reader.value("url").is_none() {
                 reader.wrong(
                     "url",
-                    format!("is missing (or one of the tables {})", known.upstreams.join(", ")),
+                    format!(
+                        "is missing; a provider in this process has a table [provider.{}] instead",
+                        known.upstreams.join("] or [provider.")
+                    ),
                 );
             }
             At::Url(String::new())

@@ -12,6 +12,7 @@ use standpipe_api::{
     Caller, CredentialAlias, Error, Hint, Mapping, MappingState, Origin, Resource, Result, Timestamp, Verdict,
 };
 
+use crate::access::quota_reached;
 use crate::fail_point::{FailPoint, reach};
 use crate::resolve::Place;
 use crate::store::{Claim, Mappings, Write};
@@ -61,7 +62,7 @@ impl Learner {
     /// Claims a resource for a creating call. Durable on return.
     ///
     /// # Errors
-    /// The store does not answer; nothing may be sent then.
+    /// The caller's tenant has as many as its quota says, or the store does not answer; nothing may be sent then.
     pub async fn claim(
         &self,
         resource: &Resource,
@@ -69,6 +70,7 @@ impl Learner {
         caller: Option<&Caller>,
         hints: &[Hint],
         alias: Option<&CredentialAlias>,
+        quota: Option<u32>,
     ) -> Result<Held> {
         let now = Timestamp::now();
         let mapping = Mapping {
@@ -76,6 +78,7 @@ impl Learner {
             remote_scope: place.remote_scope.clone(),
             credential: alias.cloned(),
             owner: caller.map(|caller| caller.id.clone()),
+            tenant: caller.and_then(|caller| caller.tenant.clone()),
             hints: hints.to_vec(),
             state: MappingState::Intent,
             origin: Origin::Created,
@@ -88,12 +91,15 @@ impl Learner {
             own: Own::Earlier,
             settled: Settled::Yes,
         };
-        let claim = self.0.mappings.claim(mapping).await.map_err(Error::from)?;
+        let claim = self.0.mappings.claim(mapping, quota).await.map_err(Error::from)?;
+        if claim == Claim::OverQuota {
+            return Err(quota_reached(caller, &resource.kind, quota.unwrap_or_default()));
+        }
         held.settled = Settled::No;
         held.own = match claim {
             Claim::Taken => Own::Claimed(now),
             Claim::Existing(earlier) if earlier.provider == *place.provider.id() => Own::Earlier,
-            Claim::Existing(_) => Own::Elsewhere,
+            Claim::Existing(_) | Claim::OverQuota => Own::Elsewhere,
         };
         Ok(held)
     }

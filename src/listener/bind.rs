@@ -55,6 +55,9 @@ pub fn bind(listeners: &[config::Listener], cores: usize) -> Result<Bound, BindE
         let wrong = |source| BindError { listener: at, address: listener.address, source };
         let given = passed.take_tcp_listener(at).ok().flatten();
         let mut address = listener.address;
+        if given.is_none() && address.port() != 0 {
+            claim(address).map_err(wrong)?;
+        }
         for core in &mut bound.cores {
             let socket = match &given {
                 Some(given) => given.try_clone(),
@@ -70,10 +73,18 @@ pub fn bind(listeners: &[config::Listener], cores: usize) -> Result<Bound, BindE
     Ok(bound)
 }
 
+/// Makes sure that nobody listens here: another standpipe that shares its ports between its own cores would let us share
+/// them too, and callers would meet now the one and now the other.
+fn claim(address: SocketAddr) -> io::Result<()> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // What only lingers from connections that have ended is in nobody's way.
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())
+}
+
 fn open(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
-    // The data directory's lock keeps a second standpipe from sharing the port unnoticed.
     socket.set_reuse_port(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;

@@ -10,8 +10,11 @@ use standpipe_api::{
 };
 
 use super::Proxy;
+use super::admit::sees_several;
+use super::audit::Ending;
 use super::hooks::Heard;
 use super::prepare::Asked;
+use crate::access::{Sight, quota_needs_id};
 use crate::call::{OnBehalf, Trail};
 use crate::engine::Running;
 use crate::fail_point::{FailPoint, reach};
@@ -49,7 +52,7 @@ impl Proxy {
     /// a creation that was sent must be confirmed.
     pub(super) async fn exchange(
         &self,
-        trail: &Trail,
+        trail: &mut Trail,
         running: &Arc<Running>,
         asked: Box<Asked>,
         place: Place,
@@ -62,15 +65,18 @@ impl Proxy {
             return Exchange { proxy: self, running, dialect, asked, place, credential }.go(trail).await;
         }
         let (proxy, running, dialect) = (self.clone(), running.clone(), dialect.clone());
-        let trail = trail.clone();
+        trail.audited_elsewhere = true;
+        let mut ending = Ending::of(self, trail);
         let (tell, told) = tokio::sync::oneshot::channel();
         let counted = self.engine.writing.begin();
         tokio::task::spawn_local(async move {
             let _counted = counted;
             let (proxy, running, dialect) = (&proxy, &running, &*dialect);
             let exchange = Exchange { proxy, running, dialect, asked, place, credential };
+            let outcome = exchange.go(&ending.trail).await;
+            ending.told(&outcome);
             // The caller may have left; the outcome has been settled all the same.
-            let _left = tell.send(exchange.go(&trail).await);
+            let _left = tell.send(outcome);
         });
         told.await.unwrap_or_else(|_| Err(Error::internal("the call ended without an outcome")))
     }
@@ -80,7 +86,7 @@ impl Exchange<'_> {
     async fn go(mut self, trail: &Trail) -> Result<Response<Body>> {
         let held = match self.asked.creates {
             Some(_) => Box::pin(self.claim(trail)).await?,
-            None => None,
+            None => self.unclaimed(trail)?,
         };
         let mut left = match self.prepare(trail).await {
             Ok(left) => left,
@@ -159,9 +165,24 @@ impl Exchange<'_> {
         let hints = self.asked.hints(self.dialect);
         let learner = &self.proxy.engine.learner;
         reach(FailPoint::ClaimBeforeWrite);
-        let held = learner.claim(resource, &self.place, trail.caller.as_deref(), &hints, alias).await?;
+        let caller = trail.caller.as_deref();
+        let quota = self.running.quotas.of(caller, &resource.kind);
+        let held = learner.claim(resource, &self.place, caller, &hints, alias, quota).await?;
         reach(FailPoint::ClaimAfterWrite);
         Ok(Some(held))
+    }
+
+    /// What is created without a claim cannot be counted, so that no quota would ever be reached.
+    fn unclaimed(&self, trail: &Trail) -> Result<Option<Held>> {
+        let (caller, quotas) = (trail.caller.as_deref(), &self.running.quotas);
+        if quotas.is_empty() {
+            return Ok(None);
+        }
+        let kind = self.dialect.creates(self.operation());
+        match kind.filter(|kind| quotas.of(caller, kind).is_some()) {
+            Some(kind) => Err(quota_needs_id(caller, &kind)),
+            None => Ok(None),
+        }
     }
 
     /// Writes down what happened. The caller gets the provider's answer even if that fails: the claim is durable,
@@ -242,7 +263,9 @@ impl Exchange<'_> {
         let querier = self.proxy.querier(trail, self.running, on_behalf);
         let dialect = self.place.provider.dialect;
         let resolver = &self.proxy.engine.resolver;
-        let moved = match resolver.moved(&mapping.resource, dialect, &querier).await {
+        let named = std::slice::from_ref(&mapping.resource);
+        let sight = Sight::new(&self.running.access, trail.caller.as_deref(), named);
+        let moved = match resolver.moved(&mapping.resource, dialect, &sight, &querier).await {
             Ok(Some(place)) if place.provider.id() != &mapping.provider => place,
             Err(error) if error.kind() == ErrorKind::UnknownResource => {
                 let learner = &self.proxy.engine.learner;
@@ -272,8 +295,8 @@ impl Exchange<'_> {
 
     /// On a federated face with more than one provider, the answer says who gave it.
     fn name_provider(&self, trail: &Trail, response: &mut Response<Body>) {
-        let alone = self.running.speaking(self.place.provider.dialect).nth(1).is_none();
-        if trail.face == Some(FaceId::TRANSPARENT) || alone {
+        let several = sees_several(trail, self.running, self.place.provider.dialect);
+        if trail.face == Some(FaceId::TRANSPARENT) || !several {
             return;
         }
         response.headers_mut().insert(PROVIDER, self.place.provider.field.clone());

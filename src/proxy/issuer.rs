@@ -49,6 +49,7 @@ impl Proxy {
         let answered = match self.client(trail, door, &head).await? {
             Err(refused) => Err(refused),
             Ok(()) => {
+                trail.admit(running)?;
                 let form: Bytes = body.bytes(FORM).await?;
                 self.exchanged(trail, running, &head, &form).await
             }

@@ -59,6 +59,7 @@ impl Proxy {
             groups: Vec::new(),
             authenticator: "peer",
         }));
+        trail.admit(running)?;
         self.mappings_of(trail, running, &peer, &head, body).await
     }
 

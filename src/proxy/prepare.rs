@@ -13,6 +13,7 @@ use standpipe_api::{
 };
 
 use super::Proxy;
+use crate::access::Sight;
 use crate::call::{OnBehalf, Trail};
 use crate::engine::Running;
 use crate::forward::headers::PIN;
@@ -175,6 +176,7 @@ impl Proxy {
         }
         let view = RequestView::of(&asked.request, params, body.as_ref());
         asked.resources = dialect.names(*operation, &view);
+        trail.kind = asked.resources.first().map(|first| first.kind.clone());
         asked.creates = asked.resources.first().filter(|first| dialect.claims(*operation, first)).cloned();
         Ok(())
     }
@@ -209,27 +211,38 @@ impl Proxy {
     /// Step 4.
     pub(super) async fn resolve(
         &self,
-        trail: &Trail,
+        trail: &mut Trail,
         running: &Arc<Running>,
         asked: &Asked,
     ) -> Result<Place> {
         let dialect = trail.dialect_id.ok_or_else(|| no_route(asked.request.uri().path()))?;
+        // Without rules nobody is asked for.
+        let caller = if running.access.is_open() { None } else { trail.caller.clone() };
+        let sight = Sight::new(&running.access, caller.as_deref(), &asked.resources);
         let mut wanted = Wanted {
             dialect,
             resources: &asked.resources,
             creates: asked.creates.as_ref(),
             hints: &[],
             pinned: asked.pinned.as_ref(),
+            sight: &sight,
         };
         let resolver = &self.engine.resolver;
         if asked.pinned.is_none()
             && let Some(place) = resolver.remembered(&wanted, running)?
         {
-            return Ok(place);
+            return self.admit(trail, running, asked, place);
         }
         let hints = asked.hints(&**self.engine.router.dialect(dialect));
         wanted.hints = &hints;
-        Box::pin(self.search(trail, running, asked, &wanted)).await
+        if !running.access.is_open()
+            && let Some(own) = Box::pin(self.own_place(trail, running, asked, &wanted)).await?
+        {
+            return Ok(own);
+        }
+        let found = Box::pin(self.search(trail, running, asked, &wanted)).await;
+        let place = Self::note_withheld(trail, &sight, found)?;
+        self.admit(trail, running, asked, place)
     }
 
     async fn search(

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use moka::sync::Cache;
 use standpipe_api::{Error, ProviderId, Resource, Result, Target, Vote};
 
+use crate::access::Sight;
 use crate::config;
 use crate::engine::Running;
 use crate::forward::deadline::now;
@@ -22,12 +23,27 @@ const MOST_FLOODS: usize = 1024;
 pub struct Floods {
     under_way: SingleFlight<Key, Outcome>,
     nowhere: Cache<Key, ()>,
+    /// What was found for callers that do not see every provider; for others it is in the mapping table.
+    found: Cache<Key, ProviderId>,
     asked_again: Cache<Resource, ()>,
 }
 
-/// What is searched where, and with whose credential: empty when only standpipe's own are used, so that one answer
-/// holds for every caller.
-type Key = (DialectId, Resource, Arc<str>);
+/// What is searched where, and for whom.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Key {
+    dialect: DialectId,
+    resource: Resource,
+    /// With whose credential: empty when only standpipe's own are used, so that one answer holds for every caller.
+    identity: Arc<str>,
+    /// The providers that the caller sees; `None`: all.
+    seen: Option<Arc<[ProviderId]>>,
+}
+
+/// Who is asked in a flood, and who cannot be.
+struct Candidates {
+    asked: Vec<ProviderId>,
+    left_out: Vec<ProviderId>,
+}
 
 /// What a flood came to.
 #[derive(Clone, Debug)]
@@ -41,15 +57,12 @@ enum Outcome {
 impl Floods {
     /// No floods yet.
     pub fn new(settings: &config::Resolve) -> Self {
-        let remembered =
-            || Cache::builder().max_capacity(MOST_REMEMBERED).time_to_live(settings.negative_cache);
+        let span = settings.negative_cache;
         Self {
             under_way: SingleFlight::new(MOST_FLOODS),
-            nowhere: remembered().build(),
-            asked_again: Cache::builder()
-                .max_capacity(MOST_REMEMBERED)
-                .time_to_live(settings.negative_cache)
-                .build(),
+            nowhere: Cache::builder().max_capacity(MOST_REMEMBERED).time_to_live(span).build(),
+            found: Cache::builder().max_capacity(MOST_REMEMBERED).time_to_live(span).build(),
+            asked_again: Cache::builder().max_capacity(MOST_REMEMBERED).time_to_live(span).build(),
         }
     }
 
@@ -62,10 +75,11 @@ impl Floods {
 
     /// Forgets that a resource was nowhere, because it now is somewhere.
     pub fn appeared(&self, resource: &Resource, dialect: DialectId) {
-        self.nowhere.invalidate(&(dialect, resource.clone(), Arc::from("")));
+        let key = Key { dialect, resource: resource.clone(), identity: Arc::from(""), seen: None };
+        self.nowhere.invalidate(&key);
     }
 
-    /// The one provider that has a resource.
+    /// The one provider that has a resource, of those that the caller sees.
     ///
     /// # Errors
     /// Nobody has it, several have it, or somebody did not answer.
@@ -73,18 +87,27 @@ impl Floods {
         &self,
         resource: &Resource,
         dialect: DialectId,
+        sight: &Sight<'_>,
         querier: &Querier,
     ) -> Result<Arc<Provider>> {
-        let key = (dialect, resource.clone(), identity(dialect, querier));
+        let running = &querier.running;
+        let candidates = Candidates::of(dialect, running, sight);
+        let seen = (!sight.is_whole(running, dialect)).then(|| candidates.all());
+        let key = Key { dialect, resource: resource.clone(), identity: identity(dialect, querier), seen };
         if self.nowhere.contains_key(&key) {
             return Err(Error::unknown_resource(resource));
         }
-        let outcome = self.outcome(&key, querier).await?;
-        if matches!(outcome, Outcome::Nowhere) {
-            self.nowhere.insert(key, ());
+        if let Some(found) = self.found.get(&key) {
+            return running.provider(&found).cloned();
+        }
+        let outcome = self.outcome(&key, candidates, querier).await?;
+        match &outcome {
+            Outcome::Nowhere => self.nowhere.insert(key, ()),
+            Outcome::At(provider) if key.seen.is_some() => self.found.insert(key, provider.clone()),
+            Outcome::At(_) | Outcome::Ambiguous(_) | Outcome::Unknown(_) => {}
         }
         match outcome {
-            Outcome::At(provider) => querier.running.provider(&provider).cloned(),
+            Outcome::At(provider) => running.provider(&provider).cloned(),
             Outcome::Nowhere => Err(Error::unknown_resource(resource)),
             Outcome::Ambiguous(candidates) => Err(Error::ambiguous(resource, candidates)),
             Outcome::Unknown(silent) => Err(Error::could_not_ask(resource, silent)),
@@ -92,33 +115,34 @@ impl Floods {
     }
 
     /// Joins the flood for this key, or starts one.
-    async fn outcome(&self, key: &Key, querier: &Querier) -> Result<Outcome> {
+    async fn outcome(&self, key: &Key, candidates: Candidates, querier: &Querier) -> Result<Outcome> {
+        let Candidates { asked, left_out } = candidates;
+        let silent = asked.clone();
         let wait = match self.under_way.join(key) {
             Join::Lead(lead, wait) => {
                 // The first caller's deadline is not the others' (decision 18).
                 let deadline = now() + querier.running.config.limits.call;
                 let (key, querier) = (key.clone(), Querier { deadline, ..querier.clone() });
-                tokio::task::spawn_local(async move { lead.tell(ask_all(&key, &querier).await) });
+                let candidates = Candidates { asked, left_out };
+                tokio::task::spawn_local(async move { lead.tell(ask_all(&key, candidates, &querier).await) });
                 wait
             }
             Join::Follow(wait) => wait,
             Join::Full => {
-                return Err(Error::could_not_ask(&key.1, candidates(key.0, &querier.running).1)
+                return Err(Error::could_not_ask(&key.resource, left_out)
                     .advise("too many searches are under way; try again"));
             }
         };
         let told = querier.forward.deadlines().within(|| querier.deadline, wait.value()).await;
-        Ok(told.ok().flatten().unwrap_or_else(|| Outcome::Unknown(candidates(key.0, &querier.running).0)))
+        Ok(told.ok().flatten().unwrap_or(Outcome::Unknown(silent)))
     }
 }
 
-async fn ask_all(key: &Key, querier: &Querier) -> Outcome {
-    let (dialect, resource, _) = key;
-    let dialect_of = querier.engine.router.dialect(*dialect);
-    let (asked, left_out) = candidates(*dialect, &querier.running);
-    let question = |id: &ProviderId| Some((Target::provider(id.clone()), dialect_of.question(resource)?));
-    let answers = querier.ask_each(asked.iter().filter_map(question).collect()).await;
-    let (mut yes, mut unknown) = (Vec::new(), left_out);
+async fn ask_all(key: &Key, candidates: Candidates, querier: &Querier) -> Outcome {
+    let dialect_of = querier.engine.router.dialect(key.dialect);
+    let question = |id: ProviderId| Some((Target::provider(id), dialect_of.question(&key.resource)?));
+    let answers = querier.ask_each(candidates.asked.into_iter().filter_map(question).collect()).await;
+    let (mut yes, mut unknown) = (Vec::new(), candidates.left_out);
     for (target, answer) in answers {
         let vote = answer.map_or(Vote::Unknown, |answer| dialect_of.vote(answer.status(), answer.headers()));
         match vote {
@@ -136,15 +160,20 @@ async fn ask_all(key: &Key, querier: &Querier) -> Outcome {
     }
 }
 
-/// Who is asked in a flood, and who cannot be: a caller's own credential must not visit all providers in turn.
-fn candidates(dialect: DialectId, running: &Running) -> (Vec<ProviderId>, Vec<ProviderId>) {
-    let speaking: Vec<_> = running.speaking(dialect).collect();
-    let (asked, left_out): (Vec<_>, Vec<_>) =
-        speaking.into_iter().partition(|provider| running.may_visit(provider));
-    let ids = |providers: Vec<&Arc<Provider>>| {
-        providers.into_iter().map(|provider| provider.id().clone()).collect()
-    };
-    (ids(asked), ids(left_out))
+impl Candidates {
+    /// A caller's own credential must not visit all providers in turn; whom the caller does not see is no candidate.
+    fn of(dialect: DialectId, running: &Running, sight: &Sight<'_>) -> Self {
+        let seen = running.speaking(dialect).filter(|provider| sight.sees(provider.id()));
+        let (asked, left_out): (Vec<_>, Vec<_>) = seen.partition(|provider| running.may_visit(provider));
+        let ids = |providers: Vec<&Arc<Provider>>| {
+            providers.into_iter().map(|provider| provider.id().clone()).collect()
+        };
+        Self { asked: ids(asked), left_out: ids(left_out) }
+    }
+
+    fn all(&self) -> Arc<[ProviderId]> {
+        self.asked.iter().chain(&self.left_out).cloned().collect()
+    }
 }
 
 /// Whose credential a flood uses beside standpipe's own.

@@ -17,7 +17,8 @@ use standpipe_api::{
 
 pub use self::flood::Floods;
 pub use self::index::Index;
-use crate::engine::Running;
+use crate::access::Sight;
+use crate::engine::{Running, unknown_provider};
 use crate::providers::Provider;
 use crate::query::Querier;
 use crate::route::DialectId;
@@ -36,6 +37,8 @@ pub struct Wanted<'a> {
     pub hints: &'a [Hint],
     /// The provider the caller chose.
     pub pinned: Option<&'a ProviderId>,
+    /// What the caller may see; the rest is as if it were not there.
+    pub sight: &'a Sight<'a>,
 }
 
 /// Where a request goes.
@@ -127,8 +130,12 @@ impl Resolver {
                 None => return Ok(None),
                 Some(None) => {}
                 Some(Some(mapping)) => {
-                    if let Some(place) = place(resource, mapping, wanted, running)? {
+                    if let Some(place) = place(mapping, wanted, running)? {
                         return Ok(Some(place));
+                    }
+                    // It may be the caller's own, which is looked at with more care.
+                    if wanted.sight.has_withheld() {
+                        return Ok(None);
                     }
                 }
             }
@@ -152,11 +159,16 @@ impl Resolver {
         if let Some(provider) = self.indexed(wanted, running)? {
             return Ok(Some(Place::at(provider, By::Index)));
         }
-        let mut speaking = running.speaking(wanted.dialect);
-        match (speaking.next(), speaking.next()) {
-            (Some(only), None) => Ok(Some(Place::at(only.clone(), By::Only))),
-            (Some(_), Some(_)) => Ok(None),
-            (None, _) => Err(Error::new(
+        let mut seen = running.speaking(wanted.dialect).filter(|provider| wanted.sight.sees(provider.id()));
+        match (seen.next(), seen.next(), running.speaking(wanted.dialect).next()) {
+            (Some(only), None, _) => Ok(Some(Place::at(only.clone(), By::Only))),
+            (Some(_), Some(_), _) => Ok(None),
+            // Nobody may be asked who could know, and so nobody has it.
+            (None, _, Some(unseen)) => {
+                wanted.sight.withhold(unseen.id());
+                Ok(None)
+            }
+            (None, _, None) => Err(Error::new(
                 ErrorKind::CouldNotAsk,
                 Fault::Proxy,
                 "no provider is configured that could be asked",
@@ -179,17 +191,24 @@ impl Resolver {
         }
         let dialect = querier.engine.router.dialect(wanted.dialect);
         let Some(resource) = question_for(&**dialect, wanted) else {
-            let all = running.speaking(wanted.dialect).map(|provider| provider.id().clone()).collect();
-            return Err(Error::could_not_ask("a request that names no resource", all));
+            let seen = running.speaking(wanted.dialect).map(|provider| provider.id());
+            let seen: Vec<_> = seen.filter(|provider| wanted.sight.sees(provider)).cloned().collect();
+            return Err(match seen.is_empty() {
+                true => unseen(wanted),
+                false => Error::could_not_ask("a request that names no resource", seen),
+            });
         };
-        let provider = self.floods.find(resource, wanted.dialect, querier).await?;
-        let found = Mapping::learned(resource.clone(), provider.id().clone(), Timestamp::now());
-        self.mappings.apply(vec![Write::Put(found)]).await.map_err(Error::from)?;
+        let provider = self.floods.find(resource, wanted.dialect, wanted.sight, querier).await?;
+        // Others may see a second provider that has it: what only some were asked must not decide for all.
+        if wanted.sight.is_whole(running, wanted.dialect) {
+            let found = Mapping::learned(resource.clone(), provider.id().clone(), Timestamp::now());
+            self.mappings.apply(vec![Write::Put(found)]).await.map_err(Error::from)?;
+        }
         Ok(Place::at(provider, By::Flood))
     }
 
     /// Asks again where a resource is, because its mapped provider said that it has none of it.
-    /// At most once per resource and negative-cache period.
+    /// At most once per resource and negative-cache period, and only for callers that see everybody who could know.
     ///
     /// # Errors
     /// As [`Resolver::resolve`].
@@ -197,12 +216,17 @@ impl Resolver {
         &self,
         resource: &Resource,
         dialect: DialectId,
+        sight: &Sight<'_>,
         querier: &Querier,
     ) -> Result<Option<Place>> {
-        if !querier.running.config.resolve.search || !self.floods.may_ask_again(resource) {
+        let running = &querier.running;
+        if !running.config.resolve.search
+            || !sight.is_whole(running, dialect)
+            || !self.floods.may_ask_again(resource)
+        {
             return Ok(None);
         }
-        let provider = self.floods.find(resource, dialect, querier).await?;
+        let provider = self.floods.find(resource, dialect, sight, querier).await?;
         let known = self.mappings.get(resource).await.map_err(Error::from)?;
         if known.is_none_or(|known| known.provider != *provider.id()) {
             let found = Mapping::learned(resource.clone(), provider.id().clone(), Timestamp::now());
@@ -213,8 +237,16 @@ impl Resolver {
 
     async fn pinned(&self, pin: &ProviderId, wanted: &Wanted<'_>, running: &Running) -> Result<Place> {
         let provider = running.provider(pin)?;
+        if !wanted.sight.sees_provider(pin) {
+            wanted.sight.withhold(pin);
+            return Err(unknown_provider(pin));
+        }
         if provider.dialect != wanted.dialect {
             return Err(Error::bad_request(format!("{pin} speaks another dialect than this path")));
+        }
+        if !wanted.sight.sees(pin) {
+            wanted.sight.withhold(pin);
+            return Err(unseen(wanted));
         }
         let mut place = Place::at(provider.clone(), By::Pinned);
         for resource in wanted.resources {
@@ -234,19 +266,22 @@ impl Resolver {
         running: &Running,
     ) -> Result<Option<Place>> {
         let mapping = self.mappings.get(resource).await.map_err(Error::from)?;
-        mapping.map_or(Ok(None), |mapping| place(resource, mapping, wanted, running))
+        mapping.map_or(Ok(None), |mapping| place(mapping, wanted, running))
     }
 
     fn indexed(&self, wanted: &Wanted<'_>, running: &Running) -> Result<Option<Arc<Provider>>> {
         for hint in wanted.hints {
             let knowing = self.index.knowing(hint);
-            let mut configured = knowing.iter().filter_map(|id| running.find(id));
-            match (configured.next(), configured.next()) {
-                (None, _) => {}
-                (Some(provider), None) => return Ok(Some(provider.clone())),
-                (Some(_), Some(_)) => {
+            let configured = knowing.iter().filter_map(|id| running.find(id));
+            let (seen, unseen): (Vec<_>, Vec<_>) =
+                configured.partition(|provider| wanted.sight.sees(provider.id()));
+            match seen.as_slice() {
+                [] => unseen.iter().for_each(|provider| wanted.sight.withhold(provider.id())),
+                [provider] => return Ok(Some(Arc::clone(provider))),
+                _ => {
                     let resource = Resource::new(hint.kind.clone(), hint.value.clone());
-                    return Err(Error::ambiguous(&resource, knowing.to_vec()));
+                    let candidates = seen.iter().map(|provider| provider.id().clone()).collect();
+                    return Err(Error::ambiguous(&resource, candidates));
                 }
             }
         }
@@ -258,6 +293,17 @@ impl Place {
     /// A provider, found somehow.
     pub fn at(provider: Arc<Provider>, by: By) -> Self {
         Self { provider, endpoint: None, remote_scope: None, credential: None, mapping: None, by }
+    }
+
+    /// Where a mapping leads, whoever asks.
+    ///
+    /// # Errors
+    /// Its provider is not configured.
+    pub fn of(mapping: Arc<Mapping>, running: &Running) -> Result<Self> {
+        let provider = running.find(&mapping.provider).ok_or_else(|| not_configured(&mapping))?;
+        let mut place = Self::at(provider.clone(), By::Mapped);
+        place.follow(mapping);
+        Ok(place)
     }
 
     fn follow(&mut self, mapping: Arc<Mapping>) {
@@ -278,25 +324,31 @@ impl Place {
 }
 
 /// Where a mapping leads, if the request follows it.
-fn place(
-    resource: &Resource,
-    mapping: Arc<Mapping>,
-    wanted: &Wanted<'_>,
-    running: &Running,
-) -> Result<Option<Place>> {
+fn place(mapping: Arc<Mapping>, wanted: &Wanted<'_>, running: &Running) -> Result<Option<Place>> {
     // A tombstone routes polls and repeated deletes; a new creation finds its own way.
     if mapping.state == MappingState::Gone && wanted.creates.is_some() {
         return Ok(None);
     }
-    let Some(provider) = running.find(&mapping.provider) else {
-        let public = format!("{resource} lives at {}, which is not configured", mapping.provider);
-        let fault = Fault::Provider(mapping.provider.clone());
-        return Err(Error::new(ErrorKind::CouldNotAsk, fault, public)
-            .advise("an operator configures the provider again, or forgets the mapping"));
-    };
-    let mut place = Place::at(provider.clone(), By::Mapped);
-    place.follow(mapping);
-    Ok(Some(place))
+    if !wanted.sight.sees(&mapping.provider) {
+        wanted.sight.withhold(&mapping.provider);
+        return Ok(None);
+    }
+    Place::of(mapping, running).map(Some)
+}
+
+fn not_configured(mapping: &Mapping) -> Error {
+    let public = format!("{} lives at {}, which is not configured", mapping.resource, mapping.provider);
+    let fault = Fault::Provider(mapping.provider.clone());
+    Error::new(ErrorKind::CouldNotAsk, fault, public)
+        .advise("an operator configures the provider again, or forgets the mapping")
+}
+
+/// What a caller is told of resources it does not see where it looks for them.
+fn unseen(wanted: &Wanted<'_>) -> Error {
+    match wanted.resources.last() {
+        Some(resource) => Error::unknown_resource(resource),
+        None => Error::new(ErrorKind::NoRoute, Fault::Caller, "nothing is served at this path"),
+    }
 }
 
 /// The most specific resource that exists already and can be asked for.
@@ -306,7 +358,8 @@ fn question_for<'a>(dialect: &dyn Dialect, wanted: &Wanted<'a>) -> Option<&'a Re
 }
 
 fn local(wanted: &Wanted<'_>, running: &Running) -> Result<Place> {
-    let local = running.speaking(wanted.dialect).find(|provider| provider.public.local);
+    let seen = |provider: &&Arc<Provider>| provider.public.local && wanted.sight.sees(provider.id());
+    let local = running.speaking(wanted.dialect).find(seen);
     local.map(|provider| Place::at(provider.clone(), By::Local)).ok_or_else(|| {
         Error::new(
             ErrorKind::CouldNotAsk,

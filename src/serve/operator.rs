@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use async_trait::async_trait;
 use http::{Request, Response};
 use standpipe_api::{Body, Connection, ProviderId, Upstream};
 use tokio::net::UnixListener;
@@ -22,6 +23,7 @@ use crate::forward::breaker;
 use crate::forward::deadline::now;
 use crate::listener::{Drain, ListenerId, Service, Shared, bind, serve, serve_unix};
 use crate::providers::Place;
+use crate::store::{AuditFilter, AuditRow};
 use crate::telemetry::{GaugeSink, Gauges, Metrics, name};
 
 /// What the operator's socket shows.
@@ -97,6 +99,7 @@ impl KnownEndpoints for Operator {
     }
 }
 
+#[async_trait]
 impl crate::admin::Engine for Operator {
     fn draining(&self) -> bool {
         self.drain.has_begun()
@@ -129,6 +132,15 @@ impl crate::admin::Engine for Operator {
             }
         };
         running.providers.iter().map(status).collect()
+    }
+
+    async fn audit(
+        &self,
+        filter: &AuditFilter,
+        after: i64,
+        limit: usize,
+    ) -> standpipe_api::Result<Vec<AuditRow>> {
+        Ok(self.engine.store.audit(filter, after, limit).await?)
     }
 
     fn background_failures(&self) -> Vec<String> {

@@ -91,8 +91,8 @@ impl Mappings {
     ///
     /// # Errors
     /// The store does not answer; the claim may yet be written.
-    pub async fn claim(&self, mapping: Mapping) -> Result<Claim, StoreError> {
-        self.store.claim(mapping).await
+    pub async fn claim(&self, mapping: Mapping, quota: Option<u32>) -> Result<Claim, StoreError> {
+        self.store.claim(mapping, quota).await
     }
 
     /// Writes in one durable transaction; see [`Store::apply`].

@@ -4,6 +4,7 @@
 //! acknowledgements that hold through SIGKILL. `Store` is the contract of a backend, `Mappings` the cache in front
 //! of it. It never decides what a mapping means, and nothing above this folder sees SQL or a key.
 
+mod audit;
 mod cache;
 #[cfg(test)]
 mod conformance;
@@ -24,6 +25,7 @@ use standpipe_api::{
 };
 use zeroize::Zeroizing;
 
+pub use audit::{AuditEvent, AuditFilter, AuditRow};
 pub use cache::Mappings;
 pub use error::StoreError;
 pub use lock::DataDirLock;
@@ -58,8 +60,9 @@ pub trait Store: Send + Sync + 'static {
     /// How many mappings there are, tombstones included. Reads an index from end to end.
     async fn count(&self) -> Result<u64, StoreError>;
 
-    /// Inserts `mapping` with state `intent`, unless a row stands there that is neither expired nor a tombstone.
-    async fn claim(&self, mapping: Mapping) -> Result<Claim, StoreError>;
+    /// Inserts `mapping` with state `intent`, unless a row stands there that is neither expired nor a tombstone, or the
+    /// caller's tenant already has as many of its kind as `quota` says. Many claims at once do not get past it.
+    async fn claim(&self, mapping: Mapping, quota: Option<u32>) -> Result<Claim, StoreError>;
 
     /// Carries out all writes in order, in one transaction.
     async fn apply(&self, writes: Vec<Write>) -> Result<(), StoreError>;
@@ -122,6 +125,21 @@ pub trait Store: Send + Sync + 'static {
         after: Option<&(Namespace, JobId)>,
         limit: usize,
     ) -> Result<Vec<QueuedJob>, StoreError>;
+
+    /// Writes events behind those that are there, in one transaction; an event that is there already stays as it is.
+    async fn append_audit(&self, events: Vec<AuditEvent>) -> Result<(), StoreError>;
+
+    /// Events with an id above `after`, in the order in which they were written, at most `limit`.
+    async fn audit(
+        &self,
+        filter: &AuditFilter,
+        after: i64,
+        limit: usize,
+    ) -> Result<Vec<AuditRow>, StoreError>;
+
+    /// Removes events that ended before `before`, and the oldest of more than `most`, at most `limit` of each; the number
+    /// removed.
+    async fn purge_audit(&self, before: Timestamp, most: u64, limit: usize) -> Result<usize, StoreError>;
 
     /// Makes a job due now, whether it waits or has failed, with its attempts forgotten. `false`: there is none.
     async fn retry_job(&self, namespace: &Namespace, id: &JobId) -> Result<bool, StoreError>;
@@ -195,6 +213,8 @@ pub enum Claim {
     Taken,
     /// This row stands there.
     Existing(Box<Mapping>),
+    /// The tenant has as many as it may; nothing was written.
+    OverQuota,
 }
 
 /// One write of a transaction.

@@ -97,6 +97,7 @@ impl CallOutcome {
             | ErrorKind::BodyTooLarge
             | ErrorKind::BodyBroken
             | ErrorKind::HeadTooLarge
+            | ErrorKind::RateLimited
             | ErrorKind::NotImplemented
             | ErrorKind::Loop => Self::Refused,
         }

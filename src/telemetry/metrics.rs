@@ -43,11 +43,17 @@ pub mod name {
     pub const BACKGROUND_FAILURES: &str = "standpipe_background_failures_total";
     /// Access events dropped because nobody read them in time.
     pub const ACCESS_LOG_DROPPED: &str = "standpipe_access_log_dropped_total";
+    /// Calls that access rules refused, by `reason`.
+    pub const ACCESS_REFUSED: &str = "standpipe_access_refused_total";
+    /// Calls over a limit of their caller or tenant, by `reason`.
+    pub const RATE_LIMITED: &str = "standpipe_rate_limited_total";
+    /// Audit events dropped because the store did not take them in time.
+    pub const AUDIT_DROPPED: &str = "standpipe_audit_dropped_total";
     /// Log lines dropped for the same reason.
     pub const LOG_DROPPED: &str = "standpipe_log_dropped_total";
 }
 
-const HELP: [(&str, &str); 15] = [
+const HELP: [(&str, &str); 18] = [
     (name::REQUESTS, "Calls ended, by provider, operation and outcome."),
     (name::REQUEST_SECONDS, "Seconds from a call's head to its answer's head."),
     (name::REQUESTS_IN_FLIGHT, "Calls not ended."),
@@ -62,6 +68,9 @@ const HELP: [(&str, &str); 15] = [
     (name::HOOK_PANICS, "Panics caught at a hook's edge."),
     (name::BACKGROUND_FAILURES, "Background work that ended with an error."),
     (name::ACCESS_LOG_DROPPED, "Access events dropped because nobody read them in time."),
+    (name::ACCESS_REFUSED, "Calls that access rules refused."),
+    (name::RATE_LIMITED, "Calls over a limit of their caller or tenant."),
+    (name::AUDIT_DROPPED, "Audit events dropped because the store did not take them in time."),
     (name::LOG_DROPPED, "Log lines dropped because nobody read them in time."),
 ];
 

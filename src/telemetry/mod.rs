@@ -22,6 +22,9 @@
 //! | `standpipe_hook_panics_total` | extension | panics caught at a hook's edge |
 //! | `standpipe_background_failures_total` | extension | background work that ended with an error |
 //! | `standpipe_access_log_dropped_total` | | access events dropped because nobody read them in time |
+//! | `standpipe_access_refused_total` | reason | calls that access rules refused: `unseen`, `method`, `own` |
+//! | `standpipe_rate_limited_total` | reason | calls over a limit: `caller-rate`, `caller-in-flight`, `tenant-...` |
+//! | `standpipe_audit_dropped_total` | | audit events dropped because the store did not take them in time |
 //! | `standpipe_log_dropped_total` | | log lines dropped for the same reason |
 //!
 //! Calls that never got a provider are counted under the provider `-`.

@@ -18,7 +18,7 @@ impl Secrets for ProcessSecrets {
         match reference {
             SecretRef::Env(name) => std::env::var(name)
                 .map(SecretString::from)
-                .map_err(|_| format!("the environment variable {name} is not set to text")),
+                .map_err(|_| format!("the environment variable {name} is not set, or not to text")),
             SecretRef::File(path) => {
                 let wrong = |error: std::io::Error| format!("cannot read {}: {error}", path.display());
                 let mut text = String::new();

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{Answer, House, Login, Origin, Standpipe, claims, now};
+use crate::support::{Answer, House, Login, Origin, Standpipe, claims, now, until};
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
@@ -133,4 +133,33 @@ fn an_exchange_that_cannot_be_says_why() {
     let stranger = exchange(&standpipe, "nonsense", &form(&robot, "&audience=alpha"));
     assert_eq!((stranger.status, &stranger.json()["error"]), (401, &json!("invalid_client")));
     assert!(stranger.header("www-authenticate").is_some());
+}
+
+#[test]
+fn rules_for_tenants_and_groups_are_about_what_a_token_says_and_hold_for_exchanges() {
+    let (login, origin) = (Login::new(), Origin::answering(OK));
+    let front = house(&login, &origin);
+    let mut config = std::fs::read_to_string(&front.config).unwrap();
+    config += "[[access]]\ntenants = [\"blue\"]\ngroups = [\"op*\"]\nproviders = [\"alpha\"]\n";
+    config += "[[access]]\ncallers = [\"oidc:corp:robot\"]\nproviders = [\"open\"]\n";
+    std::fs::write(&front.config, config).unwrap();
+    let standpipe = front.serve();
+    let token = |org: &str, groups| login.token("ann", json!({"org": org, "groups": groups}));
+    let (seen, unseen) = (token("blue", ["x", "ops"]), token("blue", ["x", "y"]));
+    assert_eq!(get(&standpipe, &seen).status, 200);
+    assert_eq!(get(&standpipe, &unseen).status, 404);
+    assert_eq!(get(&standpipe, &token("red", ["ops", "y"])).status, 404);
+    let robot = login.token("robot", json!({}));
+    let form = |subject: &str, audience| {
+        format!("GRANT&subject_token={subject}&subject_token_type=JWT&audience={audience}")
+    };
+    assert_eq!(exchange(&standpipe, &robot, &form(&seen, "alpha")).status, 200);
+    let (kept, unknown) = (form(&unseen, "alpha"), form(&unseen, "omega"));
+    let [kept, unknown] = [kept, unknown].map(|form| exchange(&standpipe, &robot, &form));
+    assert_eq!((kept.status, &kept.body, &kept.head), (400, &unknown.body, &unknown.head));
+    until("the refusal is remembered", || {
+        let (_, audit) = front.command(&["audit", "list", "--caller", "oidc:corp:robot"]);
+        assert!(!audit.contains(&unseen), "{audit}");
+        audit.lines().any(|line| line.contains("/oauth2/token") && line.contains("access:unseen"))
+    });
 }

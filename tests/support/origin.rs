@@ -1,7 +1,7 @@
 //! A provider that does exactly what a script says, on each of its connections.
 
 use std::net::{SocketAddr, TcpListener};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -15,6 +15,7 @@ pub struct Origin {
     /// Connections so far.
     accepted: Arc<AtomicUsize>,
     said: Arc<Mutex<Vec<String>>>,
+    told: Arc<AtomicBool>,
 }
 
 /// One connection as a script sees it.
@@ -23,6 +24,7 @@ pub struct Peer {
     /// Counts from 0.
     pub number: usize,
     said: Arc<Mutex<Vec<String>>>,
+    told: Arc<AtomicBool>,
 }
 
 impl Peer {
@@ -31,6 +33,11 @@ impl Peer {
         let request = self.wire.message()?;
         self.say(&request);
         Some(request)
+    }
+
+    /// Whether the test has told the script to go on.
+    pub fn told(&self) -> bool {
+        self.told.load(Ordering::SeqCst)
     }
 
     /// Tells the test something.
@@ -60,8 +67,10 @@ impl Origin {
     fn start(tls: Option<Arc<ServerConfig>>, script: impl Fn(Peer) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let origin = Self { address, accepted: Arc::default(), said: Arc::default() };
-        let (accepted, said, script) = (origin.accepted.clone(), origin.said.clone(), Arc::new(script));
+        let (accepted, said, told): (Arc<AtomicUsize>, Arc<Mutex<Vec<String>>>, Arc<AtomicBool>) =
+            Default::default();
+        let origin = Self { address, accepted: accepted.clone(), said: said.clone(), told: told.clone() };
+        let script = Arc::new(script);
         thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -73,11 +82,17 @@ impl Origin {
                     }
                 };
                 let number = accepted.fetch_add(1, Ordering::SeqCst);
-                let (peer, script) = (Peer { wire, number, said: said.clone() }, script.clone());
+                let (said, told) = (said.clone(), told.clone());
+                let (peer, script) = (Peer { wire, number, said, told }, script.clone());
                 thread::spawn(move || script(peer));
             }
         });
         origin
+    }
+
+    /// Tells the script to go on.
+    pub fn tell(&self) {
+        self.told.store(true, Ordering::SeqCst);
     }
 
     pub fn connections(&self) -> usize {

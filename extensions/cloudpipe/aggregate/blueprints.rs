@@ -21,6 +21,8 @@ const FRESH: Duration = Duration::from_secs(30);
 const AGING: Duration = Duration::from_secs(300);
 /// Until then it stands in for a provider that is down.
 const KEPT: Duration = Duration::from_secs(24 * 3600);
+/// How long a provider that did not answer is waited for, when there is a list to stand in.
+pub(super) const GLANCE: Duration = Duration::from_millis(250);
 /// How long one reading may take.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 /// Bytes of lists kept, as brokers sent them; the ones not used for longest go first.
@@ -42,6 +44,8 @@ pub(super) struct Blueprints {
 #[derive(Clone)]
 struct Kept {
     read: Instant,
+    /// Why it could not be read again since.
+    failed: Option<&'static str>,
     items: Items,
     bytes: u32,
 }
@@ -52,6 +56,8 @@ pub(super) enum Known {
     Fresh(Items),
     /// Good, but to be refreshed.
     Aging(Items),
+    /// Only if the provider still does not answer; it did not when it was asked last, for this reason.
+    Failing(&'static str),
     /// Only if the provider does not answer.
     Old,
     /// Nothing.
@@ -87,8 +93,9 @@ impl Default for Blueprints {
 impl Blueprints {
     /// What is known of a list.
     pub(super) fn known(&self, key: &Key) -> Known {
-        match self.lists.get(key) {
+        match self.kept(key) {
             None => Known::Nothing,
+            Some(Kept { failed: Some(reason), .. }) => Known::Failing(reason),
             Some(kept) if kept.read.elapsed() < FRESH => Known::Fresh(kept.items),
             Some(kept) if kept.read.elapsed() < AGING => Known::Aging(kept.items),
             Some(_) => Known::Old,
@@ -97,7 +104,11 @@ impl Blueprints {
 
     /// The last good list and its age in seconds.
     pub(super) fn last_good(&self, key: &Key) -> Option<(Items, u64)> {
-        self.lists.get(key).map(|kept| (kept.items, kept.read.elapsed().as_secs()))
+        self.kept(key).map(|kept| (kept.items, kept.read.elapsed().as_secs()))
+    }
+
+    fn kept(&self, key: &Key) -> Option<Kept> {
+        self.lists.get(key).filter(|kept| kept.read.elapsed() < KEPT)
     }
 
     /// Joins the reading of a list, or leads it.
@@ -115,10 +126,17 @@ impl Blueprints {
 impl Lead {
     /// Tells everybody who waits, and keeps what is good. `bytes` is the length of the answer.
     pub(super) fn tell(self, read: Read, bytes: usize) {
-        if let Ok(items) = &read {
-            let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-            let kept = Kept { read: Instant::now(), items: items.clone(), bytes };
-            self.blueprints.lists.insert(self.key.clone(), kept);
+        let lists = &self.blueprints.lists;
+        match (&read, lists.get(&self.key)) {
+            (Ok(items), _) => {
+                let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+                let kept = Kept { read: Instant::now(), failed: None, items: items.clone(), bytes };
+                lists.insert(self.key.clone(), kept);
+            }
+            (Err(reason), Some(kept)) => {
+                lists.insert(self.key.clone(), Kept { failed: Some(reason), ..kept });
+            }
+            (Err(_), None) => {}
         }
         self.tell.send_replace(Some(read));
     }

@@ -69,11 +69,14 @@ impl Filter {
     }
 
     fn takes(&self, item: &Item) -> bool {
-        let has = |member, wanted: &Option<String>| {
-            wanted.as_deref().is_none_or(|wanted| shape::has_entry(&item.value, member, wanted))
+        // A blueprint lists the protos it takes, a pipe has the one it was bound with.
+        let has = |many, one, wanted: &Option<String>| {
+            wanted.as_deref().is_none_or(|wanted| {
+                shape::has_entry(&item.value, many, wanted) || shape::is_bound_with(&item.value, one, wanted)
+            })
         };
         let named = self.name.as_deref().is_none_or(|wanted| wanted == item.key.2);
-        named && has("protos", &self.proto) && has("adapters", &self.adapter)
+        named && has("protos", "proto", &self.proto) && has("adapters", "adapters", &self.adapter)
     }
 
     fn next(&self, last: &(usize, String, String)) -> String {

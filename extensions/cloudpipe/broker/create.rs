@@ -126,7 +126,10 @@ impl Broker {
         let free = (0..max).map(|n| format!("{prefix}n/{n}")).find(|slot| !taken.contains(slot));
         free.filter(|_| taken.len() < max).ok_or_else(|| {
             let name = &blueprint.name;
-            Refusal::conflict(format!("{name} of {resource} has its {max} pipes; remove one first"))
+            let word = blueprint.side.word().trim_end_matches('s');
+            let text =
+                format!("the {word} {name} of {resource} allows {max} pipes and has them; remove one first");
+            Refusal::conflict(text)
         })
     }
 

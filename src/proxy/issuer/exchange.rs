@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use serde_json::{Value, json};
 use standpipe_api::{Body, CredentialRequest, ErrorKind, Fault};
 
+use crate::access::Refusal;
 use crate::call::Trail;
 use crate::config::At;
 use crate::engine::Running;
@@ -29,6 +30,10 @@ pub(super) async fn grant(
     let client = trail.caller.as_ref().is_some_and(|client| client.id == subject.caller.id);
     check_actor(&subject.claims, actor.as_ref(), client)?;
     let provider = target(running, &wanted.targets)?;
+    if !running.access.sees_provider(Some(&subject.caller), provider.id()) {
+        trail.refuse(Refusal::Unseen, Some(provider.id().clone()));
+        return Err(no_such_provider());
+    }
     trail.provider = Some(provider.clone());
     let act = actor.map(|actor| act(&actor.claims));
     let mut head = HeaderMap::new();
@@ -117,7 +122,11 @@ fn target(running: &Running, targets: &[String]) -> Result<Arc<Provider>, Refuse
         provider.id().as_str() == named || face == Some(provider.id().as_str()) || at == Some(trimmed)
     };
     let found = running.providers.iter().find(is_meant).cloned();
-    found.ok_or_else(|| refused("there is no such provider".into()))
+    found.ok_or_else(no_such_provider)
+}
+
+fn no_such_provider() -> Refused {
+    Refused::new("invalid_target", "there is no such provider")
 }
 
 fn invalid(text: &str) -> Refused {

@@ -27,7 +27,7 @@ async fn rows_and_their_absence_are_loaded_once_and_seen_at_once_when_written() 
     assert_eq!(mappings.peek(&pipe("p")), None);
     assert_eq!(mappings.get(&pipe("p")).await.unwrap(), None);
     assert_eq!(mappings.peek(&pipe("p")), Some(None));
-    assert_eq!(mappings.claim(live("p")).await.unwrap(), Claim::Taken);
+    assert_eq!(mappings.claim(live("p"), None).await.unwrap(), Claim::Taken);
     assert_eq!(mappings.get(&pipe("p")).await.unwrap().unwrap().state, MappingState::Intent);
     mappings.apply(to("p", MappingState::Live)).await.unwrap();
     assert_eq!(mappings.get(&pipe("p")).await.unwrap().unwrap().state, MappingState::Live);

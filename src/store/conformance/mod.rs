@@ -28,6 +28,10 @@ macro_rules! conformance {
             observers_hear_of_every_change_before_its_writer, a_fresh_store_is_healthy,
             what_a_peer_gives_replaces_nothing_of_others, what_happens_here_takes_the_place_of_what_a_peer_said,
             what_a_peer_gave_is_counted_listed_and_revoked,
+            claims_at_once_do_not_get_past_a_quota, a_quota_counts_what_a_tenant_has_now,
+            the_audit_is_read_in_order_behind_an_id_and_through_its_filters,
+            an_event_is_kept_once_however_often_it_is_written,
+            the_audit_loses_what_is_old_or_too_much_and_never_reuses_an_id,
         }
     };
     ($open:expr; $($promise:ident),* $(,)?) => {
@@ -40,10 +44,14 @@ macro_rules! conformance {
 }
 pub(super) use conformance;
 
+mod audit;
 mod extensions;
 mod peers;
+mod quota;
+pub(super) use audit::*;
 pub(super) use extensions::*;
 pub(super) use peers::*;
+pub(super) use quota::*;
 
 type Shared = Arc<dyn Store>;
 
@@ -59,6 +67,7 @@ pub(super) fn created(id: &str, at: i64) -> Mapping {
     let mut mapping = live(id);
     mapping.origin = Origin::Created;
     mapping.owner = Some("basic:ada".into());
+    mapping.tenant = Some("blue".into());
     mapping.created_at = Timestamp::from_millis(at);
     mapping
 }
@@ -94,6 +103,7 @@ pub(super) async fn a_mapping_comes_back_as_it_was_written(store: Shared) {
     full.remote_scope = Some("project".into());
     full.credential = Some("main".into());
     full.owner = Some("basic:ada".into());
+    full.tenant = Some("blue".into());
     full.hints = vec![Hint::new(Kind::of("plan"), "a"), Hint::new(Kind::of("plan"), "\"ß")];
     full.expires_at = Some(Timestamp::now().plus(Duration::from_secs(3600)));
     let states = ["maybe", "live", "deleting", "gone"];
@@ -113,7 +123,7 @@ pub(super) async fn a_mapping_comes_back_as_it_was_written(store: Shared) {
 }
 
 pub(super) async fn of_many_claims_at_once_one_is_taken(store: Shared) {
-    let claims = (0..50).map(|number| store.claim(created("p", number)));
+    let claims = (0..50).map(|number| store.claim(created("p", number), None));
     let claims: Vec<Claim> =
         futures_util::future::join_all(claims).await.into_iter().map(Result::unwrap).collect();
     let winner = store.mapping(&pipe("p")).await.unwrap().unwrap();
@@ -131,7 +141,7 @@ pub(super) async fn a_tombstone_or_an_expired_row_does_not_block_a_claim(store: 
     for id in ["gone", "expired"] {
         let mut claim = live(id);
         claim.owner = Some("basic:bob".into());
-        assert_eq!(store.claim(claim.clone()).await.unwrap(), Claim::Taken);
+        assert_eq!(store.claim(claim.clone(), None).await.unwrap(), Claim::Taken);
         claim.state = MappingState::Intent;
         assert_eq!(store.mapping(&pipe(id)).await.unwrap(), Some(claim), "nothing of the old row is left");
     }
@@ -139,12 +149,12 @@ pub(super) async fn a_tombstone_or_an_expired_row_does_not_block_a_claim(store: 
 
 pub(super) async fn a_claim_is_dropped_only_by_its_own_claimer(store: Shared) {
     let drop_claim = |at| Write::DropClaim { resource: pipe("p"), created_at: Timestamp::from_millis(at) };
-    store.claim(created("p", 5)).await.unwrap();
+    store.claim(created("p", 5), None).await.unwrap();
     write(&store, drop_claim(4)).await;
     assert_eq!(state_of(&store, "p").await, Some(MappingState::Intent));
     write(&store, drop_claim(5)).await;
     assert_eq!(state_of(&store, "p").await, None);
-    store.claim(created("p", 6)).await.unwrap();
+    store.claim(created("p", 6), None).await.unwrap();
     let settled = Write::State { resource: pipe("p"), state: MappingState::Live, expires_at: None };
     store.apply(vec![settled, drop_claim(6)]).await.unwrap();
     assert_eq!(state_of(&store, "p").await, Some(MappingState::Live), "settled claims are not dropped");
@@ -159,6 +169,7 @@ pub(super) async fn a_put_keeps_who_created_a_live_row_and_when(store: Shared) {
     let row = store.mapping(&pipe("p")).await.unwrap().unwrap();
     assert_eq!((row.provider.as_str(), row.credential), ("beta", Some("other".into())));
     assert_eq!((row.origin, row.owner), (Origin::Created, Some("basic:ada".into())));
+    assert_eq!(row.tenant.as_deref(), Some("blue"));
     assert_eq!(row.created_at, Timestamp::from_millis(5));
     let gone = Write::State { resource: pipe("p"), state: MappingState::Gone, expires_at: None };
     store.apply(vec![gone, Write::Put(relearned.clone())]).await.unwrap();
@@ -328,9 +339,9 @@ pub(super) async fn observers_hear_of_every_change_before_its_writer(store: Shar
         let heard: Vec<Resource> = heard.0.lock().unwrap().drain(..).collect();
         assert_eq!(heard, ids.iter().map(|id| pipe(id)).collect::<Vec<_>>());
     };
-    store.claim(live("a")).await.unwrap();
+    store.claim(live("a"), None).await.unwrap();
     expect(&["a"]);
-    store.claim(live("a")).await.unwrap();
+    store.claim(live("a"), None).await.unwrap();
     expect(&[]);
     let to = |id| Write::State { resource: pipe(id), state: MappingState::Gone, expires_at: ended() };
     store.apply(vec![Write::Put(live("b")), to("a"), Write::Remove { resource: pipe("c") }]).await.unwrap();

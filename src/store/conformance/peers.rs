@@ -65,11 +65,11 @@ pub(in crate::store) async fn what_happens_here_takes_the_place_of_what_a_peer_s
     write(&store, deleting).await;
     let row = found(&store, "state").await.unwrap();
     assert_eq!((row.origin, row.peer, row.expires_at), (Origin::Learned, None, None));
-    assert_eq!(store.claim(created("claim", 7)).await.unwrap(), Claim::Taken);
+    assert_eq!(store.claim(created("claim", 7), None).await.unwrap(), Claim::Taken);
     let row = found(&store, "claim").await.unwrap();
     assert_eq!((row.state, row.origin, row.peer), (MappingState::Intent, Origin::Created, None));
     let elsewhere = Mapping { provider: "beta".into(), ..created("claimed-elsewhere", 7) };
-    let claim = store.claim(elsewhere).await.unwrap();
+    let claim = store.claim(elsewhere, None).await.unwrap();
     assert_eq!(
         claim,
         Claim::Existing(Box::new(all[3].clone())),

@@ -43,7 +43,7 @@ async fn child() {
     say("open", 0);
     for number in first.. {
         let id = number.to_string();
-        assert_eq!(store.claim(live(&id)).await.unwrap(), Claim::Taken);
+        assert_eq!(store.claim(live(&id), None).await.unwrap(), Claim::Taken);
         say("claim", number);
         let settled = Write::State { resource: pipe(&id), state: MappingState::Live, expires_at: None };
         store.apply(vec![settled]).await.unwrap();

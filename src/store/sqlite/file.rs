@@ -23,8 +23,11 @@ const UNFINISHED: &str = "standpipe.db.new";
 /// Marks the file as ours, where SQLite keeps an application id: `StPi`.
 const APPLICATION_ID: u32 = 0x5374_5069;
 /// Each script takes the schema to the version it is numbered with; `user_version` is the last one applied.
-const MIGRATIONS: &[(u32, &str)] =
-    &[(1, include_str!("../migrations/001_tables.sql")), (4, include_str!("../migrations/004_peers.sql"))];
+const MIGRATIONS: &[(u32, &str)] = &[
+    (1, include_str!("../migrations/001_tables.sql")),
+    (3, include_str!("../migrations/003_audit.sql")),
+    (4, include_str!("../migrations/004_peers.sql")),
+];
 const LATEST: u32 = match MIGRATIONS {
     [.., (latest, _)] => *latest,
     [] => 0,

@@ -13,7 +13,7 @@ use crate::store::{Claim, Filter, Imported, StoreError, Write};
 macro_rules! columns {
     () => {
         "kind, parent, id, scope, provider, endpoint, remote_scope, credential, owner, hints, state, origin, \
-         created_at, updated_at, expires_at, peer"
+         created_at, updated_at, expires_at, tenant, peer"
     };
 }
 
@@ -23,7 +23,7 @@ macro_rules! insert {
             "INSERT INTO resource_mapping AS old (",
             columns!(),
             ") VALUES (:kind, :parent, :id, :scope, :provider, :endpoint, :remote_scope, :credential, :owner, \
-             :hints, :state, :origin, :created_at, :updated_at, :expires_at, :peer) \
+             :hints, :state, :origin, :created_at, :updated_at, :expires_at, :tenant, :peer) \
              ON CONFLICT DO UPDATE SET provider = excluded.provider, endpoint = excluded.endpoint, \
              remote_scope = excluded.remote_scope, credential = excluded.credential, hints = excluded.hints, \
              state = excluded.state, updated_at = excluded.updated_at, expires_at = excluded.expires_at, "
@@ -33,7 +33,8 @@ macro_rules! insert {
 
 macro_rules! take_over {
     () => {
-        "owner = excluded.owner, origin = excluded.origin, created_at = excluded.created_at, peer = excluded.peer"
+        "owner = excluded.owner, tenant = excluded.tenant, origin = excluded.origin, created_at = excluded.created_at, \
+         peer = excluded.peer"
     };
 }
 
@@ -50,6 +51,10 @@ macro_rules! current {
 }
 
 pub(super) mod given;
+#[cfg(test)]
+mod questions;
+#[cfg(test)]
+pub(super) use questions::questions;
 
 const FIND: &str =
     concat!("SELECT ", columns!(), " FROM resource_mapping WHERE ", this_row!(), " AND ", current!());
@@ -83,7 +88,9 @@ const PUT: &str = concat!(
     insert!(),
     "owner = iif(",
     nobodys!(),
-    ", excluded.owner, old.owner), origin = iif(",
+    ", excluded.owner, old.owner), tenant = iif(",
+    nobodys!(),
+    ", excluded.tenant, old.tenant), origin = iif(",
     nobodys!(),
     ", excluded.origin, old.origin), created_at = iif(",
     nobodys!(),
@@ -106,6 +113,10 @@ const REMOVE: &str = concat!("DELETE FROM resource_mapping WHERE ", this_row!())
 const PURGE: &str = "DELETE FROM resource_mapping WHERE (kind, parent, id, scope) IN \
      (SELECT kind, parent, id, scope FROM resource_mapping WHERE expires_at <= :now LIMIT :limit) \
      RETURNING kind, parent, id, scope";
+// Only as far as it matters: a tenant with many does not cost more.
+const HAS: &str = "SELECT count(*) FROM (SELECT 1 FROM resource_mapping INDEXED BY resource_mapping_by_creator \
+     WHERE coalesce(tenant, owner) = :creator AND kind = :kind AND owner IS NOT NULL AND state <> 'gone' \
+     AND (expires_at IS NULL OR expires_at > :now) LIMIT :quota)";
 const COUNT: &str = "SELECT (SELECT count(*) FROM resource_mapping) - \
      (SELECT count(*) FROM resource_mapping WHERE expires_at <= :now)";
 
@@ -183,10 +194,18 @@ pub(super) fn count(db: &Connection, now: Timestamp) -> Result<u64, StoreError> 
 pub(super) fn claim(
     db: &Connection,
     mut mapping: Mapping,
+    quota: Option<u32>,
     changed: &mut Changed,
 ) -> Result<Claim, StoreError> {
     mapping.state = MappingState::Intent;
     let now = Timestamp::now();
+    if let Some(quota) = quota
+        && has_all(db, &mapping, quota, now)?
+    {
+        // What is there already takes no more room.
+        let existing = find(db, &mapping.resource, now)?.filter(|row| row.state != MappingState::Gone);
+        return Ok(existing.map_or(Claim::OverQuota, |row| Claim::Existing(Box::new(row))));
+    }
     if write(db, CLAIM, &mapping, now)? == 1 {
         changed.push(mapping.resource);
         return Ok(Claim::Taken);
@@ -195,6 +214,17 @@ pub(super) fn claim(
         Some(existing) => Ok(Claim::Existing(Box::new(existing))),
         None => Err(undecided()),
     }
+}
+
+/// Whether the tenant that wants a resource has as many of its kind as its quota says.
+fn has_all(db: &Connection, mapping: &Mapping, quota: u32, now: Timestamp) -> Result<bool, StoreError> {
+    let owner = mapping.owner.as_ref().map(|owner| owner.as_str());
+    let Some(creator) = mapping.tenant.as_deref().or(owner) else { return Ok(false) };
+    let params = named_params! {
+        ":creator": creator, ":kind": mapping.resource.kind.as_str(), ":quota": quota, ":now": now.as_millis(),
+    };
+    let has: Option<u32> = db.first("counting a tenant's resources", HAS, params, |row| row.get(0))?;
+    Ok(has.unwrap_or(0) >= quota)
 }
 
 /// A row that was there a statement ago is not: the same clock and transaction decided both.
@@ -301,8 +331,8 @@ fn write(db: &Connection, sql: &'static str, mapping: &Mapping, now: Timestamp) 
         ":owner": mapping.owner.as_ref().map(|owner| owner.as_str()), ":hints": hints,
         ":state": mapping.state.as_str(), ":origin": mapping.origin.as_str(),
         ":created_at": mapping.created_at.as_millis(), ":updated_at": mapping.updated_at.as_millis(),
-        ":expires_at": mapping.expires_at.map(Timestamp::as_millis), ":now": now.as_millis(),
-        ":peer": mapping.peer.as_ref().map(PeerId::as_str),
+        ":expires_at": mapping.expires_at.map(Timestamp::as_millis), ":tenant": mapping.tenant,
+        ":peer": mapping.peer.as_ref().map(PeerId::as_str), ":now": now.as_millis(),
     };
     db.change("writing a mapping", sql, params)
 }
@@ -342,7 +372,8 @@ fn read(row: &Row<'_>) -> Result<Mapping, rusqlite::Error> {
         created_at: time(12)?,
         updated_at: time(13)?,
         expires_at: row.get::<_, Option<i64>>(14)?.map(Timestamp::from_millis),
-        peer: text(15)?.map(Into::into),
+        tenant: text(15)?,
+        peer: text(16)?.map(Into::into),
     })
 }
 
@@ -355,31 +386,4 @@ fn word<T: serde::de::DeserializeOwned>(row: &Row<'_>, at: usize) -> Result<T, r
 
 fn unreadable(at: usize, error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(at, Type::Text, Box::new(error))
-}
-
-/// The statements whose cost must not grow with the table, each with the words of a plan that keeps that promise.
-#[cfg(test)]
-pub(super) fn questions() -> Vec<(String, &'static str)> {
-    let resource = Resource::new(Kind::of("pipe"), "p").within("db");
-    let at = |filter: Filter, plan| (scan_statement(&filter, Some(&resource)), plan);
-    let (provider, kind, parent) = (Some("alpha".into()), Some(Kind::of("pipe")), Some("db".into()));
-    vec![
-        (FIND.into(), "USING PRIMARY KEY (kind=? AND parent=? AND id=? AND scope=?)"),
-        (NAMED.into(), "USING INDEX resource_mapping_by_id (kind=? AND id=?)"),
-        (SET_STATE.into(), "USING PRIMARY KEY (kind=? AND parent=? AND id=? AND scope=?)"),
-        (PURGE.into(), "USING COVERING INDEX resource_mapping_ending (expires_at<?)"),
-        at(Filter::default(), "USING PRIMARY KEY ((kind,parent,id,scope)>(?,?,?,?))"),
-        at(Filter { provider, ..Filter::default() }, "resource_mapping_by_provider (provider=? AND (kind"),
-        at(Filter { kind, parent, ..Filter::default() }, "USING PRIMARY KEY (kind=? AND parent=?"),
-        at(
-            Filter { peer: Some("west".into()), ..Filter::default() },
-            "resource_mapping_by_peer (peer=? AND (kind",
-        ),
-        (given::COUNT.into(), "resource_mapping_by_peer (peer=?"),
-        (given::REVOKE.into(), "resource_mapping_by_peer (peer=?"),
-        (
-            "UPDATE resource_mapping SET state = 'maybe' WHERE state = 'intent'".into(),
-            "resource_mapping_intent",
-        ),
-    ]
 }

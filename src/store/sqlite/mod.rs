@@ -3,6 +3,7 @@
 //! Questions come in as closures over a connection and leave as answers; every connection belongs to one thread.
 //! Nothing here blocks a core: queues refuse when they are full, and answers are awaited for a bounded time.
 
+mod audit;
 mod file;
 mod job;
 mod mapping;
@@ -27,8 +28,8 @@ use self::rows::Rows as _;
 use self::writer::Writer;
 use super::seal::{Place, Seal};
 use super::{
-    Claim, DueJob, Filter, Given, Imported, MasterKey, Namespace, Observer, QueuedJob, SecretBytes, Store,
-    StoreError, Write,
+    AuditEvent, AuditFilter, AuditRow, Claim, DueJob, Filter, Given, Imported, MasterKey, Namespace,
+    Observer, QueuedJob, SecretBytes, Store, StoreError, Write,
 };
 
 /// How the embedded store behaves.
@@ -145,8 +146,8 @@ impl Store for Sqlite {
         self.readers.read(|db| mapping::count(db, Timestamp::now())).await
     }
 
-    async fn claim(&self, mapping: Mapping) -> Result<Claim, StoreError> {
-        let claim = move |db: &_, changed: &mut _| mapping::claim(db, mapping, changed);
+    async fn claim(&self, mapping: Mapping, quota: Option<u32>) -> Result<Claim, StoreError> {
+        let claim = move |db: &_, changed: &mut _| mapping::claim(db, mapping, quota, changed);
         self.writer.write(claim).await
     }
 
@@ -249,6 +250,24 @@ impl Store for Sqlite {
     ) -> Result<Vec<QueuedJob>, StoreError> {
         let after = after.cloned();
         self.readers.read(move |db| job::list(db, after.as_ref(), limit)).await
+    }
+
+    async fn append_audit(&self, events: Vec<AuditEvent>) -> Result<(), StoreError> {
+        self.writer.write(move |db, _| audit::append(db, events)).await
+    }
+
+    async fn audit(
+        &self,
+        filter: &AuditFilter,
+        after: i64,
+        limit: usize,
+    ) -> Result<Vec<AuditRow>, StoreError> {
+        let filter = filter.clone();
+        self.readers.read(move |db| audit::list(db, &filter, after, limit)).await
+    }
+
+    async fn purge_audit(&self, before: Timestamp, most: u64, limit: usize) -> Result<usize, StoreError> {
+        self.writer.write(move |db, _| audit::purge(db, before, most, limit)).await
     }
 
     async fn retry_job(&self, namespace: &Namespace, id: &JobId) -> Result<bool, StoreError> {

@@ -213,7 +213,7 @@ async fn a_sealed_value_moved_to_another_row_does_not_open() {
 #[tokio::test]
 async fn claims_that_a_crash_left_become_maybe_and_all_else_stays() {
     let (dir, store) = empty();
-    store.claim(live("claimed")).await.unwrap();
+    store.claim(live("claimed"), None).await.unwrap();
     store.apply(vec![Write::Put(live("live"))]).await.unwrap();
     drop(store);
     let store = reopen(dir.path());
@@ -310,10 +310,10 @@ async fn a_transaction_that_the_database_ends_is_lost_for_its_whole_group_and_fo
         .writer
         .write(|db, _| db.execute_batch("ROLLBACK").map_err(StoreError::at("ending the transaction")));
     let (before, ended, after, ()) =
-        futures_util::join!(store.claim(live("a")), ends, store.claim(live("b")), hold.end());
+        futures_util::join!(store.claim(live("a"), None), ends, store.claim(live("b"), None), hold.end());
     assert!(before.is_err() && ended.is_err() && after.is_err());
     assert_eq!(store.count().await.unwrap(), 0, "nobody was told otherwise");
-    store.claim(live("a")).await.unwrap();
+    store.claim(live("a"), None).await.unwrap();
     store.health().await.unwrap();
 }
 
@@ -324,11 +324,11 @@ async fn a_full_queue_refuses_at_once() {
         Arc::new(Sqlite::open(dir.path(), &key(1), &Options { queue: 1, ..Options::default() }).unwrap());
     let hold = Hold::on(&store).await;
     let refused = async {
-        let error = store.claim(live("refused")).await.unwrap_err();
+        let error = store.claim(live("refused"), None).await.unwrap_err();
         assert!(matches!(error, StoreError::Overloaded { limit: 1 }), "{error}");
         hold.end().await;
     };
-    futures_util::join!(store.claim(live("queued")), refused).0.unwrap();
+    futures_util::join!(store.claim(live("queued"), None), refused).0.unwrap();
 }
 
 #[tokio::test]
@@ -353,7 +353,7 @@ fn no_question_reads_or_sorts_the_table() {
     let dir = tempfile::tempdir().unwrap();
     drop(reopen(dir.path()));
     let db = raw(dir.path());
-    for (sql, index) in super::mapping::questions() {
+    for (sql, index) in super::mapping::questions().into_iter().chain(super::audit::questions()) {
         let mut statement = db.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
         let plan: Vec<String> =
             statement.raw_query().mapped(|row| row.get(3)).collect::<Result<_, _>>().unwrap();
