@@ -18,8 +18,9 @@ use crate::peer::Peers;
 use crate::providers::{Bases, Place, Provider};
 use crate::rate_limit::RateLimits;
 use crate::route::{DialectId, FaceId, Router};
+use crate::store::Store;
 use crate::telemetry::Metrics;
-use crate::token::{Credentials, ProcessSecrets, strategies};
+use crate::token::{Credentials, FollowedSecrets, SecretFiles, Site, TokenMappings, strategies};
 
 /// What listens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,19 +55,27 @@ pub struct Tools {
     pub issuers: Arc<Issuers>,
     /// Calls to addresses that are no provider's.
     pub outbound: Arc<dyn Outbound>,
+    /// What callers' tokens became at providers.
+    pub tokens: Arc<TokenMappings>,
+    /// Files with secrets that may change.
+    pub secret_files: Arc<SecretFiles>,
 }
 
 impl Tools {
     /// For a process that serves.
-    pub fn new(issuer: Arc<Issuer>, outbound: Arc<dyn Outbound>) -> Self {
-        Self { issuers: Issuers::new(Some(issuer.clone()), outbound.clone()), issuer: Some(issuer), outbound }
+    pub fn new(issuer: Arc<Issuer>, outbound: Arc<dyn Outbound>, store: Arc<dyn Store>) -> Self {
+        let issuers = Issuers::new(Some(issuer.clone()), outbound.clone());
+        let tokens = Arc::new(TokenMappings::new(Some(store), outbound.clone()));
+        Self { issuer: Some(issuer), issuers, outbound, tokens, secret_files: Arc::default() }
     }
 
     /// For a process that only looks at a configuration: nothing is signed and nobody is called.
     pub fn idle() -> Self {
         let (calls, _never_made) = outbound::queue();
-        let outbound = Arc::new(calls);
-        Self { issuer: None, issuers: Issuers::new(None, outbound.clone()), outbound }
+        let outbound: Arc<dyn Outbound> = Arc::new(calls);
+        let tokens = Arc::new(TokenMappings::new(None, outbound.clone()));
+        let issuers = Issuers::new(None, outbound.clone());
+        Self { issuer: None, issuers, outbound, tokens, secret_files: Arc::default() }
     }
 }
 
@@ -145,6 +154,7 @@ pub fn running(
         let same = |before: &&Arc<Provider>| {
             before.config == *settings
                 && settings.tls.is_none()
+                && settings.credentials_document.is_none()
                 && settings.credentials.iter().all(|credential| credential.table.is_empty())
         };
         let made = match before.filter(same) {
@@ -205,8 +215,13 @@ fn provider(
         settings: parsed,
     };
     let place = place(settings, &public, parts, earlier);
-    let credentials =
-        Credentials::build(&settings.credentials, &credential_strategies(parts, tools), &ProcessSecrets);
+    let credentials = Credentials::build(&Site {
+        provider: settings,
+        strategies: &credential_strategies(parts, tools),
+        secrets: &FollowedSecrets::new(tools.secret_files.clone()),
+        mappings: &tools.tokens,
+        metrics,
+    });
     let names: Vec<&'static str> = dialect.operations().iter().map(|(_, operation)| operation.name).collect();
     let figures = metrics.provider(&settings.id, &names);
     if url.starts_with("https")

@@ -25,7 +25,8 @@ use crate::listener::Drain;
 use crate::outbound::Outgoing;
 use crate::providers::Place;
 use crate::query::Querier;
-use crate::store::{DueJob, Namespace, Records};
+use crate::store::{DueJob, Namespace, Records, TokenFilter};
+use crate::token::{EVERY, SecretFiles, TokenMappings};
 
 /// Jobs taken up at once.
 const JOBS: usize = 64;
@@ -48,6 +49,10 @@ pub struct Thread {
     pub outgoing: mpsc::Receiver<Outgoing>,
     /// Where failures to start are told.
     pub failures: Arc<Failures>,
+    /// What callers' tokens became at providers.
+    pub tokens: Arc<TokenMappings>,
+    /// Files with secrets that may change.
+    pub secret_files: Arc<SecretFiles>,
 }
 
 /// Background work that could not start, for `/ready`.
@@ -95,7 +100,9 @@ impl Thread {
                 }
             });
         }
-        tokio::task::spawn_local(purge(shared.engine.clone()));
+        tokio::task::spawn_local(purge(shared.engine.clone(), self.tokens));
+        tokio::task::spawn_local(look_at_secrets(self.secret_files));
+        tokio::task::spawn_local(renew_tokens(shared.engine.clone()));
         let issuer = shared.engine.issuer.clone();
         tokio::task::spawn_local(async move { issuer.keep_rotating().await });
         shared.run_jobs().await;
@@ -195,7 +202,28 @@ impl Shared {
     }
 }
 
-async fn purge(engine: Arc<Engine>) {
+/// Reads secrets that have changed; a file system that hangs holds up nothing else.
+async fn look_at_secrets(files: Arc<SecretFiles>) {
+    loop {
+        sleep(EVERY).await;
+        let files = files.clone();
+        if let Err(error) = tokio::task::spawn_blocking(move || files.look()).await {
+            tracing::error!(%error, "secrets that change are not looked at any more");
+            return;
+        }
+    }
+}
+
+/// Renews standpipe's own tokens ahead of their end.
+async fn renew_tokens(engine: Arc<Engine>) {
+    loop {
+        sleep(EVERY).await;
+        let running = engine.running.load_full();
+        running.providers.iter().for_each(|provider| provider.credentials.renew_due());
+    }
+}
+
+async fn purge(engine: Arc<Engine>, tokens: Arc<TokenMappings>) {
     loop {
         match engine.store.count().await {
             Ok(rows) => engine.mapping_count.store(rows, std::sync::atomic::Ordering::Relaxed),
@@ -206,6 +234,12 @@ async fn purge(engine: Arc<Engine>) {
             Ok(0) => {}
             Ok(rows) => tracing::debug!(rows, "expired mappings removed"),
             Err(error) => tracing::warn!(%error, "expired mappings could not be removed"),
+        }
+        let ended = TokenFilter { ended_before: Some(Timestamp::now()), ..TokenFilter::default() };
+        match tokens.purge(&ended).await {
+            Ok(0) => {}
+            Ok(rows) => tracing::debug!(rows, "ended tokens removed"),
+            Err(error) => tracing::warn!(error = error.log_text(), "ended tokens could not be removed"),
         }
         purge_audit(&engine).await;
     }

@@ -180,14 +180,13 @@ impl Running {
         self.providers.iter().filter(move |provider| provider.dialect == dialect)
     }
 
-    /// Whether providers may be asked for a caller in turn: with standpipe's own credential always, with the caller's
-    /// only where all that take it are of one group (decision 16).
+    /// Whether providers may be asked for a caller in turn: with a credential made for the provider always, with the
+    /// caller's own only where all that take it are of one group (decision 16).
     pub fn may_visit(&self, provider: &Provider) -> bool {
         let group = &provider.config.credential_group;
-        let same = |other: &Arc<Provider>| {
-            other.credentials.is_unattended() || other.config.credential_group == *group
-        };
-        provider.credentials.is_unattended() || (group.is_some() && self.speaking(provider.dialect).all(same))
+        let same =
+            |other: &Arc<Provider>| !other.credentials.passes_on() || other.config.credential_group == *group;
+        !provider.credentials.passes_on() || (group.is_some() && self.speaking(provider.dialect).all(same))
     }
 
     /// The challenges of a listener.

@@ -19,6 +19,7 @@ use crate::peer;
 use crate::query::Querier;
 use crate::resolve::{Place, Wanted};
 use crate::store::{Filter, Namespace, Records, Write};
+use crate::token::{Chosen, Credentials};
 
 /// Rows that are looked through for those a caller sees, where access rules are in force.
 const MOST_FILTERED: usize = 10_000;
@@ -93,12 +94,14 @@ impl Federation for Handle {
     }
 
     fn identity_at(&self, provider: &ProviderId) -> Arc<str> {
-        let found = self.querier.running.find(provider);
-        if found.is_some_and(|provider| provider.credentials.is_unattended()) {
-            return Arc::from("");
+        let credentials = self.querier.running.find(provider).map(|provider| &provider.credentials);
+        let chosen = credentials.and_then(|credentials| credentials.identity(Some(&self.caller)));
+        if credentials.is_some_and(Credentials::is_unattended) {
+            return Arc::from(chosen.unwrap_or_default());
         }
         let caller = self.caller.id.as_str();
-        Arc::from(format!("{caller} {}", self.querier.on_behalf.identity()))
+        let chosen = chosen.unwrap_or_default();
+        Arc::from(format!("{caller} {chosen} {}", self.querier.on_behalf.identity()))
     }
 
     fn may_visit(&self, provider: &ProviderId) -> bool {
@@ -178,7 +181,8 @@ impl Federation for Handle {
         if !self.may_see(&target.provider, resource) {
             return Err(Error::unknown_resource(resource));
         }
-        let alias = place.provider.credentials.default_alias();
+        let credentials = &place.provider.credentials;
+        let alias = credentials.alias(place.provider.id(), Some(&self.caller), Chosen::default())?;
         let quota = self.querier.running.quotas.of(Some(&self.caller), &resource.kind);
         let learner = &self.engine().learner;
         let held = learner.claim(resource, &place, Some(&self.caller), &[], alias, quota).await?;

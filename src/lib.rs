@@ -46,6 +46,10 @@ pub mod audit;
 
 pub mod query;
 
+pub mod renewal;
+
+pub mod vault;
+
 pub mod store;
 
 pub mod single_flight;

@@ -148,13 +148,13 @@ impl Proxy {
             Box::pin(self.enter(trail, running, &asked)).await?;
         }
         self.read_request(trail, running, &mut asked).await?;
-        let place = match target {
+        let mut place = match target {
             Some(target) => self.admit(trail, running, &asked, running.place(&target)?)?,
             None => self.resolve(trail, running, &asked).await?,
         };
         trail.provider = Some(place.provider.clone());
         trail.by = Some(place.by);
-        let credential = self.credential(trail, &asked, &place).await?;
+        let credential = self.credential(trail, running, &mut asked, &mut place).await?;
         self.exchange(trail, running, asked, place, credential).await
     }
 

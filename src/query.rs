@@ -9,9 +9,10 @@ use std::time::Instant;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use http::header::{AUTHORIZATION, HeaderName, HeaderValue};
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response, StatusCode};
 use standpipe_api::{
-    Answer, Body, Caller, Credential, CredentialAlias, CredentialRequest, Error, Query, Result, Target,
+    Answer, Body, Caller, Credential, CredentialAlias, CredentialRequest, Error, ErrorKind, Fault, Query,
+    Result, Target,
 };
 
 use crate::call::OnBehalf;
@@ -19,6 +20,13 @@ use crate::engine::{Engine, Running};
 use crate::forward::headers::{Outgoing, Trust, to_provider};
 use crate::forward::{Forward, Replay};
 use crate::providers::Provider;
+use crate::renewal::renewed;
+
+/// A call's patience ended before its credential came.
+pub fn no_credential_in_time(provider: &Provider) -> Error {
+    let public = format!("the credential for {} did not come in time; nothing was sent there", provider.id());
+    Error::new(ErrorKind::Timeout, Fault::Provider(provider.id().clone()), public)
+}
 
 /// Asks providers for one caller, or for standpipe itself.
 #[derive(Clone)]
@@ -51,7 +59,9 @@ impl Querier {
         query: Query,
     ) -> Result<Answer> {
         let provider = self.running.provider(&target.provider)?;
-        let credential = self.credential(provider, target, alias).await?;
+        let head = self.head();
+        let wanted = self.wanted(provider, target, alias, head.as_ref());
+        let mut credential = self.obtain(provider, &wanted).await?;
         let (mut parts, body) = query.into_parts();
         let path = parts.uri.path().to_owned();
         let dialect = self.engine.router.dialect(provider.dialect);
@@ -79,10 +89,21 @@ impl Querier {
                 trust: Trust::Trusted,
             },
         );
+        credential.complete(&method, &parts.uri, &mut parts.headers);
         let request = Request::from_parts(parts, Body::from(body));
-        let replay = Replay::keep(&request);
-        let sent = self.forward.send(provider, &destination, request, replay.as_ref(), self.deadline).await;
-        let answer = sent.map_err(|failure| failure.into_error(&provider.config, &method))?;
+        let replay = Replay::keep_any(&request);
+        let again = replay.as_ref().filter(|replay| replay.is_idempotent());
+        let sent = self.forward.send(provider, &destination, request, again, self.deadline).await;
+        let mut answer = sent.map_err(|failure| failure.into_error(&provider.config, &method))?;
+        if let (StatusCode::UNAUTHORIZED, true, Some(replay)) =
+            (answer.status(), credential.is_renewable(), &replay)
+        {
+            let renewed = renewed(provider, &wanted, &mut credential, replay, answer.headers());
+            if let Some(request) = self.in_time(provider, renewed).await? {
+                let sent = self.forward.send(provider, &destination, request, None, self.deadline).await;
+                answer = sent.map_err(|failure| failure.into_error(&provider.config, &method))?;
+            }
+        }
         self.whole(provider, answer).await
     }
 
@@ -107,15 +128,43 @@ impl Querier {
         target: &Target,
         alias: Option<&CredentialAlias>,
     ) -> Result<Credential> {
-        let request = CredentialRequest {
+        let head = self.head();
+        self.obtain(provider, &self.wanted(provider, target, alias, head.as_ref())).await
+    }
+
+    /// What of the caller's head strategies may exchange.
+    fn head(&self) -> Option<HeaderMap> {
+        let own = self.on_behalf.authorization.clone()?;
+        Some(HeaderMap::from_iter([(AUTHORIZATION, own)]))
+    }
+
+    fn wanted<'a>(
+        &'a self,
+        provider: &'a Provider,
+        target: &'a Target,
+        alias: Option<&'a CredentialAlias>,
+        head: Option<&'a HeaderMap>,
+    ) -> CredentialRequest<'a> {
+        CredentialRequest {
             caller: self.caller.as_deref(),
-            head: None,
+            head,
             provider: provider.id(),
             remote_scope: target.remote_scope.as_ref(),
             alias,
             actor: None,
-        };
-        provider.credentials.obtain(&request).await
+        }
+    }
+
+    async fn obtain(&self, provider: &Provider, wanted: &CredentialRequest<'_>) -> Result<Credential> {
+        match provider.credentials.recall(wanted) {
+            Some(credential) => Ok(credential),
+            None => self.in_time(provider, provider.credentials.obtain(wanted)).await,
+        }
+    }
+
+    async fn in_time<T>(&self, provider: &Provider, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let outcome = self.forward.deadlines().within(|| self.deadline, work).await;
+        outcome.unwrap_or_else(|_| Err(no_credential_in_time(provider)))
     }
 
     fn fields(&self, headers: &mut http::HeaderMap) {
@@ -138,11 +187,7 @@ impl Querier {
         };
         match read {
             Ok(bytes) => Ok(Response::from_parts(parts, bytes.map_err(unreadable)?)),
-            Err(_) => Err(Error::new(
-                standpipe_api::ErrorKind::Timeout,
-                standpipe_api::Fault::Provider(provider.id().clone()),
-                late(),
-            )),
+            Err(_) => Err(Error::new(ErrorKind::Timeout, Fault::Provider(provider.id().clone()), late())),
         }
     }
 }

@@ -30,9 +30,10 @@ use crate::outbound;
 use crate::proxy::Proxy;
 use crate::resolve::Resolver;
 use crate::standalone::Standalone;
-use crate::store::{DataDirLock, Mappings, MasterKey, Options, Sqlite, Store, StoreError};
+use crate::store::{DataDirLock, Keys, Mappings, Options, Sqlite, Store, StoreError};
 use crate::telemetry::{AccessLog, Metrics, name};
 use crate::token::ProcessSecrets;
+use crate::vault::Vault;
 
 /// A start that did not work, with what to do.
 #[derive(Debug, thiserror::Error)]
@@ -91,6 +92,7 @@ impl Server {
     ) -> Result<Self, StartError> {
         let lock = DataDirLock::take(&config.data_dir)?;
         let store: Arc<dyn Store> = Arc::new(open_store(&config)?);
+        let keys = keys(&config);
         let bound = bind(&config.listeners, config.threads.get())?;
         let addresses = bound.addresses().to_vec();
         let config = with_real_port(config, &addresses);
@@ -98,7 +100,7 @@ impl Server {
         let shared = Arc::new(shared);
         let (calls, outgoing) = outbound::queue();
         let issuer = open_issuer(&config, &store)?;
-        let tools = Tools::new(issuer.clone(), Arc::new(calls));
+        let tools = Tools::new(issuer.clone(), Arc::new(calls), store.clone());
         let running = assemble::running(config, &parts, &tools, metrics, None).map_err(StartError::Config)?;
         let audit = AuditLog::start(store.clone(), metrics.counter(name::AUDIT_DROPPED, &[]))?;
         let engine = engine(running, &parts, store, metrics, (access_log, audit), &tools, issuer);
@@ -111,9 +113,12 @@ impl Server {
             reloads: reloaded,
             outgoing,
             failures: failures.clone(),
+            tokens: tools.tokens.clone(),
+            secret_files: tools.secret_files.clone(),
         };
-        let operator =
-            Operator { engine: engine.clone(), drain: drain.clone(), failures, metrics: metrics.clone() };
+        let vault = Arc::new(Vault::new(tools.tokens.clone(), engine.store.clone(), keys));
+        let (metrics, drain_too) = (metrics.clone(), drain.clone());
+        let operator = Operator { engine: engine.clone(), drain: drain_too, failures, metrics, vault };
         let background = start_background(thread, operator)?;
         let cores = start_cores(bound, parts.front, &engine, &shared, &drain)?;
         let background = Some(background);
@@ -177,12 +182,13 @@ impl Server {
 /// The key or the database cannot be read, is not ours, or the two do not belong together.
 pub(crate) fn open_store(config: &Config) -> Result<Sqlite, StoreError> {
     use standpipe_api::Secrets as _;
-    let key = match &config.master_key {
-        Some(reference) => MasterKey::parse(&ProcessSecrets.read(reference).map_err(StoreError::Key)?),
-        None => MasterKey::in_file(&config.data_dir.join("master.key")),
-    };
     let options = Options { tombstone: config.resolve.tombstone, ..Options::default() };
-    Sqlite::open(&config.data_dir, &key?, &options)
+    keys(config).open(|reference| ProcessSecrets.read(reference), &options)
+}
+
+/// Where the key of that database is.
+pub(crate) fn keys(config: &Config) -> Keys {
+    Keys::new(&config.data_dir, config.master_key.as_ref())
 }
 
 /// With port 0 and no public url, links hold the port that was bound.

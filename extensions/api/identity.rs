@@ -4,8 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use http::header::AUTHORIZATION;
 use http::request::Parts;
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use secrecy::SecretString;
 
 use crate::{
@@ -66,7 +67,14 @@ pub trait Secrets {
     /// # Errors
     /// A sentence that says what is missing; it never holds the secret.
     fn read(&self, reference: &SecretRef) -> Result<SecretString, String>;
+
+    /// Has the follower told the secret's text whenever it may have changed, until it wants no more. By default it is
+    /// never told: not every secret can change.
+    fn follow(&self, _reference: &SecretRef, _follower: SecretFollower) {}
 }
+
+/// Takes a secret that may have changed, on any thread; `false` when it wants no more of them.
+pub type SecretFollower = Box<dyn Fn(&SecretString) -> bool + Send + Sync>;
 
 /// Obtains the credential of one provider.
 #[async_trait(?Send)]
@@ -82,8 +90,31 @@ pub trait CredentialSource: Send + Sync + 'static {
     /// The caller may not have one, or the party that gives it did not.
     async fn obtain(&self, request: &CredentialRequest<'_>) -> Result<Credential>;
 
+    /// For whom the engine keeps what [`CredentialSource::obtain`] gives, in memory and sealed in the store, until it
+    /// ends: such a source only obtains, and is asked once however many calls wait.
+    fn keeping<'a>(&self, _request: &CredentialRequest<'a>) -> Keeping<'a> {
+        Keeping::Nobody
+    }
+
     /// The provider said 401: whatever was remembered for this request is no good.
     fn refused(&self, _request: &CredentialRequest<'_>) {}
+
+    /// The provider answered 401 to a request that carried `sent`, with these fields. Says whether obtaining the
+    /// credential anew may help; the engine then asks for it and sends the request once more, if it still has it.
+    fn challenged(
+        &self,
+        request: &CredentialRequest<'_>,
+        _sent: &Credential,
+        _answer: &HeaderMap,
+    ) -> Challenged {
+        self.refused(request);
+        Challenged::Final
+    }
+
+    /// Whether the caller's own credential reaches the provider, which then is not asked together with strangers.
+    fn passes_on(&self) -> bool {
+        !self.is_unattended()
+    }
 
     /// Whether what it gives stands for the caller and for nobody else; nothing else is handed to callers.
     fn is_bound_to_caller(&self) -> bool {
@@ -99,6 +130,26 @@ pub trait CredentialSource: Send + Sync + 'static {
     fn is_unattended(&self) -> bool {
         true
     }
+}
+
+/// For whom the engine keeps a credential.
+#[derive(Clone, Copy)]
+pub enum Keeping<'a> {
+    /// For nobody: it is made anew for each request, or the source keeps it itself.
+    Nobody,
+    /// For every caller: it is standpipe's own.
+    Everybody,
+    /// For whoever brings this token, which is kept only as a keyed hash.
+    Token(&'a [u8]),
+}
+
+/// What a 401 of a provider means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Challenged {
+    /// Asking for the credential anew may help.
+    Renewable,
+    /// It would be the same; the 401 is the answer.
+    Final,
 }
 
 /// For whom and where a credential is wanted.
@@ -118,6 +169,16 @@ pub struct CredentialRequest<'a> {
     pub actor: Option<&'a serde_json::Value>,
 }
 
+impl<'a> CredentialRequest<'a> {
+    /// The caller's bearer token (RFC 6750, section 2.1), if it came with one.
+    pub fn bearer(&self) -> Option<&'a [u8]> {
+        let field = self.head?.get(AUTHORIZATION)?.as_bytes();
+        let (scheme, token) = field.split_at_checked("Bearer ".len())?;
+        let token = token.trim_ascii();
+        (scheme.eq_ignore_ascii_case(b"Bearer ") && !token.is_empty()).then_some(token)
+    }
+}
+
 /// What a request to a provider carries to be let in.
 #[derive(Clone)]
 pub struct Credential {
@@ -129,6 +190,14 @@ pub struct Credential {
     pub alias: Option<CredentialAlias>,
     /// When it ends.
     pub expires_at: Option<Timestamp>,
+    /// What completes it for each request.
+    pub stamp: Option<Arc<dyn Stamp>>,
+}
+
+/// Completes a credential for one request, where method and target are part of it (RFC 7616).
+pub trait Stamp: Send + Sync {
+    /// The fields for a request that is about to leave; the target is the one sent. They replace fields of the same name.
+    fn stamp(&self, method: &Method, target: &Uri) -> Vec<(HeaderName, HeaderValue)>;
 }
 
 /// Signs claims as standpipe's own issuer. Works on any thread.
@@ -178,13 +247,36 @@ impl Credential {
             authorization: CallerAuthorization::Removed,
             alias: None,
             expires_at: None,
+            stamp: None,
         }
     }
 
     /// An `Authorization` field.
     pub fn authorization(mut value: HeaderValue) -> Self {
         value.set_sensitive(true);
-        Self { headers: vec![(http::header::AUTHORIZATION, value)], ..Self::none() }
+        Self { headers: vec![(AUTHORIZATION, value)], ..Self::none() }
+    }
+
+    /// Whether a provider that refuses it may accept another one.
+    pub fn is_renewable(&self) -> bool {
+        self.stamp.is_some() || self.expires_at.is_some()
+    }
+
+    /// Completes a request that carries the credential and is about to leave. What the stamp adds is part of the
+    /// credential from then on.
+    pub fn complete(&mut self, method: &Method, target: &Uri, headers: &mut HeaderMap) {
+        let Some(stamp) = &self.stamp else { return };
+        for (name, mut value) in stamp.stamp(method, target) {
+            value.set_sensitive(true);
+            headers.insert(name.clone(), value.clone());
+            self.headers.push((name, value));
+        }
+    }
+}
+
+impl fmt::Debug for Keeping<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Keeping(..)")
     }
 }
 

@@ -51,8 +51,9 @@ pub use background::{Background, Job, JobId, JobOutcome, NewJob, Outbound};
 
 mod identity;
 pub use identity::{
-    Authenticator, CallerAuthorization, Credential, CredentialRequest, CredentialSource, CredentialStrategy,
-    Identified, Secrets, Signer, SigningAlgorithm, Verifier,
+    Authenticator, CallerAuthorization, Challenged, Credential, CredentialRequest, CredentialSource,
+    CredentialStrategy, Identified, Keeping, SecretFollower, Secrets, Signer, SigningAlgorithm, Stamp,
+    Verifier,
 };
 
 pub mod testing;

@@ -84,10 +84,12 @@ pub enum SecretRef {
     Env(String),
     /// `file:/path`, without the newline at its end.
     File(PathBuf),
+    /// `document:NAME`: the private key of that name in the provider's credentials document.
+    Document(String),
 }
 
 impl SecretRef {
-    /// Parses `env:NAME` or `file:path`.
+    /// Parses `env:NAME`, `file:path` or `document:NAME`.
     ///
     /// # Errors
     /// A sentence that says what to write; it never repeats the text, which may be a secret written by mistake.
@@ -95,6 +97,7 @@ impl SecretRef {
         match text.split_once(':') {
             Some(("env", name)) if !name.is_empty() => Ok(Self::Env(name.to_owned())),
             Some(("file", path)) if !path.is_empty() => Ok(Self::File(PathBuf::from(path))),
+            Some(("document", name)) if !name.is_empty() => Ok(Self::Document(name.to_owned())),
             _ => {
                 Err("must be `env:NAME` or `file:path`; a secret never stands in the configuration itself"
                     .into())

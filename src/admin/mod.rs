@@ -15,6 +15,7 @@ mod query;
 mod ready;
 mod table;
 mod transfer;
+mod vault;
 
 use std::sync::Arc;
 
@@ -38,6 +39,7 @@ pub use transfer::{ImportReport, LineError, Lines};
 use crate::respond::{self, Manner};
 use crate::store::{AuditFilter, AuditRow};
 use crate::telemetry::Metrics;
+use crate::vault::Vault;
 use ready::Readiness;
 
 /// What an operator can ask the engine about.
@@ -51,6 +53,11 @@ pub trait Engine: KnownEndpoints {
 
     /// Background work that failed to start, one sentence each; empty when all is well.
     fn background_failures(&self) -> Vec<String>;
+
+    /// What is sealed; `None` where nothing is.
+    fn vault(&self) -> Option<Arc<Vault>> {
+        None
+    }
 
     /// Events of the audit with an id above `after`, at most `limit`.
     ///
@@ -80,6 +87,8 @@ enum Page<'a> {
     Ready,
     Metrics,
     Providers,
+    Tokens,
+    RotateKey,
     Audit,
     Mappings,
     Mapping {
@@ -114,6 +123,8 @@ impl Page<'_> {
             ["ready"] => Page::Ready,
             ["metrics"] => Page::Metrics,
             ["providers"] => Page::Providers,
+            ["tokens"] => Page::Tokens,
+            ["keys", "rotate"] => Page::RotateKey,
             ["audit"] => Page::Audit,
             ["mappings"] => Page::Mappings,
             ["mappings", kind, id] => Page::Mapping { kind, id },
@@ -129,6 +140,8 @@ impl Page<'_> {
             Page::Live | Page::Ready | Page::Metrics | Page::Providers | Page::Audit | Page::Outbox => {
                 &[Method::GET, Method::HEAD]
             }
+            Page::Tokens => &[Method::GET, Method::HEAD, Method::DELETE],
+            Page::RotateKey => &[Method::POST],
             Page::Job { .. } => &[Method::DELETE],
             Page::Retry { .. } => &[Method::POST],
             Page::Mappings => &[Method::GET, Method::HEAD, Method::POST],
@@ -195,6 +208,8 @@ impl AdminService {
             Page::Ready => Ok(self.ready().await),
             Page::Metrics => Ok(answer::metrics(self.metrics.render())),
             Page::Providers => Ok(answer::json(StatusCode::OK, &providers::list(self.engine.providers()))),
+            Page::Tokens => vault::tokens(&*self.engine.vault().ok_or_else(no_page)?, &request).await,
+            Page::RotateKey => vault::rotate(&*self.engine.vault().ok_or_else(no_page)?, request).await,
             Page::Audit => audit::list(&*self.engine, &request).await,
             Page::Mappings => mappings::all(&self.mappings, request).await,
             Page::Mapping { kind, id } => {
@@ -237,8 +252,10 @@ impl AdminService {
 }
 
 fn no_page() -> Error {
-    Error::new(ErrorKind::NoRoute, Fault::Caller, "the admin listener has no such path")
-        .advise("there are /live, /ready, /metrics, /providers, /providers/{name}/..., /audit, /mappings, /mappings/{kind}/{id} and /outbox")
+    Error::new(ErrorKind::NoRoute, Fault::Caller, "the admin listener has no such path").advise(
+        "there are /live, /ready, /metrics, /providers, /providers/{name}/..., /audit, /mappings, \
+             /mappings/{kind}/{id}, /outbox, /tokens and /keys/rotate",
+    )
 }
 
 fn decoded(what: &str, segment: &str) -> Result<String> {

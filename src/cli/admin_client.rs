@@ -146,11 +146,25 @@ impl AdminClient {
     pub async fn read<T: for<'de> Deserialize<'de>>(
         &self,
         path: &str,
-        (name, value): (&'static str, Option<&str>),
+        parameter: (&'static str, Option<&str>),
+    ) -> Result<T, Failure> {
+        self.ask_for(Method::GET, path, &[parameter], String::new()).await
+    }
+
+    /// Asks a path and reads the JSON of the answer.
+    ///
+    /// # Errors
+    /// The server cannot be reached, refuses, or answers something else.
+    pub(super) async fn ask_for<T: for<'de> Deserialize<'de>>(
+        &self,
+        method: Method,
+        path: &str,
+        query: &[(&'static str, Option<&str>)],
+        body: String,
     ) -> Result<T, Failure> {
         let mut target = path.to_owned();
-        append_query(&mut target, value.map(|value| (name, value)).into_iter());
-        let response = self.ask(request(Method::GET, &target, "")?).await?;
+        append_query(&mut target, query.iter().filter_map(|(name, value)| Some((*name, (*value)?))));
+        let response = self.ask(request(method, &target, body)?).await?;
         self.json(response).await
     }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::{Explained, audit, mappings, outbox, pipes};
+use super::{Explained, audit, mappings, outbox, pipes, vault};
 
 /// One endpoint in front of many providers' brokers.
 #[derive(Debug, Parser)]
@@ -64,6 +64,26 @@ pub enum Command {
         /// What to do with them
         #[command(subcommand)]
         command: pipes::Command,
+        /// Where the configuration is
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+    /// Show and remove the tokens of providers that callers' tokens became
+    #[command(after_help = "Example: standpipe tokens purge --provider alpha")]
+    Tokens {
+        /// What to do with them
+        #[command(subcommand)]
+        command: vault::Tokens,
+        /// Where the configuration is
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+    /// Change the key that seals secrets at rest
+    #[command(after_help = "Example: standpipe keys rotate")]
+    Keys {
+        /// What to do
+        #[command(subcommand)]
+        command: vault::Keys,
         /// Where the configuration is
         #[command(flatten)]
         config: ConfigFile,

@@ -16,6 +16,7 @@ mod source;
 mod table;
 #[cfg(test)]
 mod tests;
+pub mod vault;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -45,6 +46,8 @@ pub fn run(arguments: Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Ex
         Command::Audit { command, config } => audit::run(config.path(), command, out),
         Command::HashPassword => hash_password::run(out),
         Command::Pipes { command, config } => pipes::run(config.path(), command, out),
+        Command::Tokens { command, config } => vault::tokens(config.path(), command, out),
+        Command::Keys { command, config } => vault::keys(config.path(), command, out),
         Command::Mappings { command, config } => mappings_command(config.path(), *command, out),
         Command::Outbox { command, config } => outbox_command(config.path(), command, out),
     };

@@ -110,7 +110,7 @@ fn cores() -> NonZeroUsize {
 pub(super) fn in_folder(secret: SecretRef, folder: &Path) -> SecretRef {
     match secret {
         SecretRef::File(path) => SecretRef::File(folder.join(path)),
-        env @ SecretRef::Env(_) => env,
+        other @ (SecretRef::Env(_) | SecretRef::Document(_)) => other,
     }
 }
 

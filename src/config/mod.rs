@@ -25,6 +25,7 @@ pub use self::access::{AccessRule, Allowance, Audit, Quota};
 pub use self::identity::{Allowed, Host, Issuer, Outbound, TrustedIssuer};
 pub use self::load::{Known, load, read};
 pub use self::peers::{Grant, Peer, PeerTrust};
+use crate::token::DocumentSource;
 
 /// Everything an operator decided, or left to its default.
 #[derive(Clone, Debug, PartialEq)]
@@ -239,6 +240,10 @@ pub struct Provider {
     pub at: At,
     /// Its credentials; the first is the default. The table goes to the strategy of its `kind`.
     pub credentials: Vec<Credential>,
+    /// What of a request chooses one of them.
+    pub credential_by: CredentialBy,
+    /// A document that holds more of them.
+    pub credentials_document: Option<DocumentSource>,
     /// Providers of one group may be asked with the same passed-through credential.
     pub credential_group: Option<String>,
     /// Whether what cannot be resolved goes here when searching is off.
@@ -282,8 +287,32 @@ pub struct Credential {
     pub alias: CredentialAlias,
     /// The strategy's word: `none`, `basic`, `bearer`, `passthrough`, ...
     pub kind: String,
+    /// The tenants that may use it; without any, and without groups: everybody.
+    pub tenants: Vec<String>,
+    /// The groups that may use it.
+    pub groups: Vec<String>,
     /// The strategy's settings.
     pub table: toml::Table,
+}
+
+/// The parts of a request that may choose one of a provider's credentials by its alias; the first that is there counts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CredentialBy {
+    /// A header field.
+    pub header: Option<String>,
+    /// A parameter of the query.
+    pub query: Option<String>,
+    /// A text in a JSON body, by the names of the members that lead to it.
+    pub body: Option<Vec<String>>,
+    /// Whether it belongs to the provider's own API and travels on.
+    pub forwarded: bool,
+}
+
+impl CredentialBy {
+    /// Whether anything of a request may choose.
+    pub fn is_some(&self) -> bool {
+        self.header.is_some() || self.query.is_some() || self.body.is_some()
+    }
 }
 
 /// When to stop asking a provider for a while.

@@ -9,8 +9,9 @@ use toml::{Table, Value};
 
 use super::load::Known;
 use super::reader::Reader;
-use super::{At, Breaker, Credential, Provider, UpstreamTls};
+use super::{At, Breaker, Credential, CredentialBy, Provider, UpstreamTls};
 use crate::forward::origin::Origin;
+use crate::token::{DocumentPlace, DocumentSource, Take};
 
 /// All providers of a configuration.
 pub(super) fn read(top: &mut Reader<'_>, folder: &Path, known: &Known) -> Vec<Provider> {
@@ -41,7 +42,9 @@ fn provider(reader: &mut Reader<'_>, at: usize, folder: &Path, known: &Known) ->
         reader.wrong("dialect", format!("`{dialect}` is unknown; known are {}", known.dialects.join(", ")));
     }
     let place = place(reader, known);
-    let credentials = credentials(reader, at, folder, known);
+    let credentials_document = credentials_document(reader, at, folder, known);
+    let credentials = credentials(reader, at, folder, known, credentials_document.is_some());
+    let credential_by = credential_by(reader, at);
     let breaker = breaker(reader, at);
     let tls = tls(reader, format!("provider[{at}].tls"), folder);
     let mut span = |key, default| reader.span(key).unwrap_or(Duration::from_secs(default));
@@ -54,6 +57,8 @@ fn provider(reader: &mut Reader<'_>, at: usize, folder: &Path, known: &Known) ->
         dialect,
         at: place,
         credentials,
+        credential_by,
+        credentials_document,
         credential_group: reader.text("credential_group"),
         local: reader.switch("local").unwrap_or(false),
         connect_timeout,
@@ -106,7 +111,13 @@ fn place(reader: &mut Reader<'_>, known: &Known) -> At {
     }
 }
 
-fn credentials(reader: &mut Reader<'_>, at: usize, folder: &Path, known: &Known) -> Vec<Credential> {
+fn credentials(
+    reader: &mut Reader<'_>,
+    at: usize,
+    folder: &Path,
+    known: &Known,
+    documented: bool,
+) -> Vec<Credential> {
     let one = reader.table("credential").map(|table| vec![(table, format!("provider[{at}].credential"))]);
     let several = reader.tables("credentials").into_iter().enumerate();
     let several: Vec<_> =
@@ -115,8 +126,15 @@ fn credentials(reader: &mut Reader<'_>, at: usize, folder: &Path, known: &Known)
         reader.wrong("credentials", "choose one of `credential` and `credentials`");
     }
     let tables = one.unwrap_or(several);
-    if tables.is_empty() {
-        return vec![Credential { alias: "default".into(), kind: "none".into(), table: Table::new() }];
+    if tables.is_empty() && !documented {
+        let (tenants, groups) = (Vec::new(), Vec::new());
+        return vec![Credential {
+            alias: "default".into(),
+            kind: "none".into(),
+            tenants,
+            groups,
+            table: Table::new(),
+        }];
     }
     let mut credentials: Vec<Credential> = Vec::new();
     for (table, path) in tables {
@@ -129,10 +147,59 @@ fn credentials(reader: &mut Reader<'_>, at: usize, folder: &Path, known: &Known)
         if credentials.iter().any(|earlier| earlier.alias == alias) {
             inside.wrong("alias", format!("another credential of this provider is named `{alias}`"));
         }
+        let (tenants, groups) =
+            (inside.texts("tenants").unwrap_or_default(), inside.texts("groups").unwrap_or_default());
         let table = inside.rest().into_iter().map(|(key, value)| (key, absolute(value, folder))).collect();
-        credentials.push(Credential { alias, kind, table });
+        credentials.push(Credential { alias, kind, tenants, groups, table });
     }
     credentials
+}
+
+fn credential_by(reader: &mut Reader<'_>, at: usize) -> CredentialBy {
+    let Some(table) = reader.table("credential_by") else { return CredentialBy::default() };
+    let mut inside = reader.inside(table, format!("provider[{at}].credential_by"));
+    let header = inside.parsed("header", |text| {
+        let name: Result<http::HeaderName, _> = text.parse();
+        name.map(|name| name.as_str().to_owned()).map_err(|_| format!("`{text}` is no name of a field"))
+    });
+    let query = inside.text("query");
+    let body = inside.parsed("body", |text| {
+        let names: Vec<String> = text.split('.').map(str::to_owned).collect();
+        let good = names.iter().all(|name| !name.is_empty());
+        if good { Ok(names) } else { Err("must be names of members, as \"parameters.apikey\"".into()) }
+    });
+    let forwarded = inside.switch("forwarded").unwrap_or(false);
+    inside.finish();
+    CredentialBy { header, query, body, forwarded }
+}
+
+fn credentials_document(
+    reader: &mut Reader<'_>,
+    at: usize,
+    folder: &Path,
+    known: &Known,
+) -> Option<DocumentSource> {
+    let table = reader.table("credentials_document")?;
+    let mut inside = reader.inside(table, format!("provider[{at}].credentials_document"));
+    let usual = || vec!["env:BROKER_APIKEYS".to_owned(), "vcap".to_owned()];
+    let mut from = Vec::new();
+    for text in inside.texts("from").unwrap_or_else(usual) {
+        match DocumentPlace::parse(&text, folder) {
+            Ok(source) => from.push(source),
+            Err(why) => inside.wrong("from", format!("`{text}`: {why}")),
+        }
+    }
+    let kind = inside.text("kind").unwrap_or_else(|| "digest".into());
+    if !known.credentials.contains(&kind.as_str()) {
+        inside.wrong("kind", format!("`{kind}` is unknown; known are {}", known.credentials.join(", ")));
+    }
+    let take = inside.parsed("take", |text| match text {
+        "keys" => Ok(Take::Keys),
+        "login" => Ok(Take::Login),
+        _ => Err("must be \"keys\" or \"login\"".into()),
+    });
+    inside.finish();
+    Some(DocumentSource { from, kind, take: take.unwrap_or(Take::Keys) })
 }
 
 /// `file:` references are relative to the configuration file's folder.

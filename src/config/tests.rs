@@ -7,7 +7,7 @@ fn known() -> Known {
         faces: vec!["providers", "oidc", "peer", "cloudpipe"],
         upstreams: vec!["broker"],
         authenticators: vec!["anonymous", "basic", "mtls", "oidc"],
-        credentials: vec!["none", "basic", "bearer", "passthrough"],
+        credentials: vec!["none", "basic", "bearer", "passthrough", "exchange", "digest"],
         extensions: vec!["cloudpipe"],
     }
 }
@@ -91,7 +91,7 @@ fn names_that_nobody_brought_are_mistakes() {
         [
             "listener[0].faces: `osb` is unknown; known are providers, oidc, peer, cloudpipe",
             "provider[0].dialect: `soap` is unknown; known are cloudpipe",
-            "provider[0].credential.kind: `magic` is unknown; known are none, basic, bearer, passthrough",
+            "provider[0].credential.kind: `magic` is unknown; known are none, basic, bearer, passthrough, exchange, digest",
             "extensions.nobody: no extension has this name; known are cloudpipe",
         ]
     );
@@ -117,12 +117,14 @@ mod reference {
 
     const TEXT: &str = include_str!("../../config/standpipe.toml");
     /// Keys whose commented value is an example: without them, there is nothing of the kind.
-    const EXAMPLES: [&str; 13] = [
+    const EXAMPLES: [&str; 15] = [
         "address",
         "callers",
         "credential",
+        "credential_by",
         "credential_group",
         "credentials",
+        "credentials_document",
         "faces",
         "groups",
         "master_key",

@@ -10,7 +10,7 @@ use standpipe_api::Body;
 /// Room for the fields of an ordinary request.
 const ORDINARY: usize = 512;
 
-/// A request that can be sent again: sending it twice is the same as once, and its body is all here.
+/// A request that can be sent again: its body is all here.
 pub struct Replay {
     method: Method,
     uri: Uri,
@@ -22,7 +22,12 @@ pub struct Replay {
 impl Replay {
     /// Keeps a request, if it can be sent again (RFC 9110, section 9.2.2).
     pub fn keep(request: &Request<Body>) -> Option<Self> {
-        let body = request.body().as_bytes().filter(|_| request.method().is_idempotent())?;
+        if request.method().is_idempotent() { Self::keep_any(request) } else { None }
+    }
+
+    /// Keeps a request of any method, if all of it is here: for a provider that has refused it unread.
+    pub fn keep_any(request: &Request<Body>) -> Option<Self> {
+        let body = request.body().as_bytes()?;
         let mut fields = Vec::with_capacity(ORDINARY);
         for (name, value) in request.headers() {
             fields.extend_from_slice(name.as_str().as_bytes());
@@ -36,6 +41,11 @@ impl Replay {
             fields,
             body: body.clone(),
         })
+    }
+
+    /// Whether sending it twice is the same as once.
+    pub fn is_idempotent(&self) -> bool {
+        self.method.is_idempotent()
     }
 
     /// The request again.

@@ -95,7 +95,7 @@ pub async fn run(mut waiting: mpsc::Receiver<Outgoing>, engine: Arc<Engine>, for
             };
             let fetched = forward.deadlines().within(|| end, fetch).await;
             // Whoever asked may have left.
-            let _left = tell.send(fetched.unwrap_or_else(|_| Err(failed("no answer in time".into()))));
+            let _left = tell.send(fetched.unwrap_or_else(|_| Err(late())));
         });
     }
 }
@@ -159,9 +159,21 @@ async fn fetch(
     parts.headers.insert(HOST, origin.authority.clone());
     let request = Request::from_parts(parts, Body::from(body));
     let sent = forward.send_once(&origin, tls, request, limit).await;
-    let (parts, mut body) =
-        sent.map_err(|failure: Failure| failed(format!("{base}: {failure}")))?.into_parts();
+    let (parts, mut body) = sent.map_err(|failure: Failure| unanswered(&base, &failure))?.into_parts();
     Ok(Response::from_parts(parts, body.bytes(most).await?))
+}
+
+fn late() -> Error {
+    Error::new(ErrorKind::Timeout, Fault::Proxy, "no answer in time")
+}
+
+fn unanswered(base: &str, failure: &Failure) -> Error {
+    let kind = match failure {
+        Failure::Timeout | Failure::ConnectTimeout => ErrorKind::Timeout,
+        Failure::Broken(_) => ErrorKind::Nonsense,
+        _ => ErrorKind::CouldNotAsk,
+    };
+    Error::new(kind, Fault::Proxy, format!("{base}: {failure}"))
 }
 
 fn failed(public: String) -> Error {

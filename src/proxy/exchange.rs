@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use http::header::{HOST, HeaderValue};
-use http::{Method, Response, StatusCode, Uri, Version};
+use http::header::{AUTHORIZATION, HOST, HeaderValue};
+use http::{Method, Request, Response, StatusCode, Uri, Version};
 use standpipe_api::{
-    Body, CallerAuthorization, Credential, Dialect, Effect, Error, ErrorKind, Operation, Outcome, Resource,
-    Result, Verdict,
+    Body, CallerAuthorization, Credential, CredentialRequest, Dialect, Effect, Error, ErrorKind, Operation,
+    Outcome, Resource, Result, Verdict,
 };
 
 use super::Proxy;
@@ -18,13 +18,18 @@ use crate::access::{Sight, quota_needs_id};
 use crate::call::{OnBehalf, Trail};
 use crate::engine::Running;
 use crate::fail_point::{FailPoint, reach};
-use crate::forward::Replay;
 use crate::forward::headers::{Outgoing, to_caller, to_provider};
+use crate::forward::{Failure, Replay};
 use crate::learn::Held;
 use crate::providers::{Destination, Provider};
+use crate::query::no_credential_in_time;
+use crate::renewal::renewed;
 use crate::resolve::{By, Place};
 use crate::respond::PROVIDER;
 use crate::route::FaceId;
+
+/// Bytes of a body that is read before it is sent, where the credential may have to be renewed.
+const HELD: u64 = 64 * 1024;
 
 /// A request with everything that is needed to send it.
 pub(super) struct Exchange<'a> {
@@ -98,16 +103,28 @@ impl Exchange<'_> {
         let request = std::mem::take(&mut self.asked.request);
         let method = request.method().clone();
         reach(FailPoint::SendBefore);
-        let provider = &self.place.provider;
-        let (destination, replay) = (&left.destination, left.replay.as_ref());
-        let answered = self.proxy.forward.send(provider, destination, request, replay, trail.deadline).await;
+        let mut answered = self.send(trail, &left, request).await;
+        if let Ok(refused) = &answered
+            && refused.status() == StatusCode::UNAUTHORIZED
+            && self.credential.is_renewable()
+        {
+            match Box::pin(self.renewed(trail, &left, refused)).await {
+                Ok(None) => {}
+                Ok(Some(again)) => answered = self.send(trail, &left, again).await,
+                Err(error) => {
+                    let outcome = Outcome::Answered { status: refused.status(), headers: refused.headers() };
+                    self.settle(held, self.judge(&outcome)).await;
+                    return Err(error);
+                }
+            }
+        }
         reach(FailPoint::SendAfter);
         let mut response = match answered {
             Ok(response) => response,
             Err(failure) => {
                 let outcome = if failure.may_have_arrived() { Outcome::Lost } else { Outcome::NotSent };
                 self.settle(held, self.judge(&outcome)).await;
-                return Err(failure.into_error(&provider.config, &method));
+                return Err(failure.into_error(&self.place.provider.config, &method));
             }
         };
         if self.may_have_moved(&response) {
@@ -117,8 +134,47 @@ impl Exchange<'_> {
         Ok(response)
     }
 
+    async fn send(
+        &self,
+        trail: &Trail,
+        left: &Left,
+        request: Request<Body>,
+    ) -> Result<Response<Body>, Failure> {
+        let provider = &self.place.provider;
+        let replay = left.replay.as_ref().filter(|replay| replay.is_idempotent());
+        self.proxy.forward.send(provider, &left.destination, request, replay, trail.deadline).await
+    }
+
+    /// The request once more, under another credential, when the provider refuses the first.
+    async fn renewed(
+        &mut self,
+        trail: &Trail,
+        left: &Left,
+        refused: &Response<Body>,
+    ) -> Result<Option<Request<Body>>> {
+        let Some(sent) = &left.replay else { return Ok(None) };
+        let mut head = sent.request().headers().clone();
+        head.remove(AUTHORIZATION);
+        head.extend(left.authorization.clone().map(|own| (AUTHORIZATION, own)));
+        let provider = &self.place.provider;
+        let wanted = CredentialRequest {
+            caller: trail.caller.as_deref(),
+            head: Some(&head),
+            provider: provider.id(),
+            remote_scope: self.place.remote_scope.as_ref(),
+            alias: self.place.credential.as_ref(),
+            actor: None,
+        };
+        let renewed = renewed(provider, &wanted, &mut self.credential, sent, refused.headers());
+        let renewed = self.proxy.forward.deadlines().within(|| trail.deadline, renewed).await;
+        renewed.unwrap_or_else(|_| Err(no_credential_in_time(provider)))
+    }
+
     /// Lets hooks see the request, and makes it the provider's.
     async fn prepare(&mut self, trail: &Trail) -> Result<Left> {
+        if self.credential.is_renewable() && self.asked.request.body().as_bytes().is_none() {
+            Box::pin(self.hold_body(trail)).await?;
+        }
         if self.asked.call.is_some() {
             let target = self.place.target();
             Box::pin(self.proxy.before_forward(trail, self.running, &mut self.asked, &target)).await?;
@@ -151,6 +207,18 @@ impl Exchange<'_> {
         Ok(())
     }
 
+    /// Reads a small body whole, so that the request can be sent once more should the provider refuse its credential.
+    async fn hold_body(&mut self, trail: &Trail) -> Result<()> {
+        let body = self.asked.request.body_mut();
+        let known = http_body::Body::size_hint(body).exact().is_some_and(|length| length <= HELD);
+        if !known {
+            return Ok(());
+        }
+        let read = body.bytes(self.running.config.limits.body_buffer);
+        let read = self.proxy.forward.deadlines().within(|| trail.deadline, read).await;
+        read.map_err(|_| Error::bad_request("the body did not arrive in time"))?.map(drop)
+    }
+
     fn operation(&self) -> Operation {
         self.asked.operation()
     }
@@ -161,7 +229,7 @@ impl Exchange<'_> {
 
     async fn claim(&self, trail: &Trail) -> Result<Option<Held>> {
         let Some(resource) = &self.asked.creates else { return Ok(None) };
-        let alias = self.place.credential.as_ref().or(self.place.provider.credentials.default_alias());
+        let alias = self.place.credential.as_ref();
         let hints = self.asked.hints(self.dialect);
         let learner = &self.proxy.engine.learner;
         reach(FailPoint::ClaimBeforeWrite);
@@ -233,7 +301,17 @@ impl Exchange<'_> {
         let relative = target.map(|target| std::mem::replace(request.uri_mut(), target));
         *request.version_mut() = Version::HTTP_11;
         request.extensions_mut().clear();
-        Ok(Left { destination, replay: Replay::keep(request), relative, authorization, heard })
+        let replay = match self.credential.is_renewable() {
+            true => {
+                if self.credential.stamp.is_some() {
+                    let (method, target) = (request.method().clone(), request.uri().clone());
+                    self.credential.complete(&method, &target, request.headers_mut());
+                }
+                Replay::keep_any(request)
+            }
+            false => Replay::keep(request),
+        };
+        Ok(Left { destination, replay, relative, authorization, heard })
     }
 
     /// Whether a mapped provider says that it has none of what it was asked for.
@@ -278,14 +356,18 @@ impl Exchange<'_> {
             // Others are silent, or two have it: the owner's word stands.
             Ok(_) | Err(_) => return Ok(()),
         };
-        let credential = querier.credential(&moved.provider, &moved.target(), None).await?;
+        let mut credential = querier.credential(&moved.provider, &moved.target(), None).await?;
         let relative = left.relative.as_ref().unwrap_or(again.uri()).clone();
         let (destination, target) = destination(self.dialect, &moved, &relative)?;
         *again.uri_mut() = target.unwrap_or(relative);
         let headers = again.headers_mut();
         self.credential.headers.iter().for_each(|(name, _)| drop(headers.remove(name)));
         headers.insert(HOST, destination.authority().clone());
-        credential.headers.into_iter().for_each(|(name, value)| drop(headers.insert(name, value)));
+        for (name, value) in &credential.headers {
+            headers.insert(name.clone(), value.clone());
+        }
+        let (method_again, target) = (again.method().clone(), again.uri().clone());
+        credential.complete(&method_again, &target, again.headers_mut());
         let replay = Replay::keep(&again);
         let forward = &self.proxy.forward;
         let sent = forward.send(&moved.provider, &destination, again, replay.as_ref(), trail.deadline).await;

@@ -19,9 +19,10 @@ use crate::engine::Running;
 use crate::forward::headers::PIN;
 use crate::identify::{Shown, Who};
 use crate::listener::ListenerId;
-use crate::query::Querier;
+use crate::query::{Querier, no_credential_in_time};
 use crate::resolve::{Place, Wanted};
 use crate::route::{ExtensionId, FaceId, Found, Matched, Way, no_route};
+use crate::token::{Chosen, select};
 
 /// A request and what it asks for.
 pub(super) struct Asked {
@@ -266,7 +267,13 @@ impl Proxy {
     }
 
     /// Step 5.
-    pub(super) async fn credential(&self, trail: &Trail, asked: &Asked, place: &Place) -> Result<Credential> {
+    pub(super) async fn credential(
+        &self,
+        trail: &Trail,
+        running: &Running,
+        asked: &mut Asked,
+        place: &mut Place,
+    ) -> Result<Credential> {
         let anonymous = trail.caller.as_ref().is_none_or(|caller| caller.authenticator == "anonymous");
         if anonymous && bearer(asked.request.headers()) && self.is_known_there(trail, asked, place) {
             return Ok(Credential { authorization: CallerAuthorization::PassedOn, ..Credential::none() });
@@ -274,18 +281,44 @@ impl Proxy {
         if asked.stranger.is_some() {
             return Err(stranger());
         }
+        if place.provider.credentials.is_choice() || place.provider.config.credential_by.is_some() {
+            Box::pin(self.choose(trail, running, asked, place)).await?;
+        }
+        let provider = &place.provider;
         let request = CredentialRequest {
             caller: trail.caller.as_deref(),
             head: Some(asked.request.headers()),
-            provider: place.provider.id(),
+            provider: provider.id(),
             remote_scope: place.remote_scope.as_ref(),
             alias: place.credential.as_ref(),
             actor: None,
         };
-        if let Some(credential) = place.provider.credentials.recall(&request) {
+        if let Some(credential) = provider.credentials.recall(&request) {
             return Ok(credential);
         }
-        Box::pin(place.provider.credentials.obtain(&request)).await
+        let obtained = Box::pin(provider.credentials.obtain(&request));
+        let obtained = self.forward.deadlines().within(|| trail.deadline, obtained).await;
+        obtained.unwrap_or_else(|_| Err(no_credential_in_time(provider)))
+    }
+
+    /// Decides which of a provider's credentials the call uses; what of the request has chosen it goes no further.
+    async fn choose(
+        &self,
+        trail: &Trail,
+        running: &Running,
+        asked: &mut Asked,
+        place: &mut Place,
+    ) -> Result<()> {
+        let provider = place.provider.clone();
+        let limit = running.config.limits.body_buffer;
+        let selected = select(&provider.config.credential_by, &mut asked.request, limit);
+        let deadline = trail.deadline;
+        let selected = self.forward.deadlines().within(|| deadline, selected).await;
+        let selected = selected.map_err(|_| Error::bad_request("the body did not arrive in time"))??;
+        let chosen = Chosen { kept: place.credential.as_ref(), asked: selected.as_deref() };
+        let alias = provider.credentials.alias(provider.id(), trail.caller.as_deref(), chosen)?.cloned();
+        place.credential = alias;
+        Ok(())
     }
 
     /// Whether the provider may know a bearer that we do not: brokers authenticate each other on single pipes.

@@ -181,5 +181,15 @@ fn identity(dialect: DialectId, querier: &Querier) -> Arc<str> {
     let running = &querier.running;
     let visits =
         |provider: &Arc<Provider>| !provider.credentials.is_unattended() && running.may_visit(provider);
-    if running.speaking(dialect).any(visits) { querier.on_behalf.identity() } else { Arc::from("") }
+    let caller = querier.caller.as_deref();
+    let own = if running.speaking(dialect).any(visits) {
+        let id = caller.map_or("", |caller| caller.id.as_str());
+        Arc::from(format!("{id} {}", querier.on_behalf.identity()))
+    } else {
+        Arc::from("")
+    };
+    // Callers who get different credentials see different things.
+    let chosen = running.speaking(dialect).filter_map(|provider| provider.credentials.identity(caller));
+    let chosen: Vec<&str> = chosen.collect();
+    if chosen.is_empty() { own } else { Arc::from(format!("{own}\0{}", chosen.join("\0"))) }
 }

@@ -25,6 +25,7 @@ use crate::listener::{Drain, ListenerId, Service, Shared, bind, serve, serve_uni
 use crate::providers::Place;
 use crate::store::{AuditFilter, AuditRow};
 use crate::telemetry::{GaugeSink, Gauges, Metrics, name};
+use crate::vault::Vault;
 
 /// What the operator's socket shows.
 #[derive(Clone)]
@@ -33,6 +34,7 @@ pub(super) struct Operator {
     pub(super) drain: Drain,
     pub(super) failures: Arc<Failures>,
     pub(super) metrics: Metrics,
+    pub(super) vault: Arc<Vault>,
 }
 
 type Serving = Pin<Box<dyn Future<Output = ()>>>;
@@ -145,6 +147,10 @@ impl crate::admin::Engine for Operator {
 
     fn background_failures(&self) -> Vec<String> {
         self.failures.list()
+    }
+
+    fn vault(&self) -> Option<Arc<Vault>> {
+        Some(self.vault.clone())
     }
 
     fn outbox(&self) -> Arc<dyn Outbox> {

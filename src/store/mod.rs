@@ -9,10 +9,12 @@ mod cache;
 #[cfg(test)]
 mod conformance;
 mod error;
+mod keys;
 mod lock;
 mod records;
 mod seal;
 mod sqlite;
+mod tokens;
 
 use std::fmt;
 use std::sync::{Arc, Weak};
@@ -28,10 +30,12 @@ use zeroize::Zeroizing;
 pub use audit::{AuditEvent, AuditFilter, AuditRow};
 pub use cache::Mappings;
 pub use error::StoreError;
+pub use keys::{Keys, ReadSecret, Rotated};
 pub use lock::DataDirLock;
 pub use records::Records;
 pub use seal::MasterKey;
 pub use sqlite::{Options, Sqlite};
+pub use tokens::{StoredToken, Subject, TokenFilter, TokenKey, TokenRow};
 
 /// A backend. Every write is durable when its future resolves; a future that is dropped does not take its write
 /// back. Futures are `Send` and work on any runtime. Expired rows are absent from every answer.
@@ -155,6 +159,30 @@ pub trait Store: Send + Sync + 'static {
 
     /// Stores a process secret unless one of that name exists; gives the one that counts from now on.
     async fn put_secret_once(&self, name: &str, value: SecretBytes) -> Result<SecretBytes, StoreError>;
+
+    /// The provider's token of a key, opened, unless it has ended.
+    async fn token(&self, key: &TokenKey) -> Result<Option<StoredToken>, StoreError>;
+
+    /// Writes a provider's token, sealed, in place of an earlier one.
+    async fn put_token(&self, key: TokenKey, token: StoredToken) -> Result<(), StoreError>;
+
+    /// Removes a token.
+    async fn remove_token(&self, key: TokenKey) -> Result<(), StoreError>;
+
+    /// Tokens in key order behind `after`, at most `limit`, without their values; those that ended are absent.
+    async fn tokens(
+        &self,
+        filter: TokenFilter,
+        after: Option<TokenKey>,
+        limit: usize,
+    ) -> Result<Vec<TokenRow>, StoreError>;
+
+    /// Removes at most `limit` tokens that match; the number removed.
+    async fn purge_tokens(&self, filter: TokenFilter, limit: usize) -> Result<usize, StoreError>;
+
+    /// Seals everything that is sealed anew under another master key, in one transaction; the number of values. From
+    /// the moment it is durable, only the new key opens the database.
+    async fn rotate(&self, key: MasterKey) -> Result<u64, StoreError>;
 
     /// Tells the observer of every mapping that changes, whoever changes it: after the change is readable and before
     /// its writer hears of it.

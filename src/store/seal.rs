@@ -7,7 +7,9 @@ use std::fmt;
 use std::fs::File;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::path::Path;
+use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -16,8 +18,8 @@ use zeroize::{Zeroize as _, Zeroizing};
 
 use super::{SecretBytes, StoreError, sqlite};
 
-/// The id of the only key there is so far; a rotation will add others.
-const KEY_ID: u8 = 1;
+/// The id of a database's first key; each rotation takes the next one, and after the last the first.
+const FIRST_KEY: u8 = 1;
 /// A key file holds 44 or 64 characters and a line end; more is not a key.
 const KEY_TEXT: usize = 256;
 
@@ -51,7 +53,7 @@ impl MasterKey {
         let failed = |source| StoreError::file("read the master key", path, source);
         let file = match File::open(path) {
             Ok(file) => file,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Self::generate(path),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Self::first(path),
             Err(error) => return Err(failed(error)),
         };
         let mut text = String::with_capacity(KEY_TEXT);
@@ -62,13 +64,18 @@ impl MasterKey {
         Self::parse(&text).map_err(|_| StoreError::Key(malformed()))
     }
 
-    fn generate(path: &Path) -> Result<Self, StoreError> {
-        let folder = path.parent().unwrap_or(path);
-        if sqlite::exists(folder) {
+    fn first(path: &Path) -> Result<Self, StoreError> {
+        if sqlite::exists(path.parent().unwrap_or(path)) {
             let missing =
                 "is missing, but a database lies beside it that was sealed with it; put the file back";
             return Err(StoreError::Key(format!("{} {missing}", path.display())));
         }
+        Self::generate(path)
+    }
+
+    /// A fresh key, in a file where there is none yet.
+    pub(super) fn generate(path: &Path) -> Result<Self, StoreError> {
+        let folder = path.parent().unwrap_or(path);
         let failed = |source| StoreError::file("write the master key", path, source);
         let mut bytes = Zeroizing::new([0_u8; 32]);
         aws_lc_rs::rand::fill(bytes.as_mut())
@@ -130,25 +137,69 @@ impl fmt::Display for Place<'_> {
 }
 
 /// Seals and opens values. Shared by all threads of a store.
-pub(super) struct Seal(RandomizedNonceKey);
+pub(super) struct Seal(ArcSwap<Ring>);
+
+/// The key that seals, and the one before it: for a moment after a rotation, readers still see what it has sealed.
+struct Ring {
+    current: Key,
+    earlier: Option<Key>,
+}
+
+#[derive(Clone)]
+struct Key {
+    id: u8,
+    cipher: Arc<RandomizedNonceKey>,
+}
+
+impl Key {
+    fn new(id: u8, key: &MasterKey) -> Result<Self, StoreError> {
+        let cipher = RandomizedNonceKey::new(&AES_256_GCM, key.0.as_ref());
+        let cipher = cipher.map_err(|_| StoreError::Key("is refused by the cipher".into()))?;
+        Ok(Self { id, cipher: Arc::new(cipher) })
+    }
+}
 
 impl Seal {
     pub(super) fn new(key: &MasterKey) -> Result<Self, StoreError> {
-        RandomizedNonceKey::new(&AES_256_GCM, key.0.as_ref())
-            .map(Self)
-            .map_err(|_| StoreError::Key("is refused by the cipher".into()))
+        let current = Key::new(FIRST_KEY, key)?;
+        Ok(Self(ArcSwap::from_pointee(Ring { current, earlier: None })))
+    }
+
+    /// Takes over the id under which an existing database knows the key: the first byte of anything sealed.
+    pub(super) fn known_as(&self, sealed: &[u8]) {
+        if let Some(&id) = sealed.first() {
+            let current = Key { id, ..self.0.load().current.clone() };
+            self.0.store(Arc::new(Ring { current, earlier: None }));
+        }
+    }
+
+    /// Seals under another key from now on; what the last one sealed still opens.
+    pub(super) fn go_on(&self, key: &MasterKey) -> Result<(), StoreError> {
+        let earlier = self.0.load().current.clone();
+        let id = earlier.id.checked_add(1).unwrap_or(FIRST_KEY);
+        self.0.store(Arc::new(Ring { current: Key::new(id, key)?, earlier: Some(earlier) }));
+        Ok(())
+    }
+
+    /// Undoes the last [`Seal::go_on`].
+    pub(super) fn go_back(&self) {
+        let ring = self.0.load_full();
+        if let Some(current) = ring.earlier.clone() {
+            self.0.store(Arc::new(Ring { current, earlier: Some(ring.current.clone()) }));
+        }
     }
 
     pub(super) fn seal(&self, place: Place<'_>, value: &[u8]) -> Result<Vec<u8>, StoreError> {
         let failed = |_| StoreError::Sealed { what: place.to_string() };
+        let ring = self.0.load();
         let mut sealed = value.to_vec();
-        let nonce = self.0.seal_in_place_append_tag(place.aad(), &mut sealed);
+        let nonce = ring.current.cipher.seal_in_place_append_tag(place.aad(), &mut sealed);
         let nonce = nonce.map_err(|error| {
             sealed.zeroize();
             failed(error)
         })?;
         let mut whole = Vec::with_capacity(1 + NONCE_LEN + sealed.len());
-        whole.push(KEY_ID);
+        whole.push(ring.current.id);
         whole.extend_from_slice(nonce.as_ref());
         whole.extend_from_slice(&sealed);
         Ok(whole)
@@ -156,14 +207,14 @@ impl Seal {
 
     pub(super) fn open(&self, place: Place<'_>, sealed: &[u8]) -> Result<SecretBytes, StoreError> {
         let failed = || StoreError::Sealed { what: place.to_string() };
-        let (&key_id, rest) = sealed.split_first().ok_or_else(failed)?;
+        let (key_id, rest) = sealed.split_first().ok_or_else(failed)?;
         let (nonce, rest) = rest.split_at_checked(NONCE_LEN).ok_or_else(failed)?;
-        if key_id != KEY_ID {
-            return Err(failed());
-        }
+        let ring = self.0.load();
+        let mut keys = std::iter::once(&ring.current).chain(&ring.earlier);
+        let key = keys.find(|key| key.id == *key_id).ok_or_else(failed)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| failed())?;
         let mut value = Zeroizing::new(rest.to_vec());
-        let length = self.0.open_in_place(nonce, place.aad(), &mut value).map_err(|_| failed())?.len();
+        let length = key.cipher.open_in_place(nonce, place.aad(), &mut value).map_err(|_| failed())?.len();
         value.truncate(length);
         Ok(value)
     }

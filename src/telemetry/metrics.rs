@@ -37,6 +37,10 @@ pub mod name {
     pub const MAPPING_CACHE_HITS: &str = "standpipe_mapping_cache_hits_total";
     /// Lookups of mappings that asked the store.
     pub const MAPPING_CACHE_MISSES: &str = "standpipe_mapping_cache_misses_total";
+    /// Tokens asked for at token endpoints, by `provider` and `outcome`.
+    pub const TOKEN_EXCHANGES: &str = "standpipe_token_exchanges_total";
+    /// Tokens taken from memory, by `provider`.
+    pub const TOKEN_CACHE_HITS: &str = "standpipe_token_cache_hits_total";
     /// Panics caught at a hook's edge, by `extension`.
     pub const HOOK_PANICS: &str = "standpipe_hook_panics_total";
     /// Background work that ended with an error, by `extension`.
@@ -53,7 +57,7 @@ pub mod name {
     pub const LOG_DROPPED: &str = "standpipe_log_dropped_total";
 }
 
-const HELP: [(&str, &str); 18] = [
+const HELP: [(&str, &str); 20] = [
     (name::REQUESTS, "Calls ended, by provider, operation and outcome."),
     (name::REQUEST_SECONDS, "Seconds from a call's head to its answer's head."),
     (name::REQUESTS_IN_FLIGHT, "Calls not ended."),
@@ -65,6 +69,8 @@ const HELP: [(&str, &str); 18] = [
     (name::MAPPINGS, "Rows of the resource mapping table."),
     (name::MAPPING_CACHE_HITS, "Lookups of mappings answered from memory."),
     (name::MAPPING_CACHE_MISSES, "Lookups of mappings that asked the store."),
+    (name::TOKEN_EXCHANGES, "Tokens asked for at token endpoints."),
+    (name::TOKEN_CACHE_HITS, "Tokens taken from memory."),
     (name::HOOK_PANICS, "Panics caught at a hook's edge."),
     (name::BACKGROUND_FAILURES, "Background work that ended with an error."),
     (name::ACCESS_LOG_DROPPED, "Access events dropped because nobody read them in time."),

@@ -19,6 +19,8 @@
 //! | `standpipe_mappings` | | rows of the resource mapping table |
 //! | `standpipe_mapping_cache_hits_total` | | lookups answered from memory |
 //! | `standpipe_mapping_cache_misses_total` | | lookups that asked the store |
+//! | `standpipe_token_exchanges_total` | provider, outcome | tokens asked for: `success`, `refused`, `failed` |
+//! | `standpipe_token_cache_hits_total` | provider | tokens taken from memory |
 //! | `standpipe_hook_panics_total` | extension | panics caught at a hook's edge |
 //! | `standpipe_background_failures_total` | extension | background work that ended with an error |
 //! | `standpipe_access_log_dropped_total` | | access events dropped because nobody read them in time |

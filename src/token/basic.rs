@@ -6,14 +6,14 @@ use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::HeaderValue;
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
 use standpipe_api::{
     Credential, CredentialRequest, CredentialSource, CredentialStrategy, Problem, Problems, Result, Secrets,
     Settings,
 };
 use zeroize::Zeroizing;
 
-use super::secrets::resolve;
+use super::follow::Live;
 
 /// The `basic` strategy.
 pub(super) struct Basic;
@@ -25,7 +25,7 @@ struct Keys {
     password: String,
 }
 
-struct Fixed(HeaderValue);
+struct Own(Arc<Live<HeaderValue>>);
 
 impl CredentialStrategy for Basic {
     fn kind(&self) -> &'static str {
@@ -41,22 +41,23 @@ impl CredentialStrategy for Basic {
         if keys.username.contains(':') {
             return Err(vec![Problem::at("username", "must not hold a colon (RFC 7617)")]);
         }
-        let password = resolve("password", &keys.password, secrets)?;
-        let pair = Zeroizing::new(format!("{}:{}", keys.username, password.expose_secret()));
-        let field = Zeroizing::new(format!("Basic {}", STANDARD.encode(pair.as_bytes())));
-        let field = HeaderValue::from_str(&field)
-            .map_err(|_| vec![Problem::at("", "does not fit a header field")])?;
-        Ok(Arc::new(Fixed(field)))
+        let reference = keys.password;
+        let field = move |password: &SecretString| {
+            let pair = Zeroizing::new(format!("{}:{}", keys.username, password.expose_secret()));
+            let field = Zeroizing::new(format!("Basic {}", STANDARD.encode(pair.as_bytes())));
+            HeaderValue::from_str(&field).map_err(|_| "does not fit a header field".to_owned())
+        };
+        Ok(Arc::new(Own(Live::of("password", &reference, secrets, field)?)))
     }
 }
 
 #[async_trait(?Send)]
-impl CredentialSource for Fixed {
+impl CredentialSource for Own {
     fn recall(&self, _request: &CredentialRequest<'_>) -> Option<Credential> {
-        Some(Credential::authorization(self.0.clone()))
+        Some(Credential::authorization(HeaderValue::clone(&self.0.get())))
     }
 
     async fn obtain(&self, _request: &CredentialRequest<'_>) -> Result<Credential> {
-        Ok(Credential::authorization(self.0.clone()))
+        Ok(Credential::authorization(HeaderValue::clone(&self.0.get())))
     }
 }

@@ -4,14 +4,13 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use http::HeaderValue;
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
 use standpipe_api::{
-    Credential, CredentialRequest, CredentialSource, CredentialStrategy, Problem, Problems, Result, Secrets,
-    Settings,
+    Credential, CredentialRequest, CredentialSource, CredentialStrategy, Problems, Result, Secrets, Settings,
 };
 use zeroize::Zeroizing;
 
-use super::secrets::resolve;
+use super::follow::Live;
 
 /// The `bearer` strategy.
 pub(super) struct Bearer;
@@ -22,7 +21,7 @@ struct Keys {
     token: String,
 }
 
-struct Fixed(HeaderValue);
+struct Own(Arc<Live<HeaderValue>>);
 
 impl CredentialStrategy for Bearer {
     fn kind(&self) -> &'static str {
@@ -35,20 +34,22 @@ impl CredentialStrategy for Bearer {
         secrets: &dyn Secrets,
     ) -> Result<Arc<dyn CredentialSource>, Problems> {
         let keys: Keys = Settings::read(table)?;
-        let token = resolve("token", &keys.token, secrets)?;
-        let field = Zeroizing::new(format!("Bearer {}", token.expose_secret()));
-        let wrong = |_| vec![Problem::at("token", "holds characters that do not fit a header field")];
-        Ok(Arc::new(Fixed(HeaderValue::from_str(&field).map_err(wrong)?)))
+        let field = |token: &SecretString| {
+            let field = Zeroizing::new(format!("Bearer {}", token.expose_secret()));
+            let wrong = |_| "holds characters that do not fit a header field".to_owned();
+            HeaderValue::from_str(&field).map_err(wrong)
+        };
+        Ok(Arc::new(Own(Live::of("token", &keys.token, secrets, field)?)))
     }
 }
 
 #[async_trait(?Send)]
-impl CredentialSource for Fixed {
+impl CredentialSource for Own {
     fn recall(&self, _request: &CredentialRequest<'_>) -> Option<Credential> {
-        Some(Credential::authorization(self.0.clone()))
+        Some(Credential::authorization(HeaderValue::clone(&self.0.get())))
     }
 
     async fn obtain(&self, _request: &CredentialRequest<'_>) -> Result<Credential> {
-        Ok(Credential::authorization(self.0.clone()))
+        Ok(Credential::authorization(HeaderValue::clone(&self.0.get())))
     }
 }

@@ -158,6 +158,10 @@ impl CredentialSource for Source {
         false
     }
 
+    fn passes_on(&self) -> bool {
+        false
+    }
+
     fn is_bound_to_caller(&self) -> bool {
         true
     }

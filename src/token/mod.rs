@@ -1,115 +1,74 @@
 //! Step 5: (caller, provider) to credential. One file per strategy.
 //!
-//! A caller's own `Authorization` goes to nobody, except where `passthrough` says so. Which of a provider's
-//! credentials is used was decided when the resource was created; its alias stands in the mapping.
+//! A caller's own `Authorization` goes to nobody, except where `passthrough` says so, and to the token endpoint that
+//! was configured for exchanging it (decision 31). What is obtained is kept in the token mappings ([`TokenMappings`]).
+//! Which of a provider's credentials is used was decided when the resource was created; its alias stands in the
+//! mapping.
 
 mod basic;
 mod bearer;
+mod choice;
+mod credentials;
+mod digest;
+mod document;
+mod endpoint;
+mod endpoint_keys;
+mod exchange;
+mod failed;
+mod fields;
+mod follow;
 mod issued;
+mod jwt_bearer;
+mod kept;
+mod mappings;
+mod mtls;
 mod none;
+mod oauth2;
 mod passthrough;
 mod secrets;
+mod selector;
 
 use std::sync::Arc;
 
-use standpipe_api::{
-    Credential, CredentialAlias, CredentialRequest, CredentialSource, CredentialStrategy, Error, ErrorKind,
-    Fault, Problems, ProviderId, Result, Secrets, Signer,
-};
+use standpipe_api::{CredentialRequest, CredentialStrategy, Error, ErrorKind, Fault, Result, Signer};
 
-pub use self::secrets::ProcessSecrets;
+pub use self::choice::Chosen;
+pub use self::credentials::{Credentials, Site};
+pub use self::document::{DocumentPlace, DocumentSource, Take};
+pub use self::follow::{EVERY, SecretFiles};
+pub use self::mappings::TokenMappings;
+pub use self::secrets::{FollowedSecrets, ProcessSecrets};
+pub use self::selector::select;
 use crate::assemble::Tools;
-use crate::config;
 
 /// The built-in strategies.
 pub fn strategies(tools: &Tools) -> Vec<Arc<dyn CredentialStrategy>> {
     let signer = tools.issuer.clone().map(|issuer| issuer as Arc<dyn Signer>);
+    let mappings = &tools.tokens;
     vec![
         Arc::new(none::None),
         Arc::new(basic::Basic),
         Arc::new(bearer::Bearer),
         Arc::new(passthrough::Passthrough),
+        Arc::new(mtls::Mtls),
+        Arc::new(digest::Digest),
+        Arc::new(oauth2::OAuth2(mappings.clone())),
+        Arc::new(exchange::Exchange(mappings.clone())),
+        Arc::new(jwt_bearer::JwtBearer(mappings.clone())),
         Arc::new(issued::Issued(signer)),
     ]
 }
 
-/// The credentials of one provider, the default first.
-pub struct Credentials(Vec<(CredentialAlias, Arc<dyn CredentialSource>)>);
-
-impl Credentials {
-    /// Builds the sources a provider's configuration asks for.
-    ///
-    /// # Errors
-    /// Every mistake, with paths relative to the provider's table.
-    pub fn build(
-        configured: &[config::Credential],
-        strategies: &[Arc<dyn CredentialStrategy>],
-        secrets: &dyn Secrets,
-    ) -> Result<Self, Problems> {
-        let mut sources = Vec::with_capacity(configured.len());
-        let mut problems = Problems::new();
-        for (at, credential) in configured.iter().enumerate() {
-            let path =
-                if configured.len() == 1 { "credential".to_owned() } else { format!("credentials[{at}]") };
-            let Some(strategy) = strategies.iter().find(|strategy| strategy.kind() == credential.kind) else {
-                let text = format!("unknown credential kind `{}`", credential.kind);
-                problems.push(standpipe_api::Problem::at(format!("{path}.kind"), text));
-                continue;
-            };
-            match strategy.source(&credential.table, secrets) {
-                Ok(source) => sources.push((credential.alias.clone(), source)),
-                Err(found) => problems.extend(found.into_iter().map(|problem| problem.under(&path))),
-            }
+/// The caller's token, as the subject of an exchange.
+fn subject<'a>(request: &CredentialRequest<'a>) -> Result<&'a str> {
+    let token = request.bearer().and_then(|token| std::str::from_utf8(token).ok());
+    token.ok_or_else(|| {
+        let public =
+            format!("{} is reached with what a caller's bearer token is exchanged for", request.provider);
+        match request.caller {
+            Some(_) => Error::new(ErrorKind::Forbidden, Fault::Caller, public)
+                .advise("come with a bearer token instead of another credential"),
+            None => Error::new(ErrorKind::CouldNotAsk, Fault::Provider(request.provider.clone()), public),
         }
-        if problems.is_empty() { Ok(Self(sources)) } else { Err(problems) }
-    }
-
-    /// The source a request is to use: the one its mapping names, else the default.
-    ///
-    /// # Errors
-    /// The mapping names a credential that is no longer configured; another one may not be let in, or see other things.
-    pub fn source(
-        &self,
-        provider: &ProviderId,
-        alias: Option<&CredentialAlias>,
-    ) -> Result<&Arc<dyn CredentialSource>> {
-        let found = match alias {
-            Some(alias) => self.0.iter().find(|(name, _)| name == alias),
-            None => self.0.first(),
-        };
-        found.map(|(_, source)| source).ok_or_else(|| {
-            let alias = alias.map_or("default", CredentialAlias::as_str);
-            let public =
-                format!("the resource was created with the credential {alias} of {provider}, which is gone");
-            Error::new(ErrorKind::CouldNotAsk, Fault::Proxy, public)
-                .advise("an operator can configure it again")
-        })
-    }
-
-    /// The alias a new resource is created under: the default's, when there is a choice at all.
-    pub fn default_alias(&self) -> Option<&CredentialAlias> {
-        if self.0.len() > 1 { self.0.first().map(|(alias, _)| alias) } else { None }
-    }
-
-    /// Whether the default credential is standpipe's own and not its callers'.
-    pub fn is_unattended(&self) -> bool {
-        self.0.first().is_some_and(|(_, source)| source.is_unattended())
-    }
-
-    /// The credential for a request, if it is at hand.
-    pub fn recall(&self, request: &CredentialRequest<'_>) -> Option<Credential> {
-        self.source(request.provider, request.alias).ok()?.recall(request)
-    }
-
-    /// Obtains the credential for a request.
-    ///
-    /// # Errors
-    /// As [`Credentials::source`], or the source cannot give one.
-    pub async fn obtain(&self, request: &CredentialRequest<'_>) -> Result<Credential> {
-        let source = self.source(request.provider, request.alias)?;
-        match source.recall(request) {
-            Some(credential) => Ok(credential),
-            None => source.obtain(request).await,
-        }
-    }
+    })
 }

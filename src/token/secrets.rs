@@ -1,10 +1,15 @@
-//! Secrets from where `env:` and `file:` references point.
+//! Secrets from where `env:`, `file:` and `document:` references point.
 
 use std::fs;
 use std::io::Read as _;
+use std::path::Path;
+use std::sync::Arc;
 
 use secrecy::SecretString;
-use standpipe_api::{Problem, Problems, Result, SecretRef, Secrets};
+use standpipe_api::{SecretFollower, SecretRef, Secrets};
+
+use super::document::{Document, DocumentSource};
+use super::follow::SecretFiles;
 
 /// Longer files are no secrets.
 const LONGEST: u64 = 64 * 1024;
@@ -19,34 +24,73 @@ impl Secrets for ProcessSecrets {
             SecretRef::Env(name) => std::env::var(name)
                 .map(SecretString::from)
                 .map_err(|_| format!("the environment variable {name} is not set, or not to text")),
-            SecretRef::File(path) => {
-                let wrong = |error: std::io::Error| format!("cannot read {}: {error}", path.display());
-                let mut text = String::new();
-                fs::File::open(path)
-                    .map_err(wrong)?
-                    .take(LONGEST)
-                    .read_to_string(&mut text)
-                    .map_err(wrong)?;
-                let bare = text.trim_end_matches(['\r', '\n']);
-                if bare.is_empty() {
-                    Err(format!("{} is empty", path.display()))
-                } else {
-                    Ok(bare.to_owned().into())
-                }
+            SecretRef::File(path) => read_file(path),
+            SecretRef::Document(name) => {
+                Err(format!("there is no credentials_document here that could hold `{name}`"))
             }
         }
     }
 }
 
-/// Reads the secret that a key of a table refers to.
-pub(super) fn resolve(key: &str, reference: &str, secrets: &dyn Secrets) -> Result<SecretString, Problems> {
-    let found = SecretRef::parse(reference).and_then(|reference| secrets.read(&reference));
-    found.map_err(|text| vec![Problem::at(key, text)])
+fn read_file(path: &Path) -> Result<SecretString, String> {
+    let wrong = |error: std::io::Error| format!("cannot read {}: {error}", path.display());
+    let mut text = String::new();
+    fs::File::open(path).map_err(wrong)?.take(LONGEST).read_to_string(&mut text).map_err(wrong)?;
+    let bare = text.trim_end_matches(['\r', '\n']);
+    if bare.is_empty() { Err(format!("{} is empty", path.display())) } else { Ok(bare.to_owned().into()) }
+}
+
+/// The same, with files followed, and for one provider with its credentials document.
+#[derive(Clone, Default)]
+pub struct FollowedSecrets {
+    files: Arc<SecretFiles>,
+    document: Option<DocumentSource>,
+}
+
+impl FollowedSecrets {
+    /// Secrets whose files are looked at together with those.
+    pub fn new(files: Arc<SecretFiles>) -> Self {
+        Self { files, document: None }
+    }
+
+    /// The same secrets and those in a document.
+    pub(super) fn with_document(&self, document: DocumentSource) -> Self {
+        Self { files: self.files.clone(), document: Some(document) }
+    }
+
+    /// The files that are followed.
+    #[cfg(test)]
+    pub(super) fn files(&self) -> &SecretFiles {
+        &self.files
+    }
+}
+
+impl Secrets for FollowedSecrets {
+    fn read(&self, reference: &SecretRef) -> Result<SecretString, String> {
+        match (reference, &self.document) {
+            (SecretRef::Document(name), Some(source)) => Document::load(source)?.secret(name),
+            _ => ProcessSecrets.read(reference),
+        }
+    }
+
+    fn follow(&self, reference: &SecretRef, follower: SecretFollower) {
+        let paths = match (reference, &self.document) {
+            (SecretRef::File(path), _) => vec![path.clone()],
+            (SecretRef::Document(_), Some(source)) => source.files(),
+            _ => Vec::new(),
+        };
+        if paths.is_empty() {
+            return;
+        }
+        let (own, reference) = (self.clone(), reference.clone());
+        self.files.follow(paths, Box::new(move || own.read(&reference)), follower);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::token::follow::Live;
     use secrecy::ExposeSecret as _;
 
     #[test]
@@ -59,10 +103,13 @@ mod tests {
 
     #[test]
     fn a_value_in_place_of_a_reference_is_refused_without_repeating_it() {
-        let problems = resolve("password", "hunter2", &ProcessSecrets).unwrap_err();
+        let resolve = |key, reference| {
+            Live::of(key, reference, &ProcessSecrets, |_| Ok(())).err().expect("it was accepted")
+        };
+        let problems = resolve("password", "hunter2");
         assert!(problems[0].to_string().starts_with("password: must be `env:NAME`"), "{problems:?}");
         assert!(!problems[0].to_string().contains("hunter2"));
-        let missing = resolve("token", "env:STANDPIPE_TEST_UNSET", &ProcessSecrets).unwrap_err();
+        let missing = resolve("token", "env:STANDPIPE_TEST_UNSET");
         assert!(missing[0].to_string().contains("STANDPIPE_TEST_UNSET is not set"));
     }
 }

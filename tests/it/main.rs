@@ -26,5 +26,6 @@ mod identity;
 mod outage;
 mod peers;
 mod tls;
+mod tokens;
 mod transfer;
 mod upstream;

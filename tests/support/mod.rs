@@ -3,6 +3,7 @@
 mod authority;
 mod login;
 mod origin;
+mod sts;
 mod wire;
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -17,6 +18,7 @@ use std::time::{Duration, Instant};
 pub use self::authority::Authority;
 pub use self::login::{Login, claims, now};
 pub use self::origin::{Origin, Peer};
+pub use self::sts::{Keeper, Mood, SECRET, Sts};
 pub use self::wire::Wire;
 
 /// Nothing here takes longer, except when it hangs.

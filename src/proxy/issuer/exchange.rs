@@ -47,7 +47,7 @@ pub(super) async fn grant(
         alias: None,
         actor: act.as_ref(),
     };
-    let source = provider.credentials.source(provider.id(), None).map_err(|error| failed(&error))?;
+    let source = provider.credentials.source(&request).map_err(|error| failed(&error))?;
     if !source.is_bound_to_caller() {
         let text = format!("{} does not take credentials of its callers' own", provider.id());
         return Err(Refused::new("invalid_target", text));

@@ -25,6 +25,7 @@ macro_rules! conformance {
             records_mappings_and_jobs_are_committed_together, namespaces_are_strangers,
             a_removed_record_never_gets_an_old_revision_again, jobs_come_due_in_order_and_are_settled,
             a_job_scheduled_anew_while_it_runs_survives_its_old_run, the_first_secret_of_a_name_counts,
+            tokens_are_kept_by_their_whole_key_until_they_end, everything_opens_after_a_rotation,
             observers_hear_of_every_change_before_its_writer, a_fresh_store_is_healthy,
             what_a_peer_gives_replaces_nothing_of_others, what_happens_here_takes_the_place_of_what_a_peer_said,
             what_a_peer_gave_is_counted_listed_and_revoked,
@@ -48,10 +49,12 @@ mod audit;
 mod extensions;
 mod peers;
 mod quota;
+mod tokens;
 pub(super) use audit::*;
 pub(super) use extensions::*;
 pub(super) use peers::*;
 pub(super) use quota::*;
+pub(super) use tokens::*;
 
 type Shared = Arc<dyn Store>;
 

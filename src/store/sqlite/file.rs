@@ -25,6 +25,7 @@ const APPLICATION_ID: u32 = 0x5374_5069;
 /// Each script takes the schema to the version it is numbered with; `user_version` is the last one applied.
 const MIGRATIONS: &[(u32, &str)] = &[
     (1, include_str!("../migrations/001_tables.sql")),
+    (2, include_str!("../migrations/002_tokens.sql")),
     (3, include_str!("../migrations/003_audit.sql")),
     (4, include_str!("../migrations/004_peers.sql")),
 ];
@@ -39,7 +40,7 @@ const KEY_CHECK_VALUE: &[u8] = b"standpipe";
 /// Up to this size the whole file is checked at start (well under a second); beyond, only the small tables are, and
 /// damage in the large ones is found when it is read.
 const CHECKED_WHOLE: u64 = 64 * 1024 * 1024;
-const SMALL_TABLES: [&str; 3] = ["standpipe", "process_secret", "job"];
+const SMALL_TABLES: [&str; 4] = ["standpipe", "process_secret", "job", "token_mapping"];
 
 /// SQLite's own file header: where it says what it is (<https://sqlite.org/fileformat2.html>, section 1.3).
 const HEADER: usize = 100;
@@ -202,6 +203,7 @@ fn verify(path: &Path, seal: &Seal) -> Result<Connection, StoreError> {
     let check: Option<Vec<u8>> = db.first("reading the key check", read, [], |row| row.get(0))?;
     let detail = "its row `standpipe` is missing".to_owned();
     let check = check.ok_or_else(|| StoreError::Corrupt { path: path.to_owned(), detail })?;
+    seal.known_as(&check);
     seal.open(KEY_CHECK, &check).map_err(|_| StoreError::WrongKey { path: path.to_owned() })?;
     keep_log(false).map_err(StoreError::at("opening"))?;
     Ok(db)

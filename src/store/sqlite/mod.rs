@@ -9,7 +9,9 @@ mod job;
 mod mapping;
 mod readers;
 mod record;
+mod rotate;
 mod rows;
+mod token;
 mod writer;
 
 use std::num::NonZeroUsize;
@@ -29,7 +31,7 @@ use self::writer::Writer;
 use super::seal::{Place, Seal};
 use super::{
     AuditEvent, AuditFilter, AuditRow, Claim, DueJob, Filter, Given, Imported, MasterKey, Namespace,
-    Observer, QueuedJob, SecretBytes, Store, StoreError, Write,
+    Observer, QueuedJob, SecretBytes, Store, StoreError, StoredToken, TokenFilter, TokenKey, TokenRow, Write,
 };
 
 /// How the embedded store behaves.
@@ -302,6 +304,41 @@ impl Store for Sqlite {
         let (seal, name) = (self.seal.clone(), name.to_owned());
         let put = move |db: &_, _: &mut _| record::put_secret_once(db, &seal, &name, value);
         self.writer.write(put).await
+    }
+
+    async fn token(&self, key: &TokenKey) -> Result<Option<StoredToken>, StoreError> {
+        let (seal, key) = (self.seal.clone(), key.clone());
+        self.readers.read(move |db| token::find(db, &seal, &key, Timestamp::now())).await
+    }
+
+    async fn put_token(&self, key: TokenKey, token: StoredToken) -> Result<(), StoreError> {
+        let seal = self.seal.clone();
+        self.writer.write(move |db, _| token::put(db, &seal, &key, &token)).await
+    }
+
+    async fn remove_token(&self, key: TokenKey) -> Result<(), StoreError> {
+        self.writer.write(move |db, _| token::remove(db, &key)).await
+    }
+
+    async fn tokens(
+        &self,
+        filter: TokenFilter,
+        after: Option<TokenKey>,
+        limit: usize,
+    ) -> Result<Vec<TokenRow>, StoreError> {
+        let now = Timestamp::now();
+        self.readers.read(move |db| token::list(db, &filter, after.as_ref(), now, limit)).await
+    }
+
+    async fn purge_tokens(&self, filter: TokenFilter, limit: usize) -> Result<usize, StoreError> {
+        self.writer.write(move |db, _| token::purge(db, &filter, limit)).await
+    }
+
+    async fn rotate(&self, key: MasterKey) -> Result<u64, StoreError> {
+        let (seal, back) = (self.seal.clone(), self.seal.clone());
+        let rotate = move |db: &_, _: &mut _| rotate::reseal_all(db, &seal, &key);
+        let lost = move || back.go_back();
+        self.writer.write_or_undo(rotate, lost).await
     }
 
     fn observe(&self, observer: Weak<dyn Observer>) {

@@ -34,23 +34,29 @@ trait Waiting: Send {
     fn finish(self: Box<Self>, lost: Option<&StoreError>);
 }
 
-struct Pending<T, F> {
+struct Pending<T, F, U> {
     write: Option<F>,
+    /// Carried out when the transaction is lost, before any other write.
+    undo: Option<U>,
     outcome: Option<Result<T, StoreError>>,
     reply: oneshot::Sender<Result<T, StoreError>>,
 }
 
-impl<T, F> Waiting for Pending<T, F>
+impl<T, F, U> Waiting for Pending<T, F, U>
 where
     T: Send,
     F: FnOnce(&Connection, &mut Changed) -> Result<T, StoreError> + Send,
+    U: FnOnce() + Send,
 {
     fn run(&mut self, db: &Connection, changed: &mut Changed) -> bool {
         self.outcome = self.write.take().map(|write| write(db, changed));
         matches!(self.outcome, Some(Ok(_)))
     }
 
-    fn finish(self: Box<Self>, lost: Option<&StoreError>) {
+    fn finish(mut self: Box<Self>, lost: Option<&StoreError>) {
+        if let (Some(Ok(_)), Some(_), Some(undo)) = (&self.outcome, lost, self.undo.take()) {
+            undo();
+        }
         let outcome = match (self.outcome, lost) {
             (Some(Err(own)), _) => Err(own),
             (_, Some(lost)) => Err(lost.clone()),
@@ -95,8 +101,19 @@ impl Writer {
         T: Send + 'static,
         F: FnOnce(&Connection, &mut Changed) -> Result<T, StoreError> + Send + 'static,
     {
+        self.write_or_undo(write, || {}).await
+    }
+
+    /// The same for a write that also changes something in memory: should its transaction be lost, `undo` is called
+    /// before any other write.
+    pub(super) async fn write_or_undo<T, F, U>(&self, write: F, undo: U) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection, &mut Changed) -> Result<T, StoreError> + Send + 'static,
+        U: FnOnce() + Send + 'static,
+    {
         let (reply, replied) = oneshot::channel();
-        let pending = Box::new(Pending { write: Some(write), outcome: None, reply });
+        let pending = Box::new(Pending { write: Some(write), undo: Some(undo), outcome: None, reply });
         let queue = self.queue.as_ref().ok_or(StoreError::Closed)?;
         queue.try_send(pending).map_err(|refused| match refused {
             TrySendError::Full(_) => StoreError::Overloaded { limit: self.limit },
