@@ -183,7 +183,7 @@ pub fn running(
     let rate_limits = kept
         .filter(|kept| kept.are(&config.limits))
         .or_else(|| RateLimits::new(&config.limits, metrics).map(Arc::new));
-    Ok(Running::new(config, providers, doors, oidc, rate_limits).with_peers(peers))
+    Ok(Running::new(config, providers, doors, oidc, rate_limits).with_peers(Arc::new(peers)))
 }
 
 fn provider(

@@ -25,6 +25,7 @@ use crate::resolve::{By, Place, Resolver};
 use crate::route::{DialectId, FaceId, Router};
 use crate::store::Store;
 use crate::telemetry::{AccessLog, Metrics, ProviderMetrics};
+use crate::token::TokenMappings;
 
 /// Everything that lives as long as the process.
 pub struct Engine {
@@ -54,6 +55,8 @@ pub struct Engine {
     pub refusals: [metrics::Counter; Refusal::ALL.len()],
     /// Calls to addresses that are no provider's; carried out on the background thread.
     pub outbound: Arc<dyn Outbound>,
+    /// What callers' tokens became at providers.
+    pub tokens: Arc<TokenMappings>,
     /// standpipe as an issuer of tokens.
     pub issuer: Arc<Issuer>,
     /// Everybody's keys.
@@ -111,7 +114,7 @@ pub struct Running {
     /// Whose tokens are callers' tokens.
     pub oidc: Arc<Oidc>,
     /// Other standpipes.
-    pub peers: Peers,
+    pub peers: Arc<Peers>,
 }
 
 /// A listener as the proxy sees it.
@@ -138,13 +141,13 @@ impl Running {
         let by_id = providers.iter().enumerate().map(|(at, provider)| (provider.id().clone(), at)).collect();
         let access = Access::compile(&config.access);
         let quotas = Quotas::compile(&config.quotas);
-        let peers = Peers::default();
+        let peers = Arc::default();
         Self { config, providers, by_id, doors, access, quotas, rate_limits, oidc, peers }
     }
 
     /// The same, with other standpipes.
     #[must_use]
-    pub fn with_peers(self, peers: Peers) -> Self {
+    pub fn with_peers(self, peers: Arc<Peers>) -> Self {
         Self { peers, ..self }
     }
 

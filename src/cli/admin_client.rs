@@ -246,7 +246,7 @@ fn path(resource: &Resource) -> String {
     path
 }
 
-fn joined(segments: &[&str]) -> String {
+pub(super) fn joined(segments: &[&str]) -> String {
     let encode = |segment| format!("/{}", utf8_percent_encode(segment, ENCODED));
     segments.iter().copied().map(encode).collect()
 }

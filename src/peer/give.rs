@@ -7,15 +7,15 @@ use bytes::Bytes;
 use http::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
 use standpipe_api::{
-    Answer, Change, Delivery, Error, ErrorKind, Fault, Injection, Job, JobId, JobOutcome, NewJob, PeerId,
-    Result, State as _, Timestamp,
+    Change, Delivery, Error, ErrorKind, Fault, Injection, Job, JobId, JobOutcome, NewJob, PeerId, Result,
+    State as _, Timestamp,
 };
 
-use super::Peer;
 use super::batch::Batch;
-use super::ledger::Sender;
+use super::send::{Sender, reason};
+use super::{Peer, namespace};
 use crate::engine::{Engine, Running};
-use crate::store::{Namespace, Records};
+use crate::store::Records;
 
 /// How long a peer may take to answer a delivery.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -25,13 +25,6 @@ const WAITS: (Duration, Duration) = (Duration::from_millis(500), Duration::from_
 const TURN: Duration = Duration::from_millis(300);
 /// Batches that may wait for all peers together.
 const MOST_WAITING: u64 = 10_000;
-/// Characters of a peer's reason that are kept.
-const REASON: usize = 300;
-
-/// Where batches wait.
-pub fn namespace() -> Namespace {
-    Namespace::engine("peers")
-}
 
 /// A batch that waits.
 #[derive(Serialize, Deserialize)]
@@ -76,6 +69,10 @@ pub async fn give(
 ) -> Result<()> {
     let peer = running.peers.named(peer)?;
     let batch = Batch::of(injections, Timestamp::now(), peer.config.lifetime)?;
+    if !batch.tokens.is_empty() && !peer.is_private() {
+        let public = format!("tokens cannot be given to the peer {}: its url is plain http", peer.id());
+        return Err(Error::new(ErrorKind::Forbidden, Fault::Proxy, public));
+    }
     match delivery {
         Delivery::Now(limit) => {
             let sent = send(&Sender::of(engine), peer, &batch, limit).await;
@@ -157,17 +154,6 @@ async fn send(sender: &Sender, peer: &Peer, batch: &Batch, limit: Duration) -> R
         status if status.is_client_error() => Err(Failed::Refused(reason)),
         _ => Err(Failed::Later(reason)),
     }
-}
-
-/// What a peer says is wrong: its status and the detail of its problem (RFC 9457).
-pub(super) fn reason(answer: &Answer) -> String {
-    #[derive(Deserialize)]
-    struct Problem {
-        detail: String,
-    }
-    let detail = serde_json::from_slice(answer.body()).map(|problem: Problem| problem.detail);
-    let detail: String = detail.unwrap_or_default().chars().take(REASON).collect();
-    format!("{} {detail}", answer.status()).trim_end().to_owned()
 }
 
 /// A quarter more or less, so that batches that failed together do not come back together.

@@ -8,6 +8,7 @@ mod batch;
 mod give;
 mod identify;
 mod ledger;
+mod send;
 mod take;
 
 use std::sync::Arc;
@@ -17,12 +18,13 @@ use rustls::ClientConfig;
 use standpipe_api::{Error, ErrorKind, Fault, PeerId, Problem, Problems, ProviderId, Result};
 use tokio::sync::Semaphore;
 
-pub use self::batch::{Batch, MOST_BYTES};
-pub use self::give::{deliver, give, namespace};
+pub use self::batch::MOST_BYTES;
+pub use self::give::{deliver, give};
 pub use self::identify::identify;
-pub use self::ledger::{Ledger, Page, PeerView, Revoked, Sender, which};
+pub use self::ledger::{Ledger, Page, PeerView, query};
 pub use self::take::{Taken, take};
 use crate::config;
+use crate::store::Namespace;
 
 /// Where mappings are given, revoked and shown.
 pub const MAPPINGS: &str = "/peer/v1/mappings";
@@ -40,6 +42,15 @@ pub struct Peer {
     /// TLS towards it; `None` when its url is plain http.
     tls: Option<Arc<ClientConfig>>,
     turns: Arc<Semaphore>,
+}
+
+/// The way that a peer's request came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Line {
+    /// TLS, or no network at all: nobody else can read it.
+    Private,
+    /// Anybody on the way can read it.
+    Open,
 }
 
 /// All other standpipes, in configured order.
@@ -121,6 +132,11 @@ impl Peer {
         let loopback = host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
         self.tls.is_some() || loopback || host == "localhost"
     }
+}
+
+/// Where batches for peers wait.
+pub fn namespace() -> Namespace {
+    Namespace::engine("peers")
 }
 
 /// The audience of tokens for a standpipe.

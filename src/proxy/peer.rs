@@ -12,7 +12,8 @@ use standpipe_api::{Body, Caller, Error, ErrorKind, Fault, Result};
 use super::Proxy;
 use crate::call::Trail;
 use crate::engine::{Door, Running};
-use crate::peer::{self, CHALLENGE, Ledger, MAPPINGS, Page, Peer};
+use crate::forward::headers::Trust;
+use crate::peer::{self, CHALLENGE, Ledger, Line, MAPPINGS, Peer};
 use crate::respond::{self, Manner};
 use crate::route::no_route;
 
@@ -71,21 +72,18 @@ impl Proxy {
         head: &Parts,
         mut body: Body,
     ) -> Result<Response<Body>> {
-        let ledger = Ledger::new(&running.peers, &*self.engine.store);
+        let query = head.uri.query();
         match head.method {
             Method::POST => {
                 let deadline = trail.deadline;
                 let read = self.forward.deadlines().within(|| deadline, body.bytes(peer::MOST_BYTES)).await;
                 let body = read.map_err(|_| Error::bad_request("the body did not arrive in time"))??;
-                Ok(answer(&peer::take(&self.engine, running, peer, &body).await?))
+                let from = (peer, line(trail));
+                Ok(answer(&peer::take(&self.engine, running, from, &body).await?))
             }
-            Method::DELETE => {
-                let which = peer::which(peer.id(), head.uri.query())?;
-                Ok(answer(&ledger.revoke(&which).await?))
-            }
+            Method::DELETE => Ok(answer(&Ledger::of(&self.engine).revoke(peer.id(), query).await?)),
             Method::GET | Method::HEAD => {
-                let page: Page = ledger.page(peer.id(), head.uri.query()).await?;
-                let mut response = answer(&page);
+                let mut response = answer(&Ledger::of(&self.engine).gave(peer.id(), query).await?);
                 if head.method == Method::HEAD {
                     *response.body_mut() = Body::empty();
                 }
@@ -97,6 +95,16 @@ impl Proxy {
                 Err(Error::new(ErrorKind::MethodNotAllowed, Fault::Caller, public))
             }
         }
+    }
+}
+
+/// A proxy that is trusted says of itself that it keeps what it passes on to itself.
+fn line(trail: &Trail) -> Line {
+    let near = trail.connection.peer.is_none_or(|peer| peer.ip().is_loopback());
+    if near || trail.connection.scheme == "https" || trail.trust == Trust::Trusted {
+        Line::Private
+    } else {
+        Line::Open
     }
 }
 

@@ -9,6 +9,7 @@ mod cache;
 #[cfg(test)]
 mod conformance;
 mod error;
+mod given;
 mod keys;
 mod lock;
 mod records;
@@ -30,6 +31,7 @@ use zeroize::Zeroizing;
 pub use audit::{AuditEvent, AuditFilter, AuditRow};
 pub use cache::Mappings;
 pub use error::StoreError;
+pub use given::{Amount, Given, GivenToken, Injected};
 pub use keys::{Keys, ReadSecret, Rotated};
 pub use lock::DataDirLock;
 pub use records::Records;
@@ -77,15 +79,15 @@ pub trait Store: Send + Sync + 'static {
     async fn import(&self, rows: Vec<Mapping>) -> Result<Vec<Imported>, StoreError>;
 
     /// Writes what a peer gave, in one transaction: rows of origin `injected` that name it, except those whose place is
-    /// held by a row of another origin or peer, or by a newer word of the same (`updated_at`); one answer per row, in
-    /// order. A tombstone or an expired row holds no place.
-    async fn inject(&self, rows: Vec<Mapping>) -> Result<Vec<Imported>, StoreError>;
+    /// held by a row of another origin or peer, or by a newer word of the same (`updated_at`, `obtained_at`); one answer
+    /// per row, in order. A tombstone or an expired row holds no place.
+    async fn inject(&self, rows: Vec<Mapping>, tokens: Vec<GivenToken>) -> Result<Injected, StoreError>;
 
-    /// Removes at most `limit` mappings that a peer gave; the number removed.
-    async fn revoke(&self, which: Given, limit: usize) -> Result<usize, StoreError>;
+    /// Removes at most `limit` mappings of each kind that a peer gave; how many.
+    async fn revoke(&self, which: Given, limit: usize) -> Result<Amount, StoreError>;
 
-    /// How many mappings a peer gave that still count.
-    async fn count_given(&self, peer: &PeerId) -> Result<u64, StoreError>;
+    /// How much a peer gave that still counts.
+    async fn count_given(&self, peer: &PeerId) -> Result<Amount, StoreError>;
 
     /// Removes at most `limit` mappings that expired before `now`; the number removed.
     async fn purge(&self, now: Timestamp, limit: usize) -> Result<usize, StoreError>;
@@ -219,19 +221,6 @@ impl Filter {
             && (self.parent.is_none() || self.parent == mapping.resource.parent)
             && (self.peer.is_none() || self.peer == mapping.peer)
     }
-}
-
-/// Which of a peer's mappings are taken back; an absent field takes all.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Given {
-    /// Whose.
-    pub peer: PeerId,
-    /// Those at one provider.
-    pub provider: Option<ProviderId>,
-    /// Those of one kind.
-    pub kind: Option<Kind>,
-    /// Those of one id.
-    pub id: Option<ResourceId>,
 }
 
 /// What became of a claim.

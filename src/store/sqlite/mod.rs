@@ -30,8 +30,9 @@ use self::rows::Rows as _;
 use self::writer::Writer;
 use super::seal::{Place, Seal};
 use super::{
-    AuditEvent, AuditFilter, AuditRow, Claim, DueJob, Filter, Given, Imported, MasterKey, Namespace,
-    Observer, QueuedJob, SecretBytes, Store, StoreError, StoredToken, TokenFilter, TokenKey, TokenRow, Write,
+    Amount, AuditEvent, AuditFilter, AuditRow, Claim, DueJob, Filter, Given, GivenToken, Imported, Injected,
+    MasterKey, Namespace, Observer, QueuedJob, SecretBytes, Store, StoreError, StoredToken, TokenFilter,
+    TokenKey, TokenRow, Write,
 };
 
 /// How the embedded store behaves.
@@ -163,19 +164,31 @@ impl Store for Sqlite {
         self.writer.write(import).await
     }
 
-    async fn inject(&self, rows: Vec<Mapping>) -> Result<Vec<Imported>, StoreError> {
-        let inject = move |db: &_, changed: &mut _| mapping::given::inject(db, rows, changed);
+    async fn inject(&self, rows: Vec<Mapping>, tokens: Vec<GivenToken>) -> Result<Injected, StoreError> {
+        let seal = self.seal.clone();
+        let inject = move |db: &_, changed: &mut _| {
+            let mappings = mapping::given::inject(db, rows, changed)?;
+            let tokens = token::given::inject(db, &seal, &tokens)?;
+            Ok(Injected { mappings, tokens })
+        };
         self.writer.write(inject).await
     }
 
-    async fn revoke(&self, which: Given, limit: usize) -> Result<usize, StoreError> {
-        let revoke = move |db: &_, changed: &mut _| mapping::given::revoke(db, &which, limit, changed);
+    async fn revoke(&self, which: Given, limit: usize) -> Result<Amount, StoreError> {
+        let revoke = move |db: &_, changed: &mut _| {
+            let mappings = mapping::given::revoke(db, &which, limit, changed)?;
+            Ok(Amount { mappings, tokens: token::given::revoke(db, &which, limit)? })
+        };
         self.writer.write(revoke).await
     }
 
-    async fn count_given(&self, peer: &PeerId) -> Result<u64, StoreError> {
-        let peer = peer.clone();
-        self.readers.read(move |db| mapping::given::count(db, &peer)).await
+    async fn count_given(&self, peer: &PeerId) -> Result<Amount, StoreError> {
+        let (peer, now) = (peer.clone(), Timestamp::now());
+        let count = move |db: &_| {
+            let mappings = mapping::given::count(db, &peer, now)?;
+            Ok(Amount { mappings, tokens: token::given::count(db, &peer, now)? })
+        };
+        self.readers.read(count).await
     }
 
     async fn purge(&self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {

@@ -38,8 +38,12 @@ pub(in crate::store::sqlite) fn inject(
     rows.into_iter().map(inject_one).collect()
 }
 
-pub(in crate::store::sqlite) fn count(db: &Connection, peer: &PeerId) -> Result<u64, StoreError> {
-    let params = named_params! { ":peer": peer.as_str(), ":now": Timestamp::now().as_millis() };
+pub(in crate::store::sqlite) fn count(
+    db: &Connection,
+    peer: &PeerId,
+    now: Timestamp,
+) -> Result<u64, StoreError> {
+    let params = named_params! { ":peer": peer.as_str(), ":now": now.as_millis() };
     let count: Option<i64> = db.first("counting mappings", COUNT, params, |row| row.get(0))?;
     Ok(count.and_then(|count| u64::try_from(count).ok()).unwrap_or(0))
 }
@@ -49,14 +53,14 @@ pub(in crate::store::sqlite) fn revoke(
     which: &Given,
     limit: usize,
     changed: &mut Changed,
-) -> Result<usize, StoreError> {
+) -> Result<u64, StoreError> {
     let params = named_params! {
         ":peer": which.peer.as_str(), ":provider": which.provider.as_ref().map(ProviderId::as_str),
         ":kind": which.kind.as_ref().map(Kind::as_str), ":id": which.id.as_ref().map(ResourceId::as_str),
         ":limit": bound(limit),
     };
     let revoked = db.all("revoking mappings", REVOKE, params, read_resource)?;
-    let count = revoked.len();
+    let count = revoked.len() as u64;
     changed.extend(revoked);
     Ok(count)
 }
