@@ -34,8 +34,8 @@ pub fn all() -> Vec<Box<dyn Extension>> {
     vec![
         Box::new(cloudpipe::Cloudpipe::new(resources.clone())),
         Box::new(cloudpipe::Aggregate::new(resources.clone())),
-        Box::new(cloudpipe::RoutePipes::new(resources)),
-        Box::new(cloudpipe::Rewrite),
+        Box::new(cloudpipe::RoutePipes::new(resources.clone())),
+        Box::new(cloudpipe::Rewrite::new(resources)),
         Box::new(cloudpipe::TellPeers),
         Box::new(cloudpipe::broker::CloudpipeBroker::default()),
     ]

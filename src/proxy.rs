@@ -11,6 +11,7 @@ mod hooks;
 mod issuer;
 mod peer;
 mod prepare;
+mod renew;
 
 use std::sync::Arc;
 

@@ -48,10 +48,11 @@ impl Standalone {
             && match &who {
                 Who::Caller(caller) => caller.authenticator == "anonymous",
                 Who::Stranger(_) => true,
+                Who::Refused(_) => false,
             };
         if !is_broker {
             head.headers.remove(AUTHORIZATION);
-            if let Who::Stranger(error) = who {
+            if let Who::Refused(error) | Who::Stranger(error) = who {
                 return Err(error);
             }
         }

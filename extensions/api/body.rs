@@ -1,5 +1,6 @@
 //! A message body: streams until somebody needs all of it.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -48,6 +49,38 @@ impl Body {
         Ok(whole)
     }
 
+    /// Reads the whole body if it has at most `limit` bytes, as [`Body::bytes`]. `None`: it is longer, and still whole, to
+    /// be sent on as it comes.
+    ///
+    /// # Errors
+    /// [`Error::body_broken`] when the sender fails.
+    pub async fn bytes_within(&mut self, limit: usize) -> Result<Option<Bytes>> {
+        let Inner::Stream(stream) = &mut self.0 else {
+            return Ok(if self.as_bytes().is_some_and(|bytes| bytes.len() <= limit) {
+                self.as_bytes().cloned()
+            } else {
+                None
+            });
+        };
+        let (mut read, mut length) = (VecDeque::new(), 0);
+        while let Some(frame) = poll_fn(|cx| stream.as_mut().poll_frame(cx)).await {
+            let frame = frame.map_err(Error::body_broken)?;
+            length += frame.data_ref().map_or(0, Bytes::len);
+            read.push_back(frame);
+            if length > limit {
+                let Inner::Stream(rest) = std::mem::replace(&mut self.0, Inner::Empty) else {
+                    return Ok(None);
+                };
+                self.0 = Inner::Stream(Box::pin(Continued { read, rest }));
+                return Ok(None);
+            }
+        }
+        let mut whole = BytesMut::with_capacity(length);
+        read.iter().filter_map(Frame::data_ref).for_each(|data| whole.extend_from_slice(data));
+        *self = Self::from(whole.freeze());
+        Ok(self.as_bytes().cloned())
+    }
+
     /// The bytes, when they are all here already.
     pub fn as_bytes(&self) -> Option<&Bytes> {
         static NONE: Bytes = Bytes::new();
@@ -55,6 +88,27 @@ impl Body {
             Inner::Empty => Some(&NONE),
             Inner::Full(bytes) => Some(bytes),
             Inner::Stream(_) => None,
+        }
+    }
+}
+
+/// What was read of a body, and the rest of it.
+struct Continued {
+    read: VecDeque<Frame<Bytes>>,
+    rest: Pin<Box<dyn HttpBody<Data = Bytes, Error = BoxError>>>,
+}
+
+impl HttpBody for Continued {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match self.read.pop_front() {
+            Some(frame) => Poll::Ready(Some(Ok(frame))),
+            None => self.rest.as_mut().poll_frame(cx),
         }
     }
 }

@@ -39,7 +39,7 @@ fn one_pipe(broker: &str, id: usize) -> Value {
 fn link_rewriting(bench: &mut Criterion) {
     let (runtime, federation) =
         (runtime(), FakeFederation::new("cloudpipe", &["alpha"], |_, _| panic!("nobody is asked")));
-    let target = Target::provider("alpha".into());
+    let (rewrite, target) = (Rewrite::new(Arc::default()), Target::provider("alpha".into()));
     let mut group = bench.benchmark_group("link rewriting");
     for (name, body) in [
         ("pipe with links", one_pipe("http://alpha.test", 1).to_string()),
@@ -50,7 +50,7 @@ fn link_rewriting(bench: &mut Criterion) {
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
                 let mut response = Response::new(Body::from(body.clone()));
-                let rewritten = Rewrite.after_forward(&mut call, &mut response, &target, &federation);
+                let rewritten = rewrite.after_forward(&mut call, &mut response, &target, &federation);
                 runtime.block_on(rewritten).unwrap();
                 black_box(response)
             });

@@ -5,6 +5,7 @@
 
 mod blueprints;
 mod filter;
+mod merge;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, LINK, VARY};
 use http::{Method, Request, Response, StatusCode};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use standpipe_api::{
     Answer, Body, Call, Error, ErrorKind, Extension, Fault, Federation, Flow, Provider, ProviderId, Query,
     Resource, ResourceId, Result, Route, Target,
@@ -25,18 +26,16 @@ use tokio::time::timeout_at;
 
 use self::blueprints::{Blueprints, Items, Join, Known, Lead};
 use self::filter::Filter;
+use self::merge::{Item, merge};
 use super::dialect::{NAME, PIPE, RESOURCE};
 use super::path;
-use super::resources::Resources;
-use super::rewrite::Bases;
+use super::resources::{self, Found, Resources};
 use super::shape;
 
 /// Who did not answer, and why.
 const PARTIAL: HeaderName = HeaderName::from_static("standpipe-partial");
 /// Questions one call may ask; more resources than this need a filter.
 const MOST_QUESTIONS: usize = 1000;
-/// Learned resources of a provider that join its configured ones.
-const MOST_LEARNED: usize = 1000;
 
 /// The extension.
 pub struct Aggregate {
@@ -73,7 +72,7 @@ impl Aggregate {
         Self { resources, blueprints: Arc::default() }
     }
 
-    /// The lists the filter leaves, and the providers that cannot be asked.
+    /// The lists the filter leaves, in their order, and the providers that cannot be asked.
     async fn wanted(
         &self,
         fed: &dyn Federation,
@@ -92,24 +91,40 @@ impl Aggregate {
                 left_out.push((provider.id.clone(), Missing { reason: "credential", stale: None }));
                 continue;
             }
-            let mut ids = self.resources.ids(&provider);
-            let learned = fed.mappings_at(&provider.id, &RESOURCE, MOST_LEARNED).await?;
-            ids.extend(learned.into_iter().map(|mapping| mapping.resource.id));
-            ids.sort_unstable();
-            ids.dedup();
+            let (ids, unknown) = self.resources_of(fed, &provider, filter).await?;
+            left_out.extend(unknown.map(|reason| (provider.id.clone(), Missing { reason, stale: None })));
             let sees = |id: &ResourceId| fed.may_see(&provider.id, &Resource::new(RESOURCE, id.clone()));
             let kept = ids.into_iter().filter(|id| filter.takes_resource(id.as_str()) && sees(id));
             wanted.extend(kept.map(|resource| Wanted { provider: provider.clone(), at, resource, side }));
         }
-        if wanted.len() > MOST_QUESTIONS {
-            let public = format!(
-                "{} resources would have to be asked, and {MOST_QUESTIONS} are the limit",
-                wanted.len()
-            );
-            return Err(Error::new(ErrorKind::Overloaded, Fault::Caller, public)
-                .advise("name a provider or a resource: ?provider=...&resource=..."));
-        }
         Ok((wanted, left_out))
+    }
+
+    /// The resources of a provider, in order, and why they may not be all: only an operator or a list can say that.
+    async fn resources_of(
+        &self,
+        fed: &dyn Federation,
+        provider: &Provider,
+        filter: &Filter,
+    ) -> Result<(Vec<ResourceId>, Option<&'static str>)> {
+        let mut ids = self.resources.ids(provider);
+        let (learned, found) = resources::learned(fed, &provider.id).await?;
+        let mut unknown = match (self.resources.are_known(provider), &filter.resource) {
+            (true, _) => None,
+            // The one that is asked for may be there.
+            (false, Some(asked)) => {
+                ids.push(asked.as_str().into());
+                None
+            }
+            (false, None) => Some("resources-unknown"),
+        };
+        if found == Found::Some {
+            unknown = Some("too-many-resources");
+        }
+        ids.extend(learned);
+        ids.sort_unstable();
+        ids.dedup();
+        Ok((ids, unknown))
     }
 
     /// All parts, from memory where that is fresh enough, else asked for. Pipes change with every call and are always
@@ -236,6 +251,7 @@ impl Extension for Aggregate {
         };
         let filter = Filter::parse(call.uri.query().unwrap_or_default())?;
         let (wanted, left_out) = self.wanted(fed, side, &filter).await?;
+        let (wanted, cut) = filter.window(wanted, MOST_QUESTIONS);
         let mut parts = self.parts(fed, wanted, &filter, call.deadline).await;
         if side == "pipes" {
             parts.iter_mut().for_each(|part| leave_out(fed, part));
@@ -243,20 +259,25 @@ impl Extension for Aggregate {
         let missing = missing(&parts, left_out);
         let nobody =
             parts.iter().all(|part| part.missing.as_ref().is_some_and(|missing| missing.stale.is_none()));
-        if !missing.is_empty() && (filter.strict || (nobody && !parts.is_empty())) {
-            return Err(not_whole(side, missing.into_iter().map(|(provider, _)| provider).collect()));
+        if !missing.is_empty() && (filter.strict || nobody) {
+            return Err(not_whole(side, &missing));
         }
-        let (items, next) = filter.page(merge(parts, fed.public_url()));
+        let (items, next) = filter.page(merge(&self.resources, parts, fed.public_url()), cut);
         respond(call, fed.public_url(), &items, next, &missing).map(Flow::Respond)
     }
 }
 
-fn not_whole(side: &str, silent: Vec<ProviderId>) -> Error {
-    let names = silent.iter().map(ProviderId::as_str).collect::<Vec<_>>().join(", ");
+fn not_whole(side: &str, missing: &[(ProviderId, Missing)]) -> Error {
+    let named = |(provider, missing): &(ProviderId, Missing)| format!("{provider} ({})", missing.reason);
+    let names = missing.iter().map(named).collect::<Vec<_>>().join(", ");
+    let silent: Vec<ProviderId> = missing.iter().map(|(provider, _)| provider.clone()).collect();
     let fault = silent.first().cloned().map_or(Fault::Proxy, Fault::Provider);
-    let public = format!("the list of {side} is not whole: no answer from {names}");
-    Error::new(ErrorKind::CouldNotAsk, fault, public)
-        .advise("leave out strict, or name a provider that answers: ?provider=...")
+    let advice = match missing.iter().any(|(_, missing)| missing.reason == "resources-unknown") {
+        true => "name the provider's `resources` in the configuration, or one with ?resource=...",
+        false => "leave out strict, or name a provider that answers: ?provider=...",
+    };
+    Error::new(ErrorKind::CouldNotAsk, fault, format!("the list of {side} is not whole without {names}"))
+        .advise(advice)
         .with_candidates(silent)
         .retry_after(Duration::from_secs(2))
 }
@@ -285,78 +306,6 @@ fn missing(parts: &[Part], left_out: Vec<(ProviderId, Missing)>) -> Vec<(Provide
         }
     }
     missing
-}
-
-/// An item with what its place in the list depends on.
-pub(super) struct Item {
-    /// The provider's place in the configuration, the resource, the item's own name.
-    pub key: (usize, String, String),
-    /// The item.
-    pub value: Map<String, Value>,
-}
-
-/// Joins the parts in their stable order and adds to each item where it is from.
-fn merge(parts: Vec<Part>, public_url: &str) -> Vec<Item> {
-    let mut claimed: Vec<(&str, usize)> =
-        parts.iter().map(|part| (part.wanted.resource.as_str(), part.wanted.at)).collect();
-    claimed.sort_unstable();
-    claimed.dedup();
-    let shared = |id: &str| claimed.iter().filter(|(resource, _)| *resource == id).count() > 1;
-    let places: Vec<String> =
-        parts.iter().map(|part| place(&part.wanted, shared(part.wanted.resource.as_str()))).collect();
-    let mut items = Vec::new();
-    for (part, place) in parts.into_iter().zip(places) {
-        let Wanted { provider, at, resource, side } = part.wanted;
-        let bases = Bases::new(&provider.url, None, public_url);
-        for value in part.items.iter() {
-            let mut value = value.clone();
-            let name = shape::name(&value).unwrap_or_default().to_owned();
-            let links =
-                links(&value, &bases, &format!("{public_url}{place}/{side}/{}", path::encode(&name)), side);
-            value.insert("provider".into(), provider.id.as_str().into());
-            value.insert("resource".into(), resource.as_str().into());
-            value.insert("_links".into(), links);
-            items.push(Item { key: (at, resource.as_str().to_owned(), name), value });
-        }
-    }
-    items.sort_by(|one, other| one.key.cmp(&other.key));
-    items
-}
-
-/// Where a resource is reached: at the root, unless two providers have it or the word is a face's.
-fn place(wanted: &Wanted, shared: bool) -> String {
-    let id = wanted.resource.as_str();
-    let encoded = path::encode(id);
-    let reserved = crate::RESERVED.contains(&id);
-    if shared || reserved {
-        format!("/providers/{}/{encoded}", wanted.provider.id)
-    } else {
-        format!("/{encoded}")
-    }
-}
-
-/// The item's links: the broker's own, rewritten, and ours in front of them.
-fn links(item: &Map<String, Value>, bases: &Bases, own: &str, side: &str) -> Value {
-    let mut links = item.get("_links").and_then(Value::as_object).cloned().unwrap_or_default();
-    links.values_mut().for_each(|link| rewrite(link, bases));
-    links.insert("self".into(), json!({ "href": own }));
-    if side != "pipes" {
-        links.insert("bindings".into(), json!({ "href": format!("{own}/bindings") }));
-    }
-    Value::Object(links)
-}
-
-fn rewrite(link: &mut Value, bases: &Bases) {
-    match link {
-        Value::Array(links) => links.iter_mut().for_each(|link| rewrite(link, bases)),
-        Value::Object(link) => {
-            let rewritten = link.get("href").and_then(Value::as_str).and_then(|href| bases.rewrite(href));
-            if let Some(href) = rewritten {
-                link.insert("href".into(), href.into());
-            }
-        }
-        _ => {}
-    }
 }
 
 fn respond(

@@ -6,6 +6,7 @@
 //! [`broker`] is a broker of our own.
 
 mod aggregate;
+mod bases;
 pub mod broker;
 mod dialect;
 mod listing;
@@ -25,6 +26,7 @@ use async_trait::async_trait;
 use standpipe_api::{Background, Dialect, Extension, Result};
 
 pub use aggregate::Aggregate;
+pub use bases::Bases;
 pub use dialect::CloudpipeDialect;
 pub use resources::Resources;
 pub use rewrite::{Rewrite, rewrite_links};

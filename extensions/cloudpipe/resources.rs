@@ -6,10 +6,11 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use standpipe_api::{Background, Hint, Provider, ProviderId, ResourceId, Target};
+use standpipe_api::{Background, Federation, Hint, Provider, ProviderId, ResourceId, Target};
+
 use tokio::io::AsyncReadExt as _;
 
-use super::dialect::{NAME, RESOURCE};
+use super::dialect::{NAME, PIPE, RESOURCE};
 use super::listing::ResourceList;
 use super::program::{Program, anchored};
 use super::settings::{ListAt, Polled, ProviderSettings, ResourceSource};
@@ -34,6 +35,17 @@ impl Resources {
         self.0.read().unwrap_or_else(PoisonError::into_inner).get(&provider.id).cloned().unwrap_or_default()
     }
 
+    /// Whether anybody has said which resources a provider has.
+    pub fn are_known(&self, provider: &Provider) -> bool {
+        match ProviderSettings::of(provider).map(|settings| &settings.resources) {
+            Some(ResourceSource::Listed(_)) => true,
+            Some(ResourceSource::Polled(_)) => {
+                self.0.read().unwrap_or_else(PoisonError::into_inner).contains_key(&provider.id)
+            }
+            Some(ResourceSource::Unlisted) | None => false,
+        }
+    }
+
     /// The ids of a provider's configured resources.
     pub fn ids(&self, provider: &Provider) -> Vec<ResourceId> {
         self.of(provider).items().iter().map(|listed| listed.id.clone()).collect()
@@ -46,14 +58,42 @@ impl Resources {
             Some(ProviderSettings { resources: ResourceSource::Listed(list), .. }) => {
                 list.url(segment).map(str::to_owned)
             }
-            Some(_) => self.of(provider).url(segment).map(str::to_owned),
-            None => None,
+            Some(ProviderSettings { resources: ResourceSource::Polled(_), .. }) => {
+                self.of(provider).url(segment).map(str::to_owned)
+            }
+            _ => None,
         }
     }
 
     fn put(&self, provider: ProviderId, list: Arc<ResourceList>) {
         self.0.write().unwrap_or_else(PoisonError::into_inner).insert(provider, list);
     }
+}
+
+/// Mappings looked through for resources that nobody has listed.
+const MOST_LEARNED: usize = 1000;
+
+/// The resources of a provider that calls have found, and that have pipes created through standpipe; and whether these
+/// may be all of them.
+pub(super) async fn learned(
+    fed: &dyn Federation,
+    provider: &ProviderId,
+) -> standpipe_api::Result<(Vec<ResourceId>, Found)> {
+    let resources = fed.mappings_at(provider, &RESOURCE, MOST_LEARNED).await?;
+    let pipes = fed.mappings_at(provider, &PIPE, MOST_LEARNED).await?;
+    let found = if resources.len().max(pipes.len()) < MOST_LEARNED { Found::All } else { Found::Some };
+    let owners = pipes.into_iter().filter_map(|mapping| mapping.resource.parent);
+    let ids = resources.into_iter().map(|mapping| mapping.resource.id);
+    Ok((ids.chain(owners.map(|owner| owner.as_str().into())).collect(), found))
+}
+
+/// How many of what is known were looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// All of it.
+    All,
+    /// There is more.
+    Some,
 }
 
 /// Publishes all lists and keeps the polled ones fresh, until the end. Begins anew after each reload.
@@ -77,6 +117,7 @@ fn publish_listed(background: &dyn Background) -> Vec<(Provider, Polled)> {
         match ProviderSettings::of(&provider).map(|settings| settings.resources.clone()) {
             Some(ResourceSource::Listed(list)) => publish(background, &provider, &list),
             Some(ResourceSource::Polled(from)) => polled.push((provider, from)),
+            Some(ResourceSource::Unlisted) => publish(background, &provider, &ResourceList::default()),
             None => {}
         }
     }
@@ -110,7 +151,7 @@ async fn poll(resources: &Resources, background: &dyn Background, provider: Prov
             }
             Err(error) if error == told => {}
             Err(error) => {
-                tracing::warn!(provider = %provider.id, error, "the list of resources cannot be read; the last good one stays");
+                tracing::warn!(provider = %provider.id, error, "the list of resources cannot be read; the last good one stays, if there is one");
                 told = error;
             }
         }

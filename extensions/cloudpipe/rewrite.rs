@@ -4,6 +4,8 @@
 //! gets `http://standpipe/db/pipes/web`. Only the bytes inside `href` strings of a `_links` object change, and
 //! `Location`. `uri` and `issuer` stay the broker's own: brokers check each other's tokens against them.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::header::{
@@ -12,13 +14,29 @@ use http::header::{
 use http::{Method, Request, Response, StatusCode};
 use standpipe_api::{Body, Call, Extension, Federation, Result, Route, Target};
 
+use super::bases::Bases;
 use super::dialect::NAME;
+use super::path;
+use super::resources::Resources;
 
 /// Bodies over this are passed on as they are: 1 MiB, far above any pipe or blueprint.
 const LONGEST: usize = 1 << 20;
 
 /// The extension.
-pub struct Rewrite;
+pub struct Rewrite {
+    resources: Arc<Resources>,
+}
+
+/// The resource a request is about, as its path names it when it leaves.
+#[derive(Clone)]
+struct About(String);
+
+impl Rewrite {
+    /// Knows the own URLs of resources from these lists.
+    pub fn new(resources: Arc<Resources>) -> Self {
+        Self { resources }
+    }
+}
 
 #[async_trait(?Send)]
 impl Extension for Rewrite {
@@ -49,6 +67,8 @@ impl Extension for Rewrite {
         if call.method != Method::HEAD {
             request.headers_mut().remove(ACCEPT_ENCODING);
         }
+        let (resource, _) = path::split_first(request.uri().path());
+        call.notes.insert(About(resource.to_owned()));
         Ok(())
     }
 
@@ -64,7 +84,11 @@ impl Extension for Rewrite {
         else {
             return Ok(());
         };
-        let bases = Bases::new(&provider.url, from.endpoint.as_deref(), fed.public_url());
+        let resource = call.notes.get::<About>().map_or("", |About(resource)| resource.as_str());
+        let own = self.resources.url(provider, resource);
+        let bases = Bases::new(&provider.url, fed.public_url())
+            .with_endpoint(from.endpoint.as_deref())
+            .with_resource(resource, own.as_deref());
         if let Some(location) = response.headers().get(LOCATION).and_then(|value| value.to_str().ok())
             && let Some(location) = bases.rewrite(location)
             && let Ok(location) = HeaderValue::try_from(location)
@@ -74,7 +98,7 @@ impl Extension for Rewrite {
         if call.method == Method::HEAD || !is_searchable(response) {
             return Ok(());
         }
-        let body = response.body_mut().bytes(LONGEST).await?;
+        let Some(body) = response.body_mut().bytes_within(LONGEST).await? else { return Ok(()) };
         if let Some(rewritten) = rewrite_links(&body, &bases) {
             let headers = response.headers_mut();
             headers.insert(CONTENT_LENGTH, HeaderValue::from(rewritten.len()));
@@ -86,56 +110,18 @@ impl Extension for Rewrite {
     }
 }
 
-/// Whether an answer's body is JSON that is here whole or short enough to be read.
+/// Whether an answer's body is JSON that may be read.
 fn is_searchable(response: &Response<Body>) -> bool {
     let headers = response.headers();
-    let json =
-        headers.get(CONTENT_TYPE).is_none_or(|kind| kind.as_bytes().windows(4).any(|word| word == b"json"));
-    let short =
-        http_body::Body::size_hint(response.body()).exact().is_some_and(|length| length <= LONGEST as u64);
+    let is_json = |kind: &HeaderValue| {
+        let kind = kind.as_bytes();
+        let essence = kind.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+        essence.eq_ignore_ascii_case(b"application/json") || essence.to_ascii_lowercase().ends_with(b"+json")
+    };
+    let json = headers.get(CONTENT_TYPE).is_none_or(is_json);
+    let short = http_body::Body::size_hint(response.body()).lower() <= LONGEST as u64;
     let empty = matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     json && short && !empty && !headers.contains_key(CONTENT_ENCODING)
-}
-
-/// What a provider's links begin with, and what they become.
-#[derive(Clone, Debug)]
-pub struct Bases {
-    from: Vec<String>,
-    prefix: String,
-    to: String,
-}
-
-impl Bases {
-    /// Links under `url`, or under the endpoint a mapping names, become links under `to`.
-    pub fn new(url: &str, endpoint: Option<&str>, to: &str) -> Self {
-        let fixed = url.split_once("/{resource}").map_or(url, |(fixed, _)| fixed);
-        let from: Vec<String> = endpoint.into_iter().chain([fixed]).map(str::to_owned).collect();
-        let prefix = fixed.splitn(4, '/').nth(3).map_or_else(String::new, |path| format!("/{path}"));
-        Self { from, prefix, to: to.to_owned() }
-    }
-
-    /// The link as the caller should see it; `None` when it stays. Relative links stay relative.
-    pub fn rewrite(&self, link: &str) -> Option<String> {
-        for base in &self.from {
-            let origin = base.get(..origin_length(base))?;
-            let same = link.get(..origin.len()).is_some_and(|start| start.eq_ignore_ascii_case(origin));
-            let behind = if same { link.get(origin.len()..) } else { None };
-            let path =
-                behind.and_then(|behind| behind.strip_prefix(base.get(origin.len()..).unwrap_or_default()));
-            if let Some(path) = path.filter(|path| path.is_empty() || path.starts_with(['/', '?', '#'])) {
-                return Some(format!("{}{path}", self.to));
-            }
-        }
-        // An absolute path is the broker's own, prefix included; relative ones stand on it.
-        let inside = link.strip_prefix(&self.prefix)?;
-        (!self.prefix.is_empty() && inside.starts_with('/')).then(|| inside.to_owned())
-    }
-}
-
-/// The length of scheme and authority.
-fn origin_length(url: &str) -> usize {
-    let start = url.find("://").map_or(0, |at| at + 3);
-    url.get(start..).and_then(|rest| rest.find('/')).map_or(url.len(), |slash| start + slash)
 }
 
 /// Rewrites the `href` strings inside `_links` objects of a JSON text. `None` when nothing changes. All other
@@ -166,14 +152,17 @@ pub fn rewrite_links(body: &Bytes, bases: &Bases) -> Option<Vec<u8>> {
 struct Scan<'a> {
     text: &'a [u8],
     at: usize,
-    /// For each open bracket: whether it is inside a `_links` member.
+    /// For each open bracket: what it is inside of.
     path: Vec<Inside>,
     key: Option<(usize, usize)>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Inside {
+    /// A `_links` member.
     Links,
+    /// What callers put there, whatever it looks like.
+    Data,
     Elsewhere,
 }
 
@@ -204,8 +193,12 @@ impl Scan<'_> {
     }
 
     fn open(&mut self) {
-        let links = self.path.last() == Some(&Inside::Links) || self.key_is(b"_links");
-        self.path.push(if links { Inside::Links } else { Inside::Elsewhere });
+        self.path.push(match self.path.last() {
+            Some(inside @ (Inside::Links | Inside::Data)) => *inside,
+            _ if self.key_is(b"_links") => Inside::Links,
+            _ if self.key_is(b"data") || self.key_is(b"schema") => Inside::Data,
+            _ => Inside::Elsewhere,
+        });
         self.key = None;
         self.at += 1;
     }
@@ -245,7 +238,7 @@ mod tests {
     use super::*;
 
     fn rewritten(text: &str) -> Option<String> {
-        let bases = Bases::new("http://Broker:9001/apps", None, "http://standpipe");
+        let bases = Bases::new("http://Broker:9001/apps", "http://standpipe");
         rewrite_links(&Bytes::from(text.to_owned()), &bases).map(|bytes| String::from_utf8(bytes).unwrap())
     }
 
@@ -257,6 +250,13 @@ mod tests {
             .replace(r#""http://broker:9001/apps/db/pipes/a""#, r#""http://standpipe/db/pipes/a""#)
             .replace(r#""http:\/\/broker:9001\/apps\/x""#, r#""http://standpipe/x""#);
         assert_eq!(rewritten(text), Some(expected));
+    }
+
+    #[test]
+    fn what_callers_put_into_a_pipe_stays() {
+        let link = r#""_links":{"self":{"href":"http://broker:9001/apps/x"}}"#;
+        assert_eq!(rewritten(&format!(r#"{{"this":{{"data":{{{link}}}}}}}"#)), None);
+        assert!(rewritten(&format!(r#"[{{"this":{{"data":{{}}}},{link}}}]"#)).is_some());
     }
 
     #[test]
@@ -273,13 +273,5 @@ mod tests {
         }
         assert_eq!(rewritten("not json _links \"href"), None);
         assert_eq!(rewritten(r#"{"_links":{"a\":{"href":"x"#), None);
-    }
-
-    #[test]
-    fn an_absolute_path_loses_the_brokers_prefix() {
-        let bases = Bases::new("http://broker/apps", None, "http://standpipe");
-        assert_eq!(bases.rewrite("/apps/db/pipes/a").as_deref(), Some("/db/pipes/a"));
-        assert_eq!(bases.rewrite("/db/pipes/a"), None);
-        assert_eq!(Bases::new("http://broker", None, "x").rewrite("/db/pipes/a"), None);
     }
 }

@@ -18,7 +18,7 @@ use standpipe_api::{
 
 use super::dialect::{NAME, PIPE, RESOURCE};
 use super::path;
-use super::resources::Resources;
+use super::resources::{self, Found, Resources};
 
 /// Resources asked for one name; more need `?resource=`.
 const MOST_QUESTIONS: usize = 1000;
@@ -46,9 +46,12 @@ impl RoutePipes {
                 left_out.push(provider.id);
                 continue;
             }
+            let (learned, found) = resources::learned(fed, &provider.id).await?;
+            if found == Found::Some || !self.resources.are_known(&provider) {
+                left_out.push(provider.id.clone());
+            }
             let mut ids = self.resources.ids(&provider);
-            let learned = fed.mappings_at(&provider.id, &RESOURCE, MOST_QUESTIONS).await?;
-            ids.extend(learned.into_iter().map(|mapping| mapping.resource.id));
+            ids.extend(learned);
             ids.retain(|id| fed.may_see(&provider.id, &Resource::new(RESOURCE, id.clone())));
             ids.sort_unstable();
             ids.dedup();

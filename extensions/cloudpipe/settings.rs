@@ -25,6 +25,8 @@ pub(super) struct ProviderSettings {
 /// Where a provider's resources are listed.
 #[derive(Clone, Debug)]
 pub(super) enum ResourceSource {
+    /// Nowhere: only calls tell.
+    Unlisted,
     /// In the configuration itself.
     Listed(Arc<ResourceList>),
     /// Elsewhere, read at start and then on an interval.
@@ -54,7 +56,7 @@ pub(super) enum ListAt {
 
 impl Default for ProviderSettings {
     fn default() -> Self {
-        Self { resources: ResourceSource::Listed(Arc::default()), peer_bearer: true }
+        Self { resources: ResourceSource::Unlisted, peer_bearer: true }
     }
 }
 
@@ -186,7 +188,7 @@ mod tests {
     fn nothing_configured_is_no_resources_and_peers_let_in() {
         let settings = read("").unwrap();
         assert!(settings.peer_bearer);
-        assert!(matches!(settings.resources, ResourceSource::Listed(list) if list.items().is_empty()));
+        assert!(matches!(settings.resources, ResourceSource::Unlisted));
     }
 
     #[test]
@@ -201,7 +203,7 @@ mod tests {
     fn a_list_can_be_read_from_elsewhere() {
         let polled = |text: &str| match read(text).unwrap().resources {
             ResourceSource::Polled(polled) => polled,
-            ResourceSource::Listed(_) => panic!("not polled"),
+            _ => panic!("not polled"),
         };
         let file = polled(r#"resources = { file = "ids.txt", refresh = "5m" }"#);
         assert_eq!(file, Polled { from: ListAt::File("ids.txt".into()), refresh: Duration::from_secs(300) });

@@ -13,7 +13,7 @@ pub(super) fn items(answer: &Answer) -> Result<Vec<Map<String, Value>>, String> 
         serde_json::from_slice(answer.body()).map_err(|error| format!("the list is not JSON: {error}"))?;
     let members: Vec<Value> = match value {
         Value::Array(items) => items,
-        Value::Object(items) => items.into_iter().map(|(_, item)| item).collect(),
+        Value::Object(items) => items.into_iter().map(|(id, item)| named(id, item)).collect(),
         Value::Null => Vec::new(),
         _ => return Err("the list is neither an array nor an object".into()),
     };
@@ -22,6 +22,16 @@ pub(super) fn items(answer: &Answer) -> Result<Vec<Map<String, Value>>, String> 
         _ => Err("the list holds something that is no object".to_owned()),
     };
     members.into_iter().map(object).collect()
+}
+
+/// An item that is told by its key in an object has that name.
+fn named(id: String, mut item: Value) -> Value {
+    if let Value::Object(members) = &mut item
+        && name(members).is_none()
+    {
+        members.shift_insert(0, "id".to_owned(), id.into());
+    }
+    item
 }
 
 /// What an item is called: `name` for blueprints (some brokers say `id`), `id` for pipes.
@@ -63,8 +73,7 @@ mod tests {
     #[test]
     fn an_object_and_an_array_are_the_same_list() {
         let array = items(&json_answer(StatusCode::OK, &json!([{"id": "a"}, {"id": "b"}]))).unwrap();
-        let object =
-            items(&json_answer(StatusCode::OK, &json!({"a": {"id": "a"}, "b": {"id": "b"}}))).unwrap();
+        let object = items(&json_answer(StatusCode::OK, &json!({"a": {"id": "a"}, "b": {}}))).unwrap();
         assert_eq!(array, object);
         assert!(items(&json_answer(StatusCode::OK, &json!([1]))).is_err());
         assert!(items(&json_answer(StatusCode::OK, &json!("x"))).is_err());

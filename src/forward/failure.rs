@@ -29,6 +29,9 @@ pub enum Failure {
     /// It was sent, and the connection broke before an answer.
     #[error("the connection broke before an answer")]
     Broken(#[source] hyper::Error),
+    /// It was sent, and the answer is not one that can be passed on.
+    #[error("the answer has {0}")]
+    Nonsense(&'static str),
     /// It was sent, and no answer came in time.
     #[error("no answer in time")]
     Timeout,
@@ -46,14 +49,18 @@ impl Failure {
             | Self::Unreachable(_)
             | Self::ConnectTimeout
             | Self::Unsendable(_) => false,
-            Self::Broken(_) | Self::Timeout | Self::Upload(_) => true,
+            Self::Broken(_) | Self::Nonsense(_) | Self::Timeout | Self::Upload(_) => true,
         }
     }
 
     /// Whether the provider is to blame, as its breaker counts.
     pub fn counts(&self) -> bool {
         match self {
-            Self::Unreachable(_) | Self::ConnectTimeout | Self::Broken(_) | Self::Timeout => true,
+            Self::Unreachable(_)
+            | Self::ConnectTimeout
+            | Self::Broken(_)
+            | Self::Nonsense(_)
+            | Self::Timeout => true,
             Self::BreakerOpen(_) | Self::Busy(_) | Self::Unsendable(_) | Self::Upload(_) => false,
         }
     }
@@ -70,7 +77,7 @@ impl Failure {
             }
             Self::Unreachable(_) | Self::ConnectTimeout => (ErrorKind::NotSent, None),
             Self::Unsendable(_) => (ErrorKind::BadRequest, None),
-            Self::Broken(_) => (ErrorKind::Nonsense, None),
+            Self::Broken(_) | Self::Nonsense(_) => (ErrorKind::Nonsense, None),
             Self::Timeout => (ErrorKind::Timeout, None),
             Self::Upload(_) => (ErrorKind::BodyBroken, None),
         };
@@ -95,6 +102,12 @@ impl Failure {
             Self::Unreachable(_) => format!("{id} cannot be reached"),
             Self::ConnectTimeout => format!("{id} cannot be reached in time"),
             Self::Unsendable(_) => format!("the request cannot be sent to {id}"),
+            Self::Broken(error) if error.is_parse() => {
+                format!("{id} answered with something that is not HTTP; the request may have worked")
+            }
+            Self::Nonsense(why) => {
+                format!("{id} answered with {why}, which is not passed on; the request may have worked")
+            }
             Self::Broken(_) => {
                 format!("{id} closed the connection without a usable answer; the request may have worked")
             }

@@ -19,6 +19,7 @@ mod wire;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1};
@@ -137,7 +138,10 @@ impl Forward {
         });
         let answered = self.deadlines.within(|| end, sender.send_request(request)).await;
         let response = answered.map_err(|_| Failure::Timeout)?.map_err(Failure::Broken)?;
-        Ok(response.map(crate::incoming::body))
+        match not_passed_on(&response) {
+            Some(why) => Err(Failure::Nonsense(why)),
+            None => Ok(response.map(crate::incoming::body)),
+        }
     }
 
     /// Waits for a turn under the provider's concurrency limit.
@@ -176,6 +180,9 @@ impl Forward {
             let answered = self.deadlines.within(patience, answer).await.map_err(|_| Failure::Timeout)?;
             match answered.map_err(|error| Attempt::of(error, since(&connection, before))) {
                 Ok(response) => {
+                    if let Some(why) = not_passed_on(&response) {
+                        return Err(Failure::Nonsense(why));
+                    }
                     let (pool, origin, lifetime) = (self.pool.clone(), origin.id, settings.idle_timeout);
                     let lease = Lease { connection, pool, origin, lifetime, permit };
                     return Ok(self.answer(response, lease));
@@ -231,6 +238,20 @@ impl Forward {
         let download = Download { incoming, lease: Some(lease), deadlines, idle, wait: None };
         Response::from_parts(parts, Body::stream(download))
     }
+}
+
+/// Why an answer is one that others might read differently, and so nobody may (RFC 9112, sections 6.1 and 6.3).
+fn not_passed_on(response: &Response<Incoming>) -> Option<&'static str> {
+    let headers = response.headers();
+    if response.status().is_informational() {
+        return Some("a switch of protocols that nobody asked for");
+    }
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let coding = codings.next()?;
+    if !coding.as_bytes().eq_ignore_ascii_case(b"chunked") || codings.next().is_some() {
+        return Some("a transfer coding other than chunked");
+    }
+    headers.contains_key(CONTENT_LENGTH).then_some("both Content-Length and Transfer-Encoding")
 }
 
 /// What stays the same over the attempts of one request.

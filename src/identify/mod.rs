@@ -46,6 +46,8 @@ pub enum Shown {
 pub enum Who {
     /// A known caller.
     Caller(Arc<Caller>),
+    /// Somebody who showed a credential of ours that is not good: it goes to nobody else (decision 31).
+    Refused(Error),
     /// Nobody we know. A bearer token, if there is one, may belong to somebody a provider knows.
     Stranger(Error),
 }
@@ -89,7 +91,7 @@ impl Authenticators {
                 Identified::Caller(caller) => return Ok(Who::Caller(caller)),
                 Identified::NotMine => {}
                 Identified::Refused(reason) => {
-                    return Ok(Who::Stranger(refused(authenticator.name(), reason)));
+                    return Ok(Who::Refused(refused(authenticator.name(), reason)));
                 }
                 Identified::CouldNotCheck(reason) => {
                     return Err(could_not_check(authenticator.name(), reason));

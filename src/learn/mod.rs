@@ -184,9 +184,10 @@ impl Held {
             }
             (Verdict::Drop, Own::Claimed(_)) => learner.write(&self.resource, MappingState::Maybe).await,
             // Both providers have it now: no mapping may decide between them any more.
+            // Two providers have the id now. The one that was known first stays known; the other is reached by its name.
             (Verdict::Live, Own::Elsewhere) => {
-                let write = Write::Remove { resource: self.resource.clone() };
-                learner.0.mappings.apply(vec![write]).await.map_err(Error::from)
+                tracing::warn!(resource = %self.resource, "created at a second provider, which is reached only when it is named");
+                Ok(())
             }
             (_, Own::Elsewhere) | (Verdict::Drop | Verdict::Keep, _) => Ok(()),
             (Verdict::Maybe, Own::Earlier) => Ok(()),

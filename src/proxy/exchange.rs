@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use http::header::{AUTHORIZATION, HOST, HeaderValue};
+use http::header::{HOST, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Uri, Version};
 use standpipe_api::{
-    Body, CallerAuthorization, Credential, CredentialRequest, Dialect, Effect, Error, ErrorKind, Operation,
-    Outcome, Resource, Result, Verdict,
+    Body, CallerAuthorization, Credential, Dialect, Effect, Error, ErrorKind, Operation, Outcome, Resource,
+    Result, Verdict,
 };
 
 use super::Proxy;
@@ -22,14 +22,9 @@ use crate::forward::headers::{Outgoing, to_caller, to_provider};
 use crate::forward::{Failure, Replay};
 use crate::learn::Held;
 use crate::providers::{Destination, Provider};
-use crate::query::no_credential_in_time;
-use crate::renewal::renewed;
 use crate::resolve::{By, Place};
 use crate::respond::PROVIDER;
 use crate::route::FaceId;
-
-/// Bytes of a body that is read before it is sent, where the credential may have to be renewed.
-const HELD: u64 = 64 * 1024;
 
 /// A request with everything that is needed to send it.
 pub(super) struct Exchange<'a> {
@@ -42,13 +37,13 @@ pub(super) struct Exchange<'a> {
 }
 
 /// What is still needed of a request when it has been sent.
-struct Left {
+pub(super) struct Left {
     destination: Destination,
-    replay: Option<Replay>,
+    pub(super) replay: Option<Replay>,
     /// The target relative to any provider, when the one sent is another.
     relative: Option<Uri>,
     /// The caller's own credential, where it did not travel on.
-    authorization: Option<HeaderValue>,
+    pub(super) authorization: Option<HeaderValue>,
     heard: Option<Box<Heard>>,
 }
 
@@ -145,31 +140,6 @@ impl Exchange<'_> {
         self.proxy.forward.send(provider, &left.destination, request, replay, trail.deadline).await
     }
 
-    /// The request once more, under another credential, when the provider refuses the first.
-    async fn renewed(
-        &mut self,
-        trail: &Trail,
-        left: &Left,
-        refused: &Response<Body>,
-    ) -> Result<Option<Request<Body>>> {
-        let Some(sent) = &left.replay else { return Ok(None) };
-        let mut head = sent.request().headers().clone();
-        head.remove(AUTHORIZATION);
-        head.extend(left.authorization.clone().map(|own| (AUTHORIZATION, own)));
-        let provider = &self.place.provider;
-        let wanted = CredentialRequest {
-            caller: trail.caller.as_deref(),
-            head: Some(&head),
-            provider: provider.id(),
-            remote_scope: self.place.remote_scope.as_ref(),
-            alias: self.place.credential.as_ref(),
-            actor: None,
-        };
-        let renewed = renewed(provider, &wanted, &mut self.credential, sent, refused.headers());
-        let renewed = self.proxy.forward.deadlines().within(|| trail.deadline, renewed).await;
-        renewed.unwrap_or_else(|_| Err(no_credential_in_time(provider)))
-    }
-
     /// Lets hooks see the request, and makes it the provider's.
     async fn prepare(&mut self, trail: &Trail) -> Result<Left> {
         if self.credential.is_renewable() && self.asked.request.body().as_bytes().is_none() {
@@ -205,18 +175,6 @@ impl Exchange<'_> {
         after?;
         self.name_provider(trail, response);
         Ok(())
-    }
-
-    /// Reads a small body whole, so that the request can be sent once more should the provider refuse its credential.
-    async fn hold_body(&mut self, trail: &Trail) -> Result<()> {
-        let body = self.asked.request.body_mut();
-        let known = http_body::Body::size_hint(body).exact().is_some_and(|length| length <= HELD);
-        if !known {
-            return Ok(());
-        }
-        let read = body.bytes(self.running.config.limits.body_buffer);
-        let read = self.proxy.forward.deadlines().within(|| trail.deadline, read).await;
-        read.map_err(|_| Error::bad_request("the body did not arrive in time"))?.map(drop)
     }
 
     fn operation(&self) -> Operation {

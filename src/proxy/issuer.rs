@@ -64,7 +64,7 @@ impl Proxy {
             Some(caller) => caller,
             None => match door.authenticators.identify(head, &trail.connection).await? {
                 Who::Caller(caller) => caller,
-                Who::Stranger(error) => {
+                Who::Refused(error) | Who::Stranger(error) => {
                     tracing::debug!(call = %trail.id, error = error.log_text(), "token client refused");
                     return Ok(Err(Refused::client("the client is unknown, or its credential is not good")));
                 }

@@ -79,6 +79,12 @@ impl Proxy {
                 trail.caller = Some(caller);
                 Ok(None)
             }
+            Who::Refused(error) => {
+                if bearer(&head.headers) {
+                    trail.shown = Shown::Bearer;
+                }
+                Err(error)
+            }
             // Only a bearer can be somebody a provider knows; everybody else learns nothing, not even paths.
             Who::Stranger(error) if bearer(&head.headers) => {
                 trail.shown = Shown::Bearer;
@@ -356,7 +362,11 @@ fn bearer(headers: &HeaderMap) -> bool {
 
 /// The caller's choice on a federated face.
 fn pin(headers: &HeaderMap) -> Result<Option<ProviderId>> {
-    let Some(value) = headers.get(PIN) else { return Ok(None) };
+    let mut values = headers.get_all(PIN).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(Error::bad_request("Standpipe-Provider stands there twice"));
+    }
     let name =
         value.to_str().map_err(|_| Error::bad_request("Standpipe-Provider must be a provider's name"))?;
     Ok(Some(ProviderId::from(name)))

@@ -1,6 +1,6 @@
 //! The main job: one endpoint, two brokers in processes of their own.
 
-use crate::support::{House, Standpipe, until};
+use crate::support::{House, Origin, Standpipe, until};
 
 struct World {
     alpha: Standpipe,
@@ -75,4 +75,58 @@ fn the_transparent_face_changes_nothing_but_via() {
     assert!(through.header("standpipe-provider").is_none() && through.header("via").is_some());
     let links = |answer: &crate::support::Answer| answer.header("content-type").map(str::to_owned);
     assert_eq!(links(&direct), links(&through));
+}
+
+#[test]
+fn nobody_takes_silence_about_unknown_resources_for_an_empty_list() {
+    let house = House::broker("alpha", 0, &["db"]);
+    let alpha = house.serve_broker();
+    assert_eq!(alpha.post("/db/pipes", r#"{"id":"web"}"#).status, 201);
+    let standpipe = House::before(alpha.address, "", "").run();
+    for path in ["/offers", "/pipes", "/offers?strict=true"] {
+        let told = standpipe.get(path);
+        assert!(told.status == 503 && told.body.contains("resources-unknown"), "{path}: {}", told.body);
+    }
+    assert_eq!(standpipe.get("/pipes/web").status, 503, "it may be anywhere");
+    assert_eq!(standpipe.get("/pipes?resource=db").json()[0]["id"], "web");
+    assert_eq!(standpipe.post("/db/pipes", r#"{"id":"app"}"#).status, 201);
+    let told = standpipe.get("/offers");
+    assert_eq!((told.status, told.json()[0]["name"].as_str()), (200, Some("o")));
+    assert_eq!(told.header("standpipe-partial"), Some("alpha;reason=resources-unknown"));
+}
+
+#[test]
+fn blueprints_of_a_broker_that_is_gone_are_marked_at_once_after_it_was_asked_in_vain() {
+    let house = House::broker("alpha", 0, &["db"]);
+    let mut alpha = house.serve_broker();
+    let standpipe = House::in_front_of(&[("alpha", alpha.address, "\"db\"")]).run();
+    assert_eq!(standpipe.get("/offers").json()[0]["name"], "o");
+    alpha.kill();
+    let strict = standpipe.get("/offers?strict=true");
+    assert!(strict.status == 503 && strict.body.contains("alpha (unreachable)"), "{}", strict.body);
+    assert_eq!(standpipe.get("/offers").json()[0]["name"], "o", "what was known last stands in");
+}
+
+#[test]
+fn links_are_rewritten_however_the_answer_is_framed() {
+    let origin = Origin::new(|mut peer| {
+        while let Some(request) = peer.request() {
+            let host =
+                request.to_lowercase().split("host: ").nth(1).unwrap().lines().next().unwrap().to_owned();
+            let body = format!(r#"{{"id":"p","_links":{{"self":{{"href":"http://{host}/db/pipes/p"}}}}}}"#);
+            let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n";
+            match request.contains("/chunked") {
+                true => peer.wire.send(format!(
+                    "{head}transfer-encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n",
+                    body.len()
+                )),
+                false => peer.wire.send(format!("{head}content-length: {}\r\n\r\n{body}", body.len())),
+            }
+        }
+    });
+    let standpipe = House::before(origin.address, "resources = [\"db\"]\n", "").run();
+    for path in ["/db/pipes/chunked", "/db/pipes/whole"] {
+        let href = standpipe.get(path).json()["_links"]["self"]["href"].clone();
+        assert_eq!(href, format!("http://{}/db/pipes/p", standpipe.address), "{path}");
+    }
 }

@@ -113,3 +113,15 @@ fn pipes_are_rotated_through_the_running_broker_and_the_app_hears_of_it() {
     let (code, text) = broker.command(&["pipes", "rotate", "shop"]);
     assert!(code == 1 && text.contains("there are: web"), "{text}");
 }
+
+#[test]
+fn two_standpipes_do_not_share_a_port_and_a_question_makes_no_data() {
+    let first = House::broker("alpha", 0, &["db"]).run_broker();
+    let second = House::broker("beta", first.address.port(), &["db"]);
+    let (code, text) = second.command(&["broker"]);
+    assert!(code != 0 && text.contains("listener[0].address") && text.contains("in use"), "{text}");
+    let elsewhere = House::before(first.address, "", "");
+    let (code, text) = elsewhere.command(&["mappings", "list"]);
+    assert!(code != 0 && text.contains("no standpipe has kept data"), "{text}");
+    assert!(!elsewhere.folder.path().join("standpipe-data").exists());
+}

@@ -142,3 +142,29 @@ fn silence_after_sending_is_a_timeout() {
         assert_eq!(origin.said().pop().unwrap(), "then ");
     }
 }
+
+#[test]
+fn an_answer_that_could_be_read_in_two_ways_is_not_passed_on() {
+    for (answer, why) in [
+        (
+            "HTTP/1.1 200 OK\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+            "both Content-Length",
+        ),
+        (
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+            "transfer coding",
+        ),
+        ("HTTP/1.1 200 OK\r\ntransfer-encoding: xchunked\r\n\r\nabc", "transfer coding"),
+        (
+            "HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n",
+            "switch of protocols",
+        ),
+        ("HTTP/1.1 999999 What\r\n\r\n", "not HTTP"),
+    ] {
+        let origin = Origin::answering(answer);
+        let standpipe = House::before(origin.address, "", "").run();
+        let told = standpipe.get("/providers/alpha/x");
+        assert_eq!(told.status, 502, "{answer}: {}", told.body);
+        assert!(told.body.contains(why) && told.body.contains("alpha"), "{answer}: {}", told.body);
+    }
+}

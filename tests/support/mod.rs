@@ -105,6 +105,13 @@ impl House {
         standpipe
     }
 
+    /// The same as a broker.
+    pub fn run_broker(self) -> Standpipe {
+        let mut standpipe = self.serve_broker();
+        standpipe.house = Some(self);
+        standpipe
+    }
+
     pub fn serve(&self) -> Standpipe {
         Standpipe::start("serve", &self.config, None)
     }

@@ -3,7 +3,7 @@
 use percent_encoding::percent_decode_str;
 use standpipe_api::{Error, Result};
 
-use super::Item;
+use super::{Item, Wanted};
 use crate::cloudpipe::path::encode_query;
 use crate::cloudpipe::shape;
 
@@ -14,14 +14,17 @@ const MOST: usize = 1000;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Filter {
     pub(super) provider: Option<String>,
-    resource: Option<String>,
+    pub(super) resource: Option<String>,
     proto: Option<String>,
     adapter: Option<String>,
     name: Option<String>,
     pub(super) strict: bool,
     limit: Option<usize>,
-    marker: Option<(usize, String, String)>,
+    marker: Option<Key>,
 }
+
+/// What the order of a list depends on: the provider's place, the resource, the item's name.
+type Key = (usize, String, String);
 
 impl Filter {
     /// Reads a query.
@@ -58,11 +61,28 @@ impl Filter {
         self.resource.as_deref().is_none_or(|wanted| wanted == id)
     }
 
-    /// The items of this page, and the query of the next.
-    pub(super) fn page(&self, items: Vec<Item>) -> (Vec<Item>, Option<String>) {
+    /// The lists that this page begins with, at most so many, and the last of them when there are more.
+    pub(super) fn window(&self, wanted: Vec<Wanted>, most: usize) -> (Vec<Wanted>, Option<Key>) {
+        let begins = |wanted: &Wanted| {
+            let marker = self.marker.as_ref();
+            marker.is_none_or(|(at, resource, _)| (wanted.at, wanted.resource.as_str()) >= (*at, resource))
+        };
+        let mut wanted: Vec<Wanted> = wanted.into_iter().filter(begins).collect();
+        let more = wanted.len() > most;
+        wanted.truncate(most);
+        // Behind every item of that list.
+        let end = |last: &Wanted| (last.at, last.resource.to_string(), char::MAX.to_string());
+        let cut = wanted.last().filter(|_| more).map(end);
+        (wanted, cut)
+    }
+
+    /// The items of this page, and the query of the next; `cut` is where the lists end that were asked for.
+    pub(super) fn page(&self, items: Vec<Item>, cut: Option<Key>) -> (Vec<Item>, Option<String>) {
         let after = |item: &Item| self.marker.as_ref().is_none_or(|marker| item.key > *marker);
         let mut kept: Vec<Item> = items.into_iter().filter(|item| self.takes(item) && after(item)).collect();
-        let Some(limit) = self.limit.filter(|limit| kept.len() > *limit) else { return (kept, None) };
+        let Some(limit) = self.limit.filter(|limit| kept.len() > *limit) else {
+            return (kept, cut.map(|cut| self.next(&cut)));
+        };
         kept.truncate(limit);
         let next = kept.last().map(|last| self.next(&last.key));
         (kept, next)
@@ -79,7 +99,7 @@ impl Filter {
         named && has("protos", "proto", &self.proto) && has("adapters", "adapters", &self.adapter)
     }
 
-    fn next(&self, last: &(usize, String, String)) -> String {
+    fn next(&self, last: &Key) -> String {
         let given = [
             ("provider", &self.provider),
             ("resource", &self.resource),
@@ -112,7 +132,7 @@ fn limit(value: &str) -> Result<usize> {
     limit.ok_or_else(|| Error::bad_request(format!("`limit` must be a number from 1 to {MOST}")))
 }
 
-fn marker(value: &str) -> Result<(usize, String, String)> {
+fn marker(value: &str) -> Result<Key> {
     serde_json::from_str(value)
         .map_err(|_| Error::bad_request("`marker` must be one that a `next` link of this list held"))
 }

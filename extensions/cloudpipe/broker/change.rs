@@ -41,6 +41,9 @@ impl Broker {
         let mut changes = Vec::with_capacity(others.len() + 2);
         changes.extend(record(transition)?);
         let has_sink = setup.resource(transition.resource).is_ok_and(|resource| resource.sink.is_some());
+        if let (true, Some(pipe)) = (has_sink, transition.new) {
+            self.check_names(setup, transition.resource, pipe).await?;
+        }
         if has_sink {
             let task = Task::Sink { provider: self.name.clone(), resource: transition.resource.clone() };
             changes.push(Change::Schedule(task.job(Duration::ZERO)?));

@@ -1,5 +1,6 @@
 //! Work that outlives the request which caused it, and a crash: sinks, and releasing what sources keep.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -105,23 +106,7 @@ impl Broker {
             return Ok(());
         };
         let state = self.state().map_err(text)?;
-        let prefix = pipe_prefix(resource);
-        let mut pipes = Vec::new();
-        let mut after: Option<String> = None;
-        loop {
-            let page = state.list(&prefix, after.as_deref(), PAGE).await.map_err(|error| error.log_text())?;
-            for record in &page {
-                let pipe = stored(record).map_err(|error| error.log_text())?.pipe;
-                pipes.push((pipe.id.clone(), setup.pipe(resource, &pipe)));
-            }
-            match page.last() {
-                Some(last) => after = Some(last.key.clone()),
-                None => break,
-            }
-        }
-        // Keys are ordered as they are encoded, which is not the order of the ids.
-        pipes.sort_by(|(one, _), (other, _)| one.cmp(other));
-        let pipes: Vec<serde_json::Value> = pipes.into_iter().map(|(_, pipe)| pipe).collect();
+        let pipes = self.all(&setup, resource, None).await.map_err(text)?;
         let key = sink_key(resource);
         let log = |error: Error| error.log_text();
         let kept = state.get(&key).await.map_err(log)?;
@@ -136,6 +121,48 @@ impl Broker {
         let put = Change::Put { key, value, expected: kept.map(|record| record.revision) };
         // Only one application of a sink runs at a time, so that there is no conflict.
         state.commit(vec![put]).await.map(drop).map_err(log)
+    }
+
+    /// All pipes of a resource as a sink sees them, in the order of their ids, with one of them as it is to be.
+    async fn all(
+        &self,
+        setup: &Setup,
+        resource: &ResourceId,
+        changed: Option<&Pipe>,
+    ) -> Result<Vec<serde_json::Value>, Refusal> {
+        let prefix = pipe_prefix(resource);
+        let mut pipes: BTreeMap<PipeId, serde_json::Value> = BTreeMap::new();
+        let mut after: Option<String> = None;
+        loop {
+            let page = self.state()?.list(&prefix, after.as_deref(), PAGE).await?;
+            for record in &page {
+                let pipe = stored(record)?.pipe;
+                pipes.insert(pipe.id.clone(), setup.pipe(resource, &pipe));
+            }
+            match page.last() {
+                Some(last) => after = Some(last.key.clone()),
+                None => break,
+            }
+        }
+        pipes.extend(changed.map(|pipe| (pipe.id.clone(), setup.pipe(resource, pipe))));
+        Ok(pipes.into_values().collect())
+    }
+
+    /// Refuses a pipe with which the app could no longer be configured, because two of its data want one name: the
+    /// other pipes would wait for it, and those that go would stay.
+    pub(super) async fn check_names(
+        &self,
+        setup: &Setup,
+        resource: &ResourceId,
+        pipe: &Pipe,
+    ) -> Result<(), Refusal> {
+        let Some(sink) = &setup.resource(resource)?.sink else { return Ok(()) };
+        match sink.0.check(&self.all(setup, resource, Some(pipe)).await?) {
+            Ok(()) => Ok(()),
+            // Whoever changes something else is not to blame.
+            Err(_) if sink.0.check(&self.all(setup, resource, None).await?).is_err() => Ok(()),
+            Err(error) => Err(Refusal::conflict(error.public().to_owned())),
+        }
     }
 
     /// After a start or a reload the addresses of the pipes or the sinks themselves may be other ones: each sink is

@@ -24,6 +24,10 @@ impl Configurator {
 
 #[async_trait]
 impl Sink for Configurator {
+    fn check(&self, pipes: &[Value]) -> Result<()> {
+        self.names(pipes).map(drop)
+    }
+
     fn names(&self, pipes: &[Value]) -> Result<Vec<String>> {
         Ok(self.names.config(pipes)?.into_keys().collect())
     }

@@ -33,6 +33,10 @@ impl EnvFile {
 
 #[async_trait]
 impl Sink for EnvFile {
+    fn check(&self, pipes: &[Value]) -> Result<()> {
+        self.names.config(pipes).map(drop)
+    }
+
     async fn apply(&self, resource: &str, pipes: &[Value], _gone: &[String]) -> Result<()> {
         let config = self.names.config(pipes)?;
         let (path, resource) = (self.path.clone(), resource.to_owned());

@@ -103,6 +103,14 @@ fn command(words: Option<Vec<String>>, timeout: Option<String>, problems: &mut P
 /// A place configuration goes.
 #[async_trait]
 pub trait Sink: Send + Sync {
+    /// Whether the app could be configured from these pipes.
+    ///
+    /// # Errors
+    /// Two data want the same name.
+    fn check(&self, _pipes: &[Value]) -> Result<()> {
+        Ok(())
+    }
+
     /// The names it keeps for an app with these pipes, where it has to be told later which of them are gone.
     ///
     /// # Errors

@@ -29,6 +29,22 @@ async fn a_source_is_told_of_bind_update_rotate_and_unbind() {
     assert_eq!(house.memory.jobs().len(), 0);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_pipe_whose_names_clash_is_refused_before_it_keeps_others_from_the_app() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let sink = format!("[resource.web]\nsink = {{ kind = \"env-file\", path = {:?} }}\n", file.path());
+    let house = House::open(settings(&format!("url = \"http://a\"\n{sink}")), Arc::default()).await;
+    house.expect(201, "POST /web/pipes", json!({"id": "db", "other": {"data": {"URI": "secret"}}})).await;
+    let clash = json!({"id": "c", "other": {"data": {"a-b": "1", "a_b": "2"}}});
+    let told = house.expect(409, "POST /web/pipes", clash).await;
+    assert!(told["detail"].as_str().unwrap().contains("PIPE_C_OTHER_A_B"), "{told}");
+    house.expect(201, "POST /web/pipes", json!({"id": "d", "other": {"data": {"X": "y"}}})).await;
+    house.expect(204, "DELETE /web/pipes/db", Value::Null).await;
+    house.run_jobs().await;
+    let text = std::fs::read_to_string(file.path()).unwrap();
+    assert!(text.contains("PIPE_D_OTHER_X") && !text.contains("secret"), "{text}");
+}
+
 #[tokio::test]
 async fn a_source_that_fails_on_bind_is_named_and_nothing_is_left() {
     let (house, source) = house().await;
