@@ -214,6 +214,12 @@ impl Federation for Handle {
     }
 
     async fn inject(&self, peer: &PeerId, injections: &[Injection], delivery: Delivery) -> Result<()> {
+        let delivery = match delivery {
+            Delivery::Now(limit) => {
+                Delivery::Now(limit.min(self.querier.deadline.saturating_duration_since(now())))
+            }
+            Delivery::Outbox => Delivery::Outbox,
+        };
         peer::give(self.engine(), &self.querier.running, peer, injections, delivery).await
     }
 

@@ -48,10 +48,8 @@ impl Failed {
                 let public = format!("the peer {} could not be told", peer.id());
                 Error::new(ErrorKind::CouldNotAsk, Fault::Proxy, public).because(why)
             }
-            Self::Refused(why) => {
-                let public = format!("the peer {} does not take it: {why}", peer.id());
-                Error::new(ErrorKind::Forbidden, Fault::Proxy, public)
-            }
+            // Not the caller's doing: an operator of either side has to change something.
+            Self::Refused(why) => Error::internal(format!("the peer {} does not take it: {why}", peer.id())),
         }
     }
 }
@@ -67,11 +65,12 @@ pub async fn give(
     injections: &[Injection],
     delivery: Delivery,
 ) -> Result<()> {
-    let peer = running.peers.named(peer)?;
+    let unknown = |_| Error::internal(format!("no peer is named {peer}"));
+    let peer = running.peers.named(peer).map_err(unknown)?;
     let batch = Batch::of(injections, Timestamp::now(), peer.config.lifetime)?;
     if !batch.tokens.is_empty() && !peer.is_private() {
         let public = format!("tokens cannot be given to the peer {}: its url is plain http", peer.id());
-        return Err(Error::new(ErrorKind::Forbidden, Fault::Proxy, public));
+        return Err(Error::internal(public));
     }
     match delivery {
         Delivery::Now(limit) => {

@@ -15,7 +15,7 @@ use super::{Peers, namespace};
 use crate::admin::{Parameters, page_after, read_cursor};
 use crate::config::PeerTrust;
 use crate::engine::Engine;
-use crate::store::{Amount, Filter, Given, Store, TokenFilter};
+use crate::store::{Amount, Filter, Given, QueuedJob, Store, TokenFilter};
 use crate::token::TokenMappings;
 use crate::vault::TokenView;
 
@@ -188,18 +188,18 @@ impl Ledger {
     }
 
     async fn drop_waiting(&self, peer: &PeerId) -> Result<()> {
-        let mut after = (namespace(), JobId(format!("{peer}/")));
+        let prefix = format!("{peer}/");
+        // Those that were dropped are gone, so that the first page is always the next.
+        let before_all = (namespace(), JobId(prefix.clone()));
         loop {
-            let jobs = self.store.jobs(Some(&after), PAGE).await.map_err(Error::from)?;
-            for job in jobs {
-                if job.namespace != namespace() || !job.id.0.starts_with(&format!("{peer}/")) {
-                    return Ok(());
-                }
-                self.store.drop_job(&job.namespace, &job.id).await.map_err(Error::from)?;
-                after = (job.namespace, job.id);
-            }
-            if after.1.0 == format!("{peer}/") {
+            let jobs = self.store.jobs(Some(&before_all), PAGE).await.map_err(Error::from)?;
+            let own = |job: &&QueuedJob| job.namespace == namespace() && job.id.0.starts_with(&prefix);
+            let waiting: Vec<&QueuedJob> = jobs.iter().take_while(own).collect();
+            if waiting.is_empty() {
                 return Ok(());
+            }
+            for job in waiting {
+                self.store.drop_job(&job.namespace, &job.id).await.map_err(Error::from)?;
             }
         }
     }

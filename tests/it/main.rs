@@ -24,6 +24,7 @@ mod http;
 mod http2;
 mod identity;
 mod outage;
+mod peer_tokens;
 mod peers;
 mod tls;
 mod tokens;
