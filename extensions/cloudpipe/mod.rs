@@ -2,14 +2,16 @@
 //!
 //! [`Cloudpipe`] brings the dialect and keeps the lists of configured resources; [`Aggregate`] answers `/offers`,
 //! `/needs` and `/pipes` for all providers at once; [`RoutePipes`] finds what the root paths mean;
-//! [`Rewrite`] makes links in answers point at standpipe; [`TellPeers`] tells other standpipes of new pipes.
-//! [`broker`] is a broker of our own.
+//! [`Rewrite`] makes links in answers point at standpipe; [`mediate`] makes standpipe the other party of pipes;
+//! [`TellPeers`] tells other standpipes of new ones. [`broker`] is a broker of our own.
 
 mod aggregate;
+mod backoff;
 mod bases;
 pub mod broker;
 mod dialect;
 mod listing;
+pub mod mediate;
 mod path;
 mod program;
 mod resources;
@@ -18,6 +20,7 @@ mod route_pipes;
 mod settings;
 mod shape;
 mod tell_peers;
+mod token;
 
 use std::rc::Rc;
 use std::sync::Arc;

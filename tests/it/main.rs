@@ -23,6 +23,7 @@ mod hops;
 mod http;
 mod http2;
 mod identity;
+mod mediated;
 mod outage;
 mod peer_tokens;
 mod peers;

@@ -145,6 +145,38 @@ fn sigkill_and_an_outage_between_giving_and_delivery_lose_nothing() {
 }
 
 #[test]
+fn whatever_instant_the_giver_dies_at_what_it_acknowledged_arrives() {
+    let (alpha, beta) = (provider(&["db"]), provider(&[]));
+    let (at_a, at_b) = (port(), port());
+    let url = |port| format!("http://127.0.0.1:{port}");
+    let other = standpipe(at_b, &alpha, &beta, &peer("a", &url(at_a), MAY));
+    let _b = other.serve();
+    let one = standpipe(at_a, &alpha, &beta, &peer("b", &url(at_b), "inject = true"));
+    // The first start writes signing keys; the points are to be met by the pipes.
+    drop(one.serve());
+    for (at, point) in ["commit-before", "commit-after"]
+        .iter()
+        .flat_map(|point| (1..=4).map(move |turn| (turn, format!("{point}:{turn}"))))
+    {
+        let mut a = one.serve_until(&point);
+        let name = format!("{}-{at}", point.split(':').next().unwrap());
+        let made = a.try_call(
+            "POST",
+            "/db/pipes",
+            &[("content-type", "application/json")],
+            &format!(r#"{{"id":"{name}"}}"#),
+        );
+        a.kill();
+        let a = one.serve();
+        if made.is_some_and(|answer| answer.status == 201) {
+            until("it arrives", || other.command(&["mappings", "list"]).1.contains(&name));
+            until("nothing is left to be told", || one.command(&["outbox", "list", "--json"]).1.is_empty());
+        }
+        drop(a);
+    }
+}
+
+#[test]
 fn a_peer_known_by_its_certificate_gives_over_tls() {
     let (alpha, beta, authority) = (provider(&["db"]), provider(&[]), Authority::new());
     authority.issue("front");

@@ -3,6 +3,7 @@
 mod authority;
 mod login;
 mod origin;
+mod reference;
 mod sts;
 mod wire;
 
@@ -18,6 +19,7 @@ use std::time::{Duration, Instant};
 pub use self::authority::Authority;
 pub use self::login::{Login, claims, now};
 pub use self::origin::{Origin, Peer};
+pub use self::reference::ReferenceBroker;
 pub use self::sts::{Keeper, Mood, SECRET, Sts};
 pub use self::wire::Wire;
 

@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use standpipe_api::{Kind, Mapping, MappingState, Origin, Timestamp};
+use zeroize::Zeroizing;
 
 use super::{Shared, created, ended, live, pipe, write};
-use crate::store::{Claim, Filter, Given, Imported, Write};
+use crate::store::{
+    Claim, Filter, Given, GivenToken, Imported, StoredToken, Subject, TokenFilter, TokenKey, Write,
+};
 
 /// A row that the peer `west` gave at a moment, in milliseconds, and that counts for a minute.
 fn given(id: &str, at: i64) -> Mapping {
@@ -81,6 +84,70 @@ pub(in crate::store) async fn what_happens_here_takes_the_place_of_what_a_peer_s
         claim,
         Claim::Existing(Box::new(all[3].clone())),
         "two providers are no claim's to choose from"
+    );
+}
+
+/// A token that the peer `west` gave at a moment, under settings.
+fn token(subject: &str, text: &str, at: i64, settings: u8) -> GivenToken {
+    GivenToken {
+        peer: "west".into(),
+        key: TokenKey {
+            subject: Subject::hashed(subject.as_bytes()),
+            provider: "alpha".into(),
+            remote_scope: None,
+            credential: "default".into(),
+        },
+        token: StoredToken {
+            kind: "exchange".into(),
+            settings: [settings; 32],
+            value: Zeroizing::new(text.as_bytes().to_vec()),
+            obtained_at: Timestamp::from_millis(at),
+            expires_at: Timestamp::now().plus(Duration::from_secs(60)),
+        },
+    }
+}
+
+pub(in crate::store) async fn a_token_that_a_peer_gives_replaces_none_of_others(store: Shared) {
+    let (held, stale) = (token("held", "own", 1, 7), token("stale", "own", 1, 8));
+    let mut expired = token("expired", "own", 1, 7);
+    expired.token.expires_at = Timestamp::from_millis(1);
+    for own in [&held, &stale, &expired] {
+        store.put_token(own.key.clone(), own.token.clone()).await.unwrap();
+    }
+    let east = GivenToken { peer: "east".into(), ..token("other", "east", 1, 7) };
+    store
+        .inject(Vec::new(), vec![east, token("again", "first", 5, 7), token("late", "first", 5, 7)])
+        .await
+        .unwrap();
+    let given = |subject, at| token(subject, "west", at, 7);
+    let rows =
+        [given("held", 9), given("stale", 9), given("expired", 9), given("other", 9), given("again", 9)];
+    let rows: Vec<GivenToken> = rows.into_iter().chain([given("late", 4)]).collect();
+    let (own, theirs) = (Imported::Kept(Origin::Learned), Imported::Kept(Origin::Injected));
+    let expected = [own, Imported::Written, Imported::Written, theirs, Imported::Written, theirs];
+    for _ in 0..2 {
+        assert_eq!(store.inject(Vec::new(), rows.clone()).await.unwrap().tokens, expected);
+    }
+    let mut values = Vec::new();
+    for row in &rows {
+        let found = store.token(&row.key).await.unwrap().unwrap();
+        values.push(String::from_utf8(found.value.to_vec()).unwrap());
+    }
+    assert_eq!(values, ["own", "west", "west", "east", "west", "first"]);
+    let filter = TokenFilter { peer: Some("west".into()), ..TokenFilter::default() };
+    assert_eq!(store.tokens(filter, None, 10).await.unwrap().len(), 4);
+    // What is obtained here takes the place of what a peer gave.
+    store.put_token(rows[1].key.clone(), token("", "mine", 10, 7).token).await.unwrap();
+    let all = Given { peer: "west".into(), provider: None, kind: None, id: None };
+    assert_eq!(store.count_given(&all.peer).await.unwrap().tokens, 3);
+    assert_eq!(
+        store.revoke(Given { kind: Some(Kind::of("pipe")), ..all.clone() }, 10).await.unwrap().tokens,
+        0
+    );
+    assert_eq!(store.revoke(all, 10).await.unwrap().tokens, 3);
+    assert!(
+        store.token(&rows[1].key).await.unwrap().is_some()
+            && store.token(&rows[4].key).await.unwrap().is_none()
     );
 }
 
