@@ -1,22 +1,11 @@
 //! Two standpipes that tell each other what they know, and what one does not take from the other.
 
 use std::net::{SocketAddr, TcpListener};
-use std::time::Duration;
 
-use async_trait::async_trait;
-use aws_lc_rs::digest::{SHA256, digest};
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
-use http::{Request, Response};
 use serde_json::{Value, json};
-use standpipe::assemble::{self, Front};
-use standpipe::serve::Server;
-use standpipe::telemetry::{AccessLog, Metrics};
-use standpipe_api::{Body, Call, Delivery, Extension, Federation, Flow, Injection, Result, Route, Timestamp};
+use standpipe_api::Timestamp;
 
-use crate::support::{
-    Answer, Authority, House, Keeper, Login, Origin, SECRET, Standpipe, Sts, exchange, now, until,
-};
+use crate::support::{Answer, Authority, House, Login, Origin, Standpipe, now, until};
 
 pub(super) const MAPPINGS: &str = "/peer/v1/mappings";
 
@@ -156,7 +145,7 @@ fn whatever_instant_the_giver_dies_at_what_it_acknowledged_arrives() {
     drop(one.serve());
     for (at, point) in ["commit-before", "commit-after"]
         .iter()
-        .flat_map(|point| (1..=4).map(move |turn| (turn, format!("{point}:{turn}"))))
+        .flat_map(|point| (1..=3).map(move |turn| (turn, format!("{point}:{turn}"))))
     {
         let mut a = one.serve_until(&point);
         let name = format!("{}-{at}", point.split(':').next().unwrap());
