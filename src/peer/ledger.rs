@@ -101,7 +101,7 @@ impl Ledger {
     /// A page of what a peer gave, by the query of a request: `after`. Also of a peer that is configured no more.
     ///
     /// # Errors
-    /// The query is wrong, or the store does not answer.
+    /// The query is wrong, there is no such peer, or the store does not answer.
     pub async fn gave(&self, peer: &PeerId, query: Option<&str>) -> Result<Page> {
         let parameters = Parameters::read(query, &["after"])?;
         let after = parameters.get("after").map(read_cursor).transpose()?;
@@ -112,6 +112,9 @@ impl Ledger {
         };
         let filter = Filter { peer: Some(peer.clone()), ..Filter::default() };
         let mappings = self.store.scan(filter, after, PAGE).await.map_err(Error::from)?;
+        if mappings.is_empty() && tokens.is_empty() {
+            self.peers.named(peer)?;
+        }
         let next = mappings.get(PAGE - 1).map(|last| page_after(&last.resource));
         Ok(Page { mappings, tokens: tokens.iter().map(TokenView::from).collect(), next })
     }
@@ -119,7 +122,7 @@ impl Ledger {
     /// Takes back what a peer gave, by the query of a request: `provider`, `kind`, `id`.
     ///
     /// # Errors
-    /// The query is wrong, or the store does not answer; some may be taken back.
+    /// The query is wrong, there is no such peer, or the store does not answer; some may be taken back.
     pub async fn revoke(&self, peer: &PeerId, query: Option<&str>) -> Result<Amount> {
         let parameters = Parameters::read(query, &["provider", "kind", "id"])?;
         let which = Given {
@@ -139,6 +142,9 @@ impl Ledger {
         }
         if let (Some((tokens, _)), true) = (&self.serving, revoked.tokens > 0) {
             tokens.forget();
+        }
+        if revoked == Amount::default() {
+            self.peers.named(peer)?;
         }
         let Amount { mappings, tokens } = revoked;
         tracing::info!(%peer, mappings, tokens, "what a peer gave is revoked");

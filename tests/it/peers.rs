@@ -281,6 +281,9 @@ fn callers_are_no_peers_and_peers_are_no_callers() {
     let good = west.peer_token(here, json!({}));
     assert_eq!(at(MAPPINGS, &good).json(), json!({"mappings": []}));
     assert_eq!(at("/db/pipes", &good).status, 401, "a peer is no caller, even of a trusted issuer");
+    let asked = alpha.said().len();
+    assert_eq!(at("/db/pipes/web", &good).status, 401, "nor is it a broker's");
+    assert_eq!(alpha.said().len(), asked);
     assert_eq!(at("/db/pipes", &west.token("ann", json!({}))).status, 200);
     let (own, audience) = (west.url(), format!("http://{here}/peer/v1"));
     for (row, token) in [
@@ -341,6 +344,8 @@ fn what_was_given_is_shown_and_revoked_on_both_sides() {
     let (code, text) = one.command(&["peers", "revoke", "b", "--given"]);
     assert_eq!(one.command(&["outbox", "list", "--json"]).1, "", "what waits is not given any more");
     assert!(code != 0 && text.contains(&url(at_b)), "{text}");
-    let (code, text) = one.command(&["peers", "show", "nobody", "--given"]);
-    assert!(code != 0 && text.contains("no peer is named nobody"), "{text}");
+    for side in [&["--given"][..], &[]] {
+        let (code, text) = one.command(&[&["peers", "show", "nobody"], side].concat());
+        assert!(code != 0 && text.contains("no peer is named nobody"), "{text}");
+    }
 }
