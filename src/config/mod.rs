@@ -23,7 +23,7 @@ use standpipe_api::{CredentialAlias, ProviderId, SecretRef};
 
 pub use self::access::{AccessRule, Allowance, Audit, Quota};
 pub use self::identity::{Allowed, Host, Issuer, Outbound, TrustedIssuer};
-pub use self::load::{Known, load, read};
+pub use self::load::{Known, examine, load, read};
 pub use self::peers::{Grant, Peer, PeerTrust};
 use crate::token::DocumentSource;
 
