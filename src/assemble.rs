@@ -15,6 +15,7 @@ use crate::issuer::Issuer;
 use crate::jwt::Issuers;
 use crate::listener::Shared;
 use crate::outbound;
+use crate::peer::Peers;
 use crate::providers::{Bases, Place, Provider};
 use crate::rate_limit::RateLimits;
 use crate::route::{DialectId, FaceId, Router};
@@ -43,6 +44,8 @@ pub struct Parts {
 
 /// The word for standpipe's own keys and tokens in a listener's `faces`.
 const ISSUER_FACE: &str = "oidc";
+/// The word for other standpipes' page in a listener's `faces`.
+const PEER_FACE: &str = "peer";
 
 /// What callers are recognised with and credentials are made with; lives as long as the process.
 #[derive(Clone)]
@@ -80,7 +83,7 @@ impl Tools {
 /// The words a configuration may use.
 pub fn known(extensions: &[Box<dyn Extension>]) -> Known {
     let mut known = Known {
-        faces: vec![crate::route::TRANSPARENT, ISSUER_FACE],
+        faces: vec![crate::route::TRANSPARENT, ISSUER_FACE, PEER_FACE],
         authenticators: vec!["anonymous", "basic", "mtls", "oidc"],
         credentials: strategies(&Tools::idle()).iter().map(|strategy| strategy.kind()).collect(),
         ..Known::default()
@@ -213,6 +216,10 @@ pub fn running(
     }
     let oidc = Arc::new(Oidc::new(config.trusted_issuers.clone(), tools.issuers.clone()));
     let doors = doors(&config, parts, &oidc);
+    let peers = Peers::new(&config.peers).unwrap_or_else(|found| {
+        problems.extend(found);
+        Peers::default()
+    });
     if !problems.is_empty() {
         return Err(problems);
     }
@@ -221,7 +228,7 @@ pub fn running(
     let rate_limits = kept
         .filter(|kept| kept.are(&config.limits))
         .or_else(|| RateLimits::new(&config.limits, metrics).map(Arc::new));
-    Ok(Running::new(config, providers, doors, oidc, rate_limits))
+    Ok(Running::new(config, providers, doors, oidc, rate_limits).with_peers(Arc::new(peers)))
 }
 
 fn provider(
@@ -318,6 +325,9 @@ fn doors(config: &Config, parts: &Parts, oidc: &Arc<Oidc>) -> Vec<Door> {
         known.insert(authenticator.name(), authenticator);
     }
     let names: Vec<&'static str> = parts.router.face_names().collect();
+    let has = |listener: &config::Listener, face| {
+        listener.faces.is_empty() || listener.faces.iter().any(|name| name == face)
+    };
     let door = |listener: &config::Listener| Door {
         authenticators: Authenticators::new(
             listener.callers.iter().filter_map(|name| known.get(name.as_str()).cloned()).collect(),
@@ -328,7 +338,8 @@ fn doors(config: &Config, parts: &Parts, oidc: &Arc<Oidc>) -> Vec<Door> {
             .filter_map(|name| names.iter().position(|known| known == name))
             .map(FaceId)
             .collect(),
-        issues: listener.faces.is_empty() || listener.faces.iter().any(|name| name == ISSUER_FACE),
+        issues: has(listener, ISSUER_FACE),
+        takes_peers: has(listener, PEER_FACE),
     };
     config.listeners.iter().map(door).collect()
 }

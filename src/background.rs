@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::FutureExt as _;
 use secrecy::SecretString;
 use standpipe_api::{
     Answer, Background, Hint, JobOutcome, Outbound, Provider, ProviderId, Query, Result, Signer as _,
@@ -178,10 +179,15 @@ impl Shared {
 
     async fn attempt(&self, due: DueJob) {
         let (name, _) = due.namespace.parts();
-        let extension = self.engine.extensions.iter().find(|extension| extension.name() == name);
-        let Some(extension) = extension else { return };
-        let handle = self.handle(due.namespace.clone());
-        let attempt = timeout(JOB_PATIENCE, extension.run_job(due.job.clone(), Rc::new(handle))).await;
+        let work = if due.namespace == crate::peer::namespace() {
+            crate::peer::deliver(&self.engine, due.job.clone()).boxed_local()
+        } else {
+            let extension = self.engine.extensions.iter().find(|extension| extension.name() == name);
+            let Some(extension) = extension else { return };
+            let handle = self.handle(due.namespace.clone());
+            extension.run_job(due.job.clone(), Rc::new(handle))
+        };
+        let attempt = timeout(JOB_PATIENCE, work).await;
         let outcome = attempt.unwrap_or_else(|_| JobOutcome::Again {
             delay: Duration::from_secs(60),
             payload: due.payload().clone(),

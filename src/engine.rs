@@ -18,12 +18,14 @@ use crate::identify::{Authenticators, Oidc, Shown};
 use crate::issuer::Issuer;
 use crate::jwt::Issuers;
 use crate::learn::Learner;
+use crate::peer::Peers;
 use crate::providers::Provider;
 use crate::rate_limit::RateLimits;
 use crate::resolve::{By, Place, Resolver};
 use crate::route::{DialectId, FaceId, Router};
 use crate::store::Store;
 use crate::telemetry::{AccessLog, Metrics, ProviderMetrics};
+use crate::token::TokenMappings;
 
 /// Everything that lives as long as the process.
 pub struct Engine {
@@ -53,6 +55,8 @@ pub struct Engine {
     pub refusals: [metrics::Counter; Refusal::ALL.len()],
     /// Calls to addresses that are no provider's; carried out on the background thread.
     pub outbound: Arc<dyn Outbound>,
+    /// What callers' tokens became at providers.
+    pub tokens: Arc<TokenMappings>,
     /// standpipe as an issuer of tokens.
     pub issuer: Arc<Issuer>,
     /// Everybody's keys.
@@ -109,6 +113,8 @@ pub struct Running {
     pub rate_limits: Option<Arc<RateLimits>>,
     /// Whose tokens are callers' tokens.
     pub oidc: Arc<Oidc>,
+    /// Other standpipes.
+    pub peers: Arc<Peers>,
 }
 
 /// A listener as the proxy sees it.
@@ -119,6 +125,8 @@ pub struct Door {
     pub faces: Vec<FaceId>,
     /// Whether standpipe's own keys and tokens are to be had here.
     pub issues: bool,
+    /// Whether peers are listened to here.
+    pub takes_peers: bool,
 }
 
 impl Running {
@@ -133,7 +141,14 @@ impl Running {
         let by_id = providers.iter().enumerate().map(|(at, provider)| (provider.id().clone(), at)).collect();
         let access = Access::compile(&config.access);
         let quotas = Quotas::compile(&config.quotas);
-        Self { config, providers, by_id, doors, access, quotas, rate_limits, oidc }
+        let peers = Arc::default();
+        Self { config, providers, by_id, doors, access, quotas, rate_limits, oidc, peers }
+    }
+
+    /// The same, with other standpipes.
+    #[must_use]
+    pub fn with_peers(self, peers: Arc<Peers>) -> Self {
+        Self { peers, ..self }
     }
 
     /// A provider by name.

@@ -7,14 +7,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use standpipe_api::{
-    Answer, Caller, Change, Credential, Delivery, Error, ErrorKind, Fault, Federation, Injection, Kind,
-    Located, Mapping, MappingState, NewJob, Outcome, PeerId, Provider, ProviderId, Query, RemoteScope,
-    Resource, ResourceId, Result, State, Target,
+    Answer, Caller, Change, Credential, Delivery, Error, ErrorKind, Federation, Injection, Kind, Located,
+    Mapping, MappingState, NewJob, Outcome, PeerId, Provider, ProviderId, Query, RemoteScope, Resource,
+    ResourceId, Result, State, Target,
 };
 
 use crate::access::Sight;
 use crate::engine::{Engine, unknown_provider};
 use crate::forward::deadline::now;
+use crate::peer;
 use crate::query::Querier;
 use crate::resolve::{Place, Wanted};
 use crate::store::{Filter, Namespace, Records, Write};
@@ -156,7 +157,8 @@ impl Federation for Handle {
     }
 
     async fn mappings_at(&self, provider: &ProviderId, kind: &Kind, limit: usize) -> Result<Vec<Mapping>> {
-        let filter = Filter { provider: Some(provider.clone()), kind: Some(kind.clone()), parent: None };
+        let filter =
+            Filter { provider: Some(provider.clone()), kind: Some(kind.clone()), ..Filter::default() };
         let open = self.querier.running.access.is_open();
         let most = if open { limit } else { limit.max(MOST_FILTERED) };
         let rows = self.engine().store.scan(filter, None, most).await.map_err(Error::from)?;
@@ -207,8 +209,18 @@ impl Federation for Handle {
         self.querier.credential(provider, &target, None).await
     }
 
-    async fn inject(&self, peer: &PeerId, _injections: &[Injection], _delivery: Delivery) -> Result<()> {
-        Err(no_peer(peer))
+    fn peers_beside(&self, provider: &ProviderId) -> Vec<PeerId> {
+        self.querier.running.peers.told_beside(provider)
+    }
+
+    async fn inject(&self, peer: &PeerId, injections: &[Injection], delivery: Delivery) -> Result<()> {
+        let delivery = match delivery {
+            Delivery::Now(limit) => {
+                Delivery::Now(limit.min(self.querier.deadline.saturating_duration_since(now())))
+            }
+            Delivery::Outbox => Delivery::Outbox,
+        };
+        peer::give(self.engine(), &self.querier.running, peer, injections, delivery).await
     }
 
     fn state(&self) -> Arc<dyn State> {
@@ -233,9 +245,4 @@ impl Federation for Handle {
     fn detached(&self, limit: Duration) -> Rc<dyn Federation> {
         Rc::new(self.with_patience(limit))
     }
-}
-
-/// No peers can be configured yet, so nobody has one.
-fn no_peer(peer: &PeerId) -> Error {
-    Error::new(ErrorKind::NotImplemented, Fault::Proxy, format!("no peer is named {peer}"))
 }

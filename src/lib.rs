@@ -58,6 +58,8 @@ pub mod jwt;
 
 pub mod issuer;
 
+pub mod peer;
+
 mod incoming;
 
 pub mod fingerprint;

@@ -9,6 +9,7 @@ mod audit;
 mod exchange;
 mod hooks;
 mod issuer;
+mod peer;
 mod prepare;
 mod renew;
 
@@ -108,6 +109,10 @@ impl Proxy {
         if issuer::is_own(head.uri.path()) {
             let door = running.doors.get(door.0);
             return Box::pin(self.own(trail, running, door, head, body)).await;
+        }
+        if peer::is_own(head.uri.path()) {
+            let door = running.doors.get(door.0);
+            return Box::pin(self.peer(trail, running, door, head, body)).await;
         }
         trail.host = head.uri.authority().cloned();
         trail.hops = self.engine.hop.count(&head.headers, trail.trust, running.config.limits.hops)?;

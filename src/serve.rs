@@ -236,6 +236,7 @@ fn engine(
         audit,
         refusals: Refusal::ALL.map(refused),
         outbound: tools.outbound.clone(),
+        tokens: tools.tokens.clone(),
         issuer,
         issuers: tools.issuers.clone(),
         writing: Writing::default(),

@@ -5,7 +5,9 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use standpipe_api::{CredentialAlias, ProviderId, RemoteScope, Result, SecretRef, Secrets as _, Timestamp};
+use standpipe_api::{
+    CredentialAlias, PeerId, ProviderId, RemoteScope, Result, SecretRef, Secrets as _, Timestamp,
+};
 
 use crate::store::{Keys, Rotated, Store, TokenFilter, TokenKey, TokenRow};
 use crate::token::{ProcessSecrets, TokenMappings};
@@ -35,6 +37,9 @@ pub struct TokenView {
     pub obtained_at: Timestamp,
     /// When it ends.
     pub expires_at: Timestamp,
+    /// The peer that gave it, if one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer: Option<PeerId>,
 }
 
 impl From<&TokenRow> for TokenView {
@@ -47,6 +52,7 @@ impl From<&TokenRow> for TokenView {
             subject: row.key.subject.short(),
             obtained_at: row.obtained_at,
             expires_at: row.expires_at,
+            peer: row.peer.clone(),
         }
     }
 }
@@ -67,7 +73,7 @@ impl Vault {
         after: Option<TokenKey>,
         limit: usize,
     ) -> Result<Vec<TokenRow>> {
-        let filter = TokenFilter { provider, ended_before: None };
+        let filter = TokenFilter { provider, ..TokenFilter::default() };
         Ok(self.store.tokens(filter, after, limit).await?)
     }
 
@@ -76,7 +82,7 @@ impl Vault {
     /// # Errors
     /// The store does not answer; some may be removed.
     pub async fn purge(&self, provider: Option<ProviderId>) -> Result<usize> {
-        self.tokens.purge(&TokenFilter { provider, ended_before: None }).await
+        self.tokens.purge(&TokenFilter { provider, ..TokenFilter::default() }).await
     }
 
     /// Seals everything anew under another master key.

@@ -122,10 +122,18 @@ pub trait Federation {
     /// The credential could not be obtained.
     async fn credential(&self, provider: &ProviderId, scope: Option<&RemoteScope>) -> Result<Credential>;
 
-    /// Gives a peer mappings, so that it routes the resources without asking.
+    /// The peers that sit next to a provider and are to be told of what is created there (`inject` in `[[peer]]`).
+    fn peers_beside(&self, _provider: &ProviderId) -> Vec<PeerId> {
+        Vec::new()
+    }
+
+    /// Gives a peer mappings, so that it routes the resources without asking. All of them are taken, or none; at most
+    /// 1000 at once. They last as long as they say, but no longer than the peer's `lifetime`. Of a resource mapping
+    /// travel its key, provider, endpoint, remote scope and end.
     ///
     /// # Errors
-    /// No such peer, refused, or not delivered by the deadline.
+    /// No such peer, more than it takes, and with [`Delivery::Now`] refused or not delivered in time. With
+    /// [`Delivery::Outbox`] they are durable on return and what becomes of them is seen in the outbox.
     async fn inject(&self, peer: &PeerId, injections: &[Injection], delivery: Delivery) -> Result<()>;
 
     /// Durable, sealed records of the extension, one transaction with mappings and jobs.
@@ -160,7 +168,7 @@ pub enum Injection {
     Resource(Mapping),
     /// The provider token that a caller's token stands for.
     Token {
-        /// The caller's token, which the peer stores as a keyed hash.
+        /// The caller's token. Only its hash (SHA-256) leaves this process; the peer stores a keyed hash of that.
         caller_token: secrecy::SecretString,
         /// The provider the token is for.
         provider: ProviderId,

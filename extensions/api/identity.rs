@@ -7,10 +7,11 @@ use async_trait::async_trait;
 use http::header::AUTHORIZATION;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::{
-    Caller, Connection, CredentialAlias, Problems, ProviderId, RemoteScope, Result, SecretRef, Timestamp,
+    Caller, Connection, CredentialAlias, Error, Problems, ProviderId, RemoteScope, Result, SecretRef,
+    Timestamp,
 };
 
 /// Recognises callers by one kind of credential.
@@ -94,6 +95,17 @@ pub trait CredentialSource: Send + Sync + 'static {
     /// ends: such a source only obtains, and is asked once however many calls wait.
     fn keeping<'a>(&self, _request: &CredentialRequest<'a>) -> Keeping<'a> {
         Keeping::Nobody
+    }
+
+    /// The credential that carries a token of the provider's which somebody else obtained for a caller, such as a peer:
+    /// by default a bearer token (RFC 6750).
+    ///
+    /// # Errors
+    /// It does not fit a header field.
+    fn carry(&self, token: &SecretString) -> Result<Credential> {
+        let field = HeaderValue::try_from(format!("Bearer {}", token.expose_secret()));
+        let field = field.map_err(|_| Error::invalid("the token does not fit a header field"))?;
+        Ok(Credential::authorization(field))
     }
 
     /// The provider said 401: whatever was remembered for this request is no good.

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::{CallerId, CredentialAlias, Hint, ProviderId, RemoteScope, Resource};
+use crate::{CallerId, CredentialAlias, Hint, PeerId, ProviderId, RemoteScope, Resource};
 
 /// A row of the resource mapping table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +44,9 @@ pub struct Mapping {
     /// When the row stops being used: the end of a tombstone, of an injected mapping.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Timestamp>,
+    /// The peer that told us, of an injected mapping.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer: Option<PeerId>,
 }
 
 impl Mapping {
@@ -63,6 +66,7 @@ impl Mapping {
             created_at: now,
             updated_at: now,
             expires_at: None,
+            peer: None,
         }
     }
 
@@ -111,7 +115,7 @@ pub enum Origin {
     Learned,
     /// A provider's list named it.
     Listed,
-    /// A peer told us.
+    /// A peer told us; what is learned or claimed here takes its place.
     Injected,
     /// An operator told us.
     Imported,

@@ -41,6 +41,8 @@ struct Inner {
     asked: RefCell<Vec<(Target, Query)>>,
     detached: RefCell<Vec<Work>>,
     state: Arc<MemoryState>,
+    peers: Vec<PeerId>,
+    injected: RefCell<Vec<(PeerId, Injection)>>,
 }
 
 impl FakeFederation {
@@ -60,6 +62,8 @@ impl FakeFederation {
             asked: RefCell::default(),
             detached: RefCell::default(),
             state: Arc::default(),
+            peers: Vec::new(),
+            injected: RefCell::default(),
         }))
     }
 
@@ -74,6 +78,13 @@ impl FakeFederation {
     #[must_use]
     pub fn pinning(mut self, provider: &str) -> Self {
         self.change(|inner| inner.pinned = Some(provider.into()));
+        self
+    }
+
+    /// The same, with a peer beside every provider.
+    #[must_use]
+    pub fn with_peer(mut self, peer: &str) -> Self {
+        self.change(|inner| inner.peers.push(peer.into()));
         self
     }
 
@@ -96,6 +107,11 @@ impl FakeFederation {
     /// What was asked so far, in order.
     pub fn asked(&self) -> Vec<(Target, Query)> {
         self.0.asked.borrow().clone()
+    }
+
+    /// What peers were given so far, in order.
+    pub fn injected(&self) -> Vec<(PeerId, Injection)> {
+        self.0.injected.borrow().clone()
     }
 
     /// Runs what hooks detach, for as long as it is polled: `select!` it with the hook.
@@ -189,8 +205,16 @@ impl Federation for FakeFederation {
         Ok(Credential::none())
     }
 
-    async fn inject(&self, peer: &PeerId, _injections: &[Injection], _delivery: Delivery) -> Result<()> {
-        Err(Error::bad_request(format!("no peer is named {peer}")))
+    fn peers_beside(&self, _provider: &ProviderId) -> Vec<PeerId> {
+        self.0.peers.clone()
+    }
+
+    async fn inject(&self, peer: &PeerId, injections: &[Injection], _delivery: Delivery) -> Result<()> {
+        if !self.0.peers.contains(peer) {
+            return Err(Error::bad_request(format!("no peer is named {peer}")));
+        }
+        self.0.injected.borrow_mut().extend(injections.iter().map(|given| (peer.clone(), given.clone())));
+        Ok(())
     }
 
     fn state(&self) -> Arc<dyn State> {

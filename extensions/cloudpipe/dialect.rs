@@ -159,7 +159,7 @@ impl Dialect for CloudpipeDialect {
 }
 
 /// The id a caller gave a new pipe: flat, as brokers in the field read it, or nested, as the specification says.
-fn pipe_id(body: &Bytes) -> Option<String> {
+pub(super) fn pipe_id(body: &Bytes) -> Option<String> {
     let given: Value = serde_json::from_slice(body).ok()?;
     let id = field(&given, "id").or_else(|| field(field(&given, "pipe")?, "id"))?;
     id.as_str().filter(|id| path::is_segment(id)).map(str::to_owned)

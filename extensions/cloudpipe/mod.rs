@@ -2,7 +2,8 @@
 //!
 //! [`Cloudpipe`] brings the dialect and keeps the lists of configured resources; [`Aggregate`] answers `/offers`,
 //! `/needs` and `/pipes` for all providers at once; [`RoutePipes`] finds what the root paths mean;
-//! [`Rewrite`] makes links in answers point at standpipe; [`mediate`] makes standpipe the other party of pipes. [`broker`] is a broker of our own.
+//! [`Rewrite`] makes links in answers point at standpipe; [`mediate`] makes standpipe the other party of pipes;
+//! [`TellPeers`] tells other standpipes of new ones. [`broker`] is a broker of our own.
 
 mod aggregate;
 mod backoff;
@@ -18,6 +19,7 @@ mod rewrite;
 mod route_pipes;
 mod settings;
 mod shape;
+mod tell_peers;
 mod token;
 
 use std::rc::Rc;
@@ -32,6 +34,7 @@ pub use dialect::CloudpipeDialect;
 pub use resources::Resources;
 pub use rewrite::{Rewrite, rewrite_links};
 pub use route_pipes::RoutePipes;
+pub use tell_peers::TellPeers;
 
 /// The dialect, and the lists of resources in the background.
 pub struct Cloudpipe {

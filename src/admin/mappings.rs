@@ -35,12 +35,13 @@ pub(super) async fn all(mappings: &Arc<OperatorMappings>, request: Request<Body>
         Parameters::read(request.uri().query(), &[])?;
         return import(mappings, request.into_body()).await;
     }
-    let known = ["provider", "kind", "parent", "limit", "after"];
+    let known = ["provider", "kind", "parent", "peer", "limit", "after"];
     let parameters = Parameters::read(request.uri().query(), &known)?;
     let filter = Filter {
         provider: parameters.get("provider").map(Into::into),
         kind: parameters.get("kind").map(|kind| Kind::read(kind.to_owned())),
         parent: parameters.get("parent").map(Into::into),
+        peer: parameters.get("peer").map(Into::into),
     };
     let rows = mappings.rows(filter).after(parameters.get("after").map(query::read_cursor).transpose()?);
     let limit = parameters.get("limit").map(limit).transpose()?;

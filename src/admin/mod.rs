@@ -10,6 +10,7 @@ mod guard;
 mod mappings;
 mod operator;
 mod outbox;
+mod peers;
 mod providers;
 mod query;
 mod ready;
@@ -30,11 +31,14 @@ pub use guard::{Guard, GuardError};
 pub use operator::{MappingValue, OperatorMappings, Rows};
 pub(crate) use outbox::cursor;
 pub use outbox::{Entry, Outbox};
+pub use peers::Side;
 pub use providers::{BreakerState, LastError, PoolStatus, ProviderStatus};
+pub(crate) use query::{Parameters, cursor as page_after, read_cursor};
 pub use table::{Filter, Imported, KnownEndpoints, MappingTable};
 pub(crate) use transfer::Import;
 pub use transfer::{ImportReport, LineError, Lines};
 
+use crate::peer::Ledger;
 use crate::respond::{self, Manner};
 use crate::store::{AuditFilter, AuditRow};
 use crate::telemetry::Metrics;
@@ -55,6 +59,11 @@ pub trait Engine: KnownEndpoints {
 
     /// What is sealed; `None` where nothing is.
     fn vault(&self) -> Option<Arc<Vault>> {
+        None
+    }
+
+    /// What peers gave and were given; `None` where there are none.
+    fn ledger(&self) -> Option<Ledger> {
         None
     }
 
@@ -89,6 +98,11 @@ enum Page<'a> {
     Tokens,
     RotateKey,
     Audit,
+    Peers,
+    Peer {
+        name: &'a str,
+        side: Side,
+    },
     Mappings,
     Mapping {
         kind: &'a str,
@@ -125,6 +139,9 @@ impl Page<'_> {
             ["tokens"] => Page::Tokens,
             ["keys", "rotate"] => Page::RotateKey,
             ["audit"] => Page::Audit,
+            ["peers"] => Page::Peers,
+            ["peers", name, "gave"] => Page::Peer { name, side: Side::Gave },
+            ["peers", name, "given"] => Page::Peer { name, side: Side::Given },
             ["mappings"] => Page::Mappings,
             ["mappings", kind, id] => Page::Mapping { kind, id },
             ["outbox"] => Page::Outbox,
@@ -136,10 +153,14 @@ impl Page<'_> {
 
     fn methods(&self) -> &'static [Method] {
         match self {
-            Page::Live | Page::Ready | Page::Metrics | Page::Providers | Page::Audit | Page::Outbox => {
-                &[Method::GET, Method::HEAD]
-            }
-            Page::Tokens => &[Method::GET, Method::HEAD, Method::DELETE],
+            Page::Live
+            | Page::Ready
+            | Page::Metrics
+            | Page::Providers
+            | Page::Audit
+            | Page::Peers
+            | Page::Outbox => &[Method::GET, Method::HEAD],
+            Page::Tokens | Page::Peer { .. } => &[Method::GET, Method::HEAD, Method::DELETE],
             Page::RotateKey => &[Method::POST],
             Page::Job { .. } => &[Method::DELETE],
             Page::Retry { .. } => &[Method::POST],
@@ -210,6 +231,11 @@ impl AdminService {
             Page::Tokens => vault::tokens(&*self.engine.vault().ok_or_else(no_page)?, &request).await,
             Page::RotateKey => vault::rotate(&*self.engine.vault().ok_or_else(no_page)?, request).await,
             Page::Audit => audit::list(&*self.engine, &request).await,
+            Page::Peers => peers::list(&self.engine.ledger().ok_or_else(no_page)?).await,
+            Page::Peer { name, side } => {
+                let (ledger, name) = (self.engine.ledger().ok_or_else(no_page)?, decoded("peer", name)?);
+                peers::mappings(&ledger, &name.into(), side, &request).await
+            }
             Page::Mappings => mappings::all(&self.mappings, request).await,
             Page::Mapping { kind, id } => {
                 mappings::one(&self.mappings, decoded("kind", kind)?, decoded("id", id)?, request).await
@@ -253,7 +279,7 @@ impl AdminService {
 fn no_page() -> Error {
     Error::new(ErrorKind::NoRoute, Fault::Caller, "the admin listener has no such path").advise(
         "there are /live, /ready, /metrics, /providers, /providers/{name}/..., /audit, /mappings, \
-             /mappings/{kind}/{id}, /outbox, /tokens and /keys/rotate",
+             /mappings/{kind}/{id}, /outbox, /tokens, /keys/rotate, /peers and /peers/{name}/gave and /given",
     )
 }
 

@@ -121,7 +121,7 @@ impl OperatorMappings {
         self.known.known_endpoint(&mapping.provider, mapping.endpoint.as_deref())?;
         // A creation under way belongs to the process that claimed it; elsewhere its end is unknown.
         let state = if mapping.state == MappingState::Intent { MappingState::Maybe } else { mapping.state };
-        Ok(Mapping { state, origin: Origin::Imported, updated_at: Timestamp::now(), ..mapping })
+        Ok(Mapping { state, origin: Origin::Imported, peer: None, updated_at: Timestamp::now(), ..mapping })
     }
 
     /// Writes checked rows in one transaction.

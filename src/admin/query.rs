@@ -7,14 +7,14 @@ use standpipe_api::{Error, Resource, Result};
 
 /// Decoded parameters.
 #[derive(Debug)]
-pub(super) struct Parameters(Vec<(String, String)>);
+pub(crate) struct Parameters(Vec<(String, String)>);
 
 impl Parameters {
     /// Reads a query; `+` stands for itself (RFC 3986).
     ///
     /// # Errors
     /// A name not in `known`, a name twice, bytes that are no UTF-8.
-    pub(super) fn read(query: Option<&str>, known: &[&str]) -> Result<Self> {
+    pub(crate) fn read(query: Option<&str>, known: &[&str]) -> Result<Self> {
         let mut found: Vec<(String, String)> = Vec::new();
         for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -32,7 +32,7 @@ impl Parameters {
     }
 
     /// A parameter's value; `None` when it is absent, which is not the same as empty.
-    pub(super) fn get(&self, name: &str) -> Option<&str> {
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str())
     }
 }
@@ -43,13 +43,13 @@ fn decode(text: &str) -> Result<String> {
 }
 
 /// A key as the opaque text behind which the next page begins.
-pub(super) fn cursor(resource: &Resource) -> String {
+pub(crate) fn cursor(resource: &Resource) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(serde_json::to_vec(resource).unwrap_or_default())
 }
 
 /// # Errors
 /// The text is no cursor of ours.
-pub(super) fn read_cursor(text: &str) -> Result<Resource> {
+pub(crate) fn read_cursor(text: &str) -> Result<Resource> {
     let bytes = BASE64_URL_SAFE_NO_PAD.decode(text).ok();
     bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).ok_or_else(|| {
         Error::bad_request("the parameter after is no cursor").advise("take it from next of the page before")

@@ -246,7 +246,7 @@ fn path(resource: &Resource) -> String {
     path
 }
 
-fn joined(segments: &[&str]) -> String {
+pub(super) fn joined(segments: &[&str]) -> String {
     let encode = |segment| format!("/{}", utf8_percent_encode(segment, ENCODED));
     segments.iter().copied().map(encode).collect()
 }
@@ -277,6 +277,7 @@ impl MappingAccess for AdminClient {
             ("provider", filter.provider.as_ref().map(|provider| provider.as_str())),
             ("kind", filter.kind.as_ref().map(|kind| kind.as_str())),
             ("parent", filter.parent.as_ref().map(|parent| parent.as_str())),
+            ("peer", filter.peer.as_ref().map(|peer| peer.as_str())),
         ];
         let given = parameters.into_iter().filter_map(|(name, value)| value.map(|value| (name, value)));
         append_query(&mut target, given);

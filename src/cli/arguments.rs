@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::{Explained, audit, mappings, outbox, pipes, vault};
+use super::{Explained, audit, mappings, outbox, peers, pipes, vault};
 
 /// One endpoint in front of many providers' brokers.
 #[derive(Debug, Parser)]
@@ -103,6 +103,16 @@ pub enum Command {
         /// What to do with them
         #[command(subcommand)]
         command: Box<mappings::Command>,
+        /// Where the configuration is
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+    /// Show what standpipes told each other, and take it back
+    #[command(after_help = "Example: standpipe peers revoke west --kind pipe")]
+    Peers {
+        /// What to do
+        #[command(subcommand)]
+        command: peers::Command,
         /// Where the configuration is
         #[command(flatten)]
         config: ConfigFile,

@@ -85,6 +85,9 @@ pub struct Which {
     /// Only those named within this resource
     #[arg(long)]
     parent: Option<String>,
+    /// Only those that this peer gave
+    #[arg(long)]
+    peer: Option<String>,
 }
 
 /// Where a resource lives.
@@ -120,6 +123,7 @@ impl From<Which> for Filter {
             provider: which.provider.map(Into::into),
             kind: which.kind.map(Kind::read),
             parent: which.parent.map(Into::into),
+            peer: which.peer.map(Into::into),
         }
     }
 }
@@ -258,18 +262,22 @@ async fn set(
 
 async fn list(access: &dyn MappingAccess, which: Which, out: &mut dyn Write) -> Result<(), Failure> {
     let mut rows = access.rows(which.into()).await?;
-    let mut table = Table::new(out, &["KIND", "PARENT", "ID", "PROVIDER", "STATE", "ORIGIN", "UPDATED"]);
+    let mut table =
+        Table::new(out, &["KIND", "PARENT", "ID", "PROVIDER", "STATE", "ORIGIN", "UPDATED", "EXPIRES"]);
     while let Some(row) = rows.try_next().await? {
         let parent = row.resource.parent.as_ref().map_or("-", |parent| parent.as_str());
         let updated = row.updated_at.to_string();
+        let origin = row.peer.as_ref().map(|peer| format!("{} by {peer}", row.origin.as_str()));
+        let expires = row.expires_at.map_or_else(|| "-".to_owned(), |end| end.to_string());
         table.row(&[
             row.resource.kind.as_str(),
             parent,
             row.resource.id.as_str(),
             row.provider.as_str(),
             row.state.as_str(),
-            row.origin.as_str(),
+            origin.as_deref().unwrap_or(row.origin.as_str()),
             &updated,
+            &expires,
         ])?;
     }
     Ok(table.end()?)
@@ -294,6 +302,7 @@ async fn show(access: &dyn MappingAccess, resource: Resource, out: &mut dyn Writ
     }
     field("state", Some(row.state.as_str()))?;
     field("origin", Some(row.origin.as_str()))?;
+    field("peer", row.peer.as_ref().map(|peer| peer.as_str()))?;
     field("created", Some(&row.created_at.to_string()))?;
     field("updated", Some(&row.updated_at.to_string()))?;
     field("expires", row.expires_at.map(|end| end.to_string()).as_deref())?;

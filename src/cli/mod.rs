@@ -10,6 +10,7 @@ mod hash_password;
 mod local;
 pub mod mappings;
 pub mod outbox;
+pub mod peers;
 pub mod pipes;
 mod serving;
 mod source;
@@ -46,6 +47,7 @@ pub fn run(arguments: Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Ex
         Command::Audit { command, config } => audit::run(config.path(), command, out),
         Command::HashPassword => hash_password::run(out),
         Command::Pipes { command, config } => pipes::run(config.path(), command, out),
+        Command::Peers { command, config } => peers::run(config.path(), command, out),
         Command::Tokens { command, config } => vault::tokens(config.path(), command, out),
         Command::Keys { command, config } => vault::keys(config.path(), command, out),
         Command::Mappings { command, config } => mappings_command(config.path(), *command, out),

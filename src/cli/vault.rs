@@ -132,8 +132,10 @@ impl Access {
             }
             return Ok(());
         }
-        let mut table =
-            Table::new(out, &["PROVIDER", "SCOPE", "CREDENTIAL", "KIND", "CALLER", "OBTAINED", "EXPIRES"]);
+        let mut table = Table::new(
+            out,
+            &["PROVIDER", "SCOPE", "CREDENTIAL", "KIND", "CALLER", "OBTAINED", "EXPIRES", "PEER"],
+        );
         while let Some(page) = lister.page().await? {
             for token in page {
                 let scope = token.remote_scope.as_ref().map_or("-", |scope| scope.as_str());
@@ -147,6 +149,7 @@ impl Access {
                     &token.subject,
                     &obtained,
                     &expires,
+                    token.peer.as_ref().map_or("-", |peer| peer.as_str()),
                 ])?;
             }
         }

@@ -13,7 +13,7 @@ use super::reader::{Reader, parse};
 use super::{
     AccessLog, Admin, BasicCaller, Config, IpRange, Limits, Listener, ListenerTls, Log, LogFormat, Resolve,
 };
-use super::{access, identity, providers};
+use super::{access, identity, peers, providers};
 
 /// The words that extensions and the engine bring; others are mistakes.
 #[derive(Clone, Debug, Default)]
@@ -93,12 +93,14 @@ fn examine_text(text: &str, folder: &Path, known: &Known) -> Result<(Config, Pro
         audit: access::audit(&mut top),
         providers: providers::read(&mut top, folder, known),
         access: Vec::new(),
+        peers: Vec::new(),
         extensions: extensions(&mut top, known),
         listeners,
         data_dir,
     };
-    // Rules name providers, which are known only now.
+    // Rules and peers name providers, which are known only now.
     let config = Config { access: access::rules(&mut top, &config.providers), ..config };
+    let config = Config { peers: peers::read(&mut top, &config), ..config };
     let oidc = |listener: &Listener| listener.callers.iter().any(|caller| caller == "oidc");
     if config.trusted_issuers.is_empty() && config.listeners.iter().any(oidc) {
         top.wrong(

@@ -7,6 +7,7 @@
 mod access;
 mod identity;
 mod load;
+mod peers;
 mod providers;
 mod reader;
 #[cfg(test)]
@@ -23,6 +24,7 @@ use standpipe_api::{CredentialAlias, ProviderId, SecretRef};
 pub use self::access::{AccessRule, Allowance, Audit, Quota};
 pub use self::identity::{Allowed, Host, Issuer, Outbound, TrustedIssuer};
 pub use self::load::{Known, examine, load, read};
+pub use self::peers::{Grant, Peer, PeerTrust};
 use crate::token::DocumentSource;
 
 /// Everything an operator decided, or left to its default.
@@ -60,6 +62,8 @@ pub struct Config {
     pub trusted_proxies: Vec<IpRange>,
     /// The providers, in the order that lists and candidates keep.
     pub providers: Vec<Provider>,
+    /// Other standpipes.
+    pub peers: Vec<Peer>,
     /// Who may reach what, in order; without one, everybody reaches everything.
     pub access: Vec<AccessRule>,
     /// How many resources of a kind a tenant may have, in order.

@@ -46,7 +46,7 @@ fn provider(reader: &mut Reader<'_>, at: usize, folder: &Path, known: &Known) ->
     let credentials = credentials(reader, at, folder, known, credentials_document.is_some());
     let credential_by = credential_by(reader, at);
     let breaker = breaker(reader, at);
-    let tls = tls(reader, at, folder);
+    let tls = tls(reader, format!("provider[{at}].tls"), folder);
     let mut span = |key, default| reader.span(key).unwrap_or(Duration::from_secs(default));
     let (connect_timeout, response_timeout, idle_timeout) =
         (span("connect_timeout", 5), span("response_timeout", 30), span("idle_timeout", 60));
@@ -72,7 +72,8 @@ fn provider(reader: &mut Reader<'_>, at: usize, folder: &Path, known: &Known) ->
     }
 }
 
-fn is_name(name: &str) -> bool {
+/// Whether a text can stand as a name in paths, and in answers.
+pub(super) fn is_name(name: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     name.len() <= 63 && name.bytes().all(plain) && !name.starts_with('-') && !name.ends_with('-')
 }
@@ -222,9 +223,10 @@ fn breaker(reader: &mut Reader<'_>, at: usize) -> Breaker {
     Breaker { failures: failures.or(NonZeroU32::new(5)).unwrap_or(NonZeroU32::MIN), open }
 }
 
-fn tls(reader: &mut Reader<'_>, at: usize, folder: &Path) -> Option<UpstreamTls> {
+/// The table `tls` of a provider or peer.
+pub(super) fn tls(reader: &mut Reader<'_>, path: String, folder: &Path) -> Option<UpstreamTls> {
     let table = reader.table("tls")?;
-    let mut inside = reader.inside(table, format!("provider[{at}].tls"));
+    let mut inside = reader.inside(table, path);
     let roots = inside.text("roots").map(|path| folder.join(path));
     let certificate = inside.text("certificate").map(|path| folder.join(path));
     let key = inside.text("key").map(|path| folder.join(path));

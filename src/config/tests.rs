@@ -4,7 +4,7 @@ use std::path::Path;
 fn known() -> Known {
     Known {
         dialects: vec!["cloudpipe"],
-        faces: vec!["providers", "oidc", "cloudpipe"],
+        faces: vec!["providers", "oidc", "peer", "cloudpipe"],
         upstreams: vec!["broker"],
         authenticators: vec!["anonymous", "basic", "mtls", "oidc"],
         credentials: vec!["none", "basic", "bearer", "passthrough", "exchange", "digest"],
@@ -89,7 +89,7 @@ fn names_that_nobody_brought_are_mistakes() {
     assert_eq!(
         found,
         [
-            "listener[0].faces: `osb` is unknown; known are providers, oidc, cloudpipe",
+            "listener[0].faces: `osb` is unknown; known are providers, oidc, peer, cloudpipe",
             "provider[0].dialect: `soap` is unknown; known are cloudpipe",
             "provider[0].credential.kind: `magic` is unknown; known are none, basic, bearer, passthrough, exchange, digest",
             "extensions.nobody: no extension has this name; known are cloudpipe",
@@ -137,7 +137,7 @@ mod reference {
     /// Keys that a dialect reads, whose defaults are its own.
     const DIALECT: [&str; 6] = ["give_up_after", "issuer", "jwks_url", "peer_bearer", "pipes", "resources"];
     /// Words of the types that an operator writes otherwise.
-    const WRITTEN: [(&str, &str); 13] = [
+    const WRITTEN: [(&str, &str); 15] = [
         ("at", "url"),
         ("client", "certificate"),
         ("dialect_settings", "resources"),
@@ -146,10 +146,12 @@ mod reference {
         ("id", "name"),
         ("listeners", "[listener]"),
         ("trusted_issuers", "[trusted_issuer]"),
+        ("peers", "[peer]"),
         ("prefix", "trusted_proxies"),
         ("providers", "[provider]"),
         ("quotas", "[quota]"),
         ("table", "username"),
+        ("trust", "issuer"),
         // Of one listener they are `callers`, of the file `[[caller]]`; nobody forgets the one and has the other.
         ("callers", "[caller]"),
         ("extensions", "[caller]"),

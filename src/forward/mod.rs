@@ -24,6 +24,7 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1};
 use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
 use standpipe_api::Body;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -104,21 +105,24 @@ impl Forward {
         answered
     }
 
-    /// Sends one request on a connection of its own, to an origin that is no provider's.
+    /// Sends one request on a connection of its own, to an origin that is no provider's; without settings, TLS trusts
+    /// the platform's roots.
     ///
     /// # Errors
     /// Why there is no answer.
     pub async fn send_once(
         &self,
         origin: &Origin,
+        settings: Option<&Arc<ClientConfig>>,
         request: Request<Body>,
         limit: Duration,
     ) -> Result<Response<Body>, Failure> {
         let unusable =
             |problem: standpipe_api::Problem| Failure::Unreachable(std::io::Error::other(problem.text));
-        let config = match &origin.server_name {
-            Some(_) => Some(tls::client_config(None).map_err(unusable)?),
-            None => None,
+        let config = match (&origin.server_name, settings) {
+            (Some(_), None) => Some(tls::client_config(None).map_err(unusable)?),
+            (Some(_), Some(settings)) => Some(settings.clone()),
+            (None, _) => None,
         };
         let tls = origin.server_name.as_ref().zip(config.as_ref()).map(|(name, config)| Tls { name, config });
         let end = now() + limit;

@@ -17,7 +17,7 @@ use standpipe_api::{Authenticator, Caller, Connection, Error, ErrorKind, Fault, 
 
 pub use self::anonymous::Anonymous;
 pub use self::basic::Basic;
-pub use self::mtls::Mtls;
+pub use self::mtls::{Mtls, certificate_name};
 pub use self::oidc::{Oidc, Verified, bearer};
 
 /// What a challenge says to a token that is no good.

@@ -27,7 +27,7 @@ impl Mtls {
         if let Some(known) = self.0.get(certificate) {
             return Ok(known);
         }
-        let id = format!("mtls:{}", name(certificate)?).into();
+        let id = format!("mtls:{}", certificate_name(certificate)?).into();
         let caller = Arc::new(Caller { id, tenant: None, groups: Vec::new(), authenticator: "mtls" });
         self.0.insert(certificate.into(), caller.clone());
         Ok(caller)
@@ -36,7 +36,10 @@ impl Mtls {
 
 /// The name a certificate is for: the first URI, DNS name or mail address among its alternative names (RFC 5280,
 /// section 4.2.1.6), in this order, else its subject.
-fn name(der: &[u8]) -> Result<String, String> {
+///
+/// # Errors
+/// It cannot be read, or names nobody.
+pub fn certificate_name(der: &[u8]) -> Result<String, String> {
     let (_, certificate) =
         X509Certificate::from_der(der).map_err(|error| format!("the certificate cannot be read: {error}"))?;
     let names = certificate.subject_alternative_name().map_err(|error| error.to_string())?;

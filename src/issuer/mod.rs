@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use standpipe_api::{Change, Error, Result, Signer, SigningAlgorithm, Timestamp};
 
 use self::key::{Key, Stored};
-use crate::jwt::KeySet;
+use crate::jwt::{KeySet, PEER};
 use crate::store::{Namespace, Store};
 
 /// How long a new key is published before it signs: others keep sets of keys for about as long.
@@ -32,6 +32,8 @@ const AFTERWARDS: Duration = Duration::from_secs(24 * 3600);
 const LOOK: Duration = Duration::from_secs(600);
 /// Compare-and-sets that lost before giving up.
 const TRIES: usize = 8;
+/// How long a token for a peer counts: it is made for one request, and clocks differ.
+const PEER_TOKEN: Duration = Duration::from_secs(120);
 /// The record that holds the keys.
 const RECORD: &str = "keys";
 
@@ -78,6 +80,16 @@ impl Issuer {
                 Err(error) => tracing::error!(error = error.log_text(), "signing keys cannot be rotated"),
             }
         }
+    }
+
+    /// A short-lived token by which a peer recognises this standpipe (decision 33).
+    ///
+    /// # Errors
+    /// There is no key to sign with.
+    pub fn peer_token(&self, audience: &str) -> Result<SecretString> {
+        let end = Timestamp::now().plus(PEER_TOKEN).as_millis() / 1000;
+        let claims = json!({"sub": self.url, "aud": audience, "exp": end});
+        self.signed(&claims, SigningAlgorithm::Es256, PEER)
     }
 
     /// The discovery document (OpenID Connect Discovery 1.0, section 3).
@@ -130,7 +142,7 @@ impl Signer for Issuer {
 
 /// Reads the keys, adds what is missing or due, drops what has ended, and writes what changed.
 async fn rotate(store: &dyn Store, every: Duration) -> Result<Keys> {
-    let namespace = Namespace::extension("standpipe-issuer");
+    let namespace = Namespace::engine("issuer");
     for _ in 0..TRIES {
         let record = store.record(&namespace, RECORD).await.map_err(Error::from)?;
         let unreadable =

@@ -72,6 +72,12 @@ fn bad(text: impl Into<String>) -> Rejection {
     Rejection::Bad(text.into())
 }
 
+/// Whether a text is a token that one standpipe shows another; nobody has verified it.
+pub fn is_of_peer(text: &str) -> bool {
+    let token = Token::parse(text);
+    token.and_then(|token| token.header.typ).is_some_and(|typ| typ.eq_ignore_ascii_case(PEER))
+}
+
 impl<'a> Token<'a> {
     /// Takes a token apart; `None` when it is no JWS at all, but perhaps some other kind of token.
     pub fn parse(text: &'a str) -> Option<Self> {

@@ -13,6 +13,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::header::HOST;
 use http::{Request, Response, Uri};
+use rustls::ClientConfig;
 use standpipe_api::{Answer, Body, Error, ErrorKind, Fault, Outbound, Result};
 use tokio::sync::{mpsc, oneshot};
 
@@ -87,7 +88,10 @@ pub async fn run(mut waiting: mpsc::Receiver<Outgoing>, engine: Arc<Engine>, for
                     Named::ByOthers => Some(checked(request.uri(), &running.config.outbound).await?),
                 };
                 let most = running.config.limits.answer_buffer;
-                fetch(&forward, request, limit, at, if at.is_some() { most.min(SMALL) } else { most }).await
+                let most = if at.is_some() { most.min(SMALL) } else { most };
+                // Only an operator's own requests carry the certificate that a peer knows us by.
+                let tls = running.peers.tls_for(request.uri()).filter(|_| named == Named::ByOperator);
+                fetch(&forward, request, limit, (at, tls), most).await
             };
             let fetched = forward.deadlines().within(|| end, fetch).await;
             // Whoever asked may have left.
@@ -140,7 +144,7 @@ async fn fetch(
     forward: &Forward,
     request: Request<Bytes>,
     limit: Duration,
-    at: Option<IpAddr>,
+    (at, tls): (Option<IpAddr>, Option<&Arc<ClientConfig>>),
     most: usize,
 ) -> Result<Answer> {
     let (mut parts, body) = request.into_parts();
@@ -154,7 +158,7 @@ async fn fetch(
     parts.uri = target.map_err(|error| failed(error.to_string()))?;
     parts.headers.insert(HOST, origin.authority.clone());
     let request = Request::from_parts(parts, Body::from(body));
-    let sent = forward.send_once(&origin, request, limit).await;
+    let sent = forward.send_once(&origin, tls, request, limit).await;
     let (parts, mut body) = sent.map_err(|failure: Failure| unanswered(&base, &failure))?.into_parts();
     Ok(Response::from_parts(parts, body.bytes(most).await?))
 }

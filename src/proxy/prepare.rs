@@ -17,7 +17,8 @@ use crate::access::Sight;
 use crate::call::{OnBehalf, Trail};
 use crate::engine::Running;
 use crate::forward::headers::PIN;
-use crate::identify::{Shown, Who};
+use crate::identify::{self, Shown, Who};
+use crate::jwt;
 use crate::listener::ListenerId;
 use crate::query::{Querier, no_credential_in_time};
 use crate::resolve::{Place, Wanted};
@@ -330,6 +331,10 @@ impl Proxy {
     /// Whether the provider may know a bearer that we do not: brokers authenticate each other on single pipes.
     fn is_known_there(&self, trail: &Trail, asked: &Asked, place: &Place) -> bool {
         let Some(matched) = &asked.matched else { return false };
+        // What a peer shows is for us alone (decision 33).
+        if identify::bearer(asked.request.headers()).is_some_and(jwt::is_of_peer) {
+            return false;
+        }
         let dialect = trail.dialect.as_ref();
         dialect
             .is_some_and(|dialect| dialect.accepts_foreign_bearer(matched.operation, &place.provider.public))

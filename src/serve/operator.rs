@@ -22,6 +22,7 @@ use crate::engine::Engine;
 use crate::forward::breaker;
 use crate::forward::deadline::now;
 use crate::listener::{Drain, ListenerId, Service, Shared, bind, serve, serve_unix};
+use crate::peer::Ledger;
 use crate::providers::Place;
 use crate::store::{AuditFilter, AuditRow};
 use crate::telemetry::{GaugeSink, Gauges, Metrics, name};
@@ -147,6 +148,10 @@ impl crate::admin::Engine for Operator {
 
     fn background_failures(&self) -> Vec<String> {
         self.failures.list()
+    }
+
+    fn ledger(&self) -> Option<Ledger> {
+        Some(Ledger::of(&self.engine))
     }
 
     fn vault(&self) -> Option<Arc<Vault>> {

@@ -9,6 +9,7 @@ mod cache;
 #[cfg(test)]
 mod conformance;
 mod error;
+mod given;
 mod keys;
 mod lock;
 mod records;
@@ -22,14 +23,15 @@ use std::sync::{Arc, Weak};
 use async_trait::async_trait;
 use bytes::Bytes;
 use standpipe_api::{
-    Change, Conflict, Job, JobId, JobOutcome, Kind, Mapping, MappingState, Origin, ProviderId, Record,
-    Resource, ResourceId, Timestamp,
+    Change, Conflict, Job, JobId, JobOutcome, Kind, Mapping, MappingState, Origin, PeerId, ProviderId,
+    Record, Resource, ResourceId, Timestamp,
 };
 use zeroize::Zeroizing;
 
 pub use audit::{AuditEvent, AuditFilter, AuditRow};
 pub use cache::Mappings;
 pub use error::StoreError;
+pub use given::{Amount, Given, GivenToken, Injected};
 pub use keys::{Keys, ReadSecret, Rotated};
 pub use lock::DataDirLock;
 pub use records::Records;
@@ -76,6 +78,17 @@ pub trait Store: Send + Sync + 'static {
     /// settle it.
     async fn import(&self, rows: Vec<Mapping>) -> Result<Vec<Imported>, StoreError>;
 
+    /// Writes what a peer gave, in one transaction: rows of origin `injected` that name it, except those whose place is
+    /// held by a row of another origin or peer, or by a newer word of the same (`updated_at`, `obtained_at`); one answer
+    /// per row, in order. A tombstone or an expired row holds no place.
+    async fn inject(&self, rows: Vec<Mapping>, tokens: Vec<GivenToken>) -> Result<Injected, StoreError>;
+
+    /// Removes at most `limit` mappings of each kind that a peer gave; how many.
+    async fn revoke(&self, which: Given, limit: usize) -> Result<Amount, StoreError>;
+
+    /// How much a peer gave that still counts.
+    async fn count_given(&self, peer: &PeerId) -> Result<Amount, StoreError>;
+
     /// Removes at most `limit` mappings that expired before `now`; the number removed.
     async fn purge(&self, now: Timestamp, limit: usize) -> Result<usize, StoreError>;
 
@@ -105,6 +118,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// Settles an attempt. Does nothing if the job was scheduled anew or cancelled while it ran.
     async fn finish_job(&self, due: &DueJob, outcome: JobOutcome) -> Result<(), StoreError>;
+
+    /// How many jobs a namespace has, whatever they wait for.
+    async fn count_jobs(&self, namespace: &Namespace) -> Result<u64, StoreError>;
 
     /// When the next job is due.
     async fn next_job(&self) -> Result<Option<Timestamp>, StoreError>;
@@ -193,6 +209,8 @@ pub struct Filter {
     pub kind: Option<Kind>,
     /// Those within one parent.
     pub parent: Option<ResourceId>,
+    /// Those that one peer gave.
+    pub peer: Option<PeerId>,
 }
 
 impl Filter {
@@ -201,6 +219,7 @@ impl Filter {
         self.provider.as_ref().is_none_or(|provider| *provider == mapping.provider)
             && self.kind.as_ref().is_none_or(|kind| *kind == mapping.resource.kind)
             && (self.parent.is_none() || self.parent == mapping.resource.parent)
+            && (self.peer.is_none() || self.peer == mapping.peer)
     }
 }
 
@@ -258,6 +277,11 @@ pub enum Imported {
 pub struct Namespace(Arc<str>);
 
 impl Namespace {
+    /// What the engine itself keeps; no extension has such a name.
+    pub fn engine(name: &str) -> Self {
+        Self(format!("standpipe-{name}").into())
+    }
+
     /// The records of an extension.
     pub fn extension(name: &str) -> Self {
         Self(name.into())

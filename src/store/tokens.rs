@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use standpipe_api::{CredentialAlias, ProviderId, RemoteScope, Timestamp};
+use standpipe_api::{CredentialAlias, PeerId, ProviderId, RemoteScope, Timestamp};
 
 use super::SecretBytes;
 
@@ -83,13 +83,17 @@ pub struct TokenRow {
     pub obtained_at: Timestamp,
     /// When it ends.
     pub expires_at: Timestamp,
+    /// The peer that gave it, if one did.
+    pub peer: Option<PeerId>,
 }
 
-/// Which tokens are removed; an absent field removes all.
+/// Which tokens are listed or removed; an absent field takes all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TokenFilter {
     /// Those for one provider.
     pub provider: Option<ProviderId>,
-    /// Those that ended before.
+    /// Those that ended before; for removing.
     pub ended_before: Option<Timestamp>,
+    /// Those that a peer gave; for listing.
+    pub peer: Option<PeerId>,
 }

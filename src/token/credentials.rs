@@ -11,10 +11,11 @@ use standpipe_api::{
 
 use super::choice::{Chosen, Terms, choose};
 use super::document::{Document, DocumentSource};
-use super::kept::{Counts, Kept, Place};
+use super::kept::{Counts, Foreign, Kept, Place};
 use super::mappings::TokenMappings;
 use super::{FollowedSecrets, mtls};
 use crate::config;
+use crate::store::{StoredToken, TokenKey};
 use crate::telemetry::{Metrics, name};
 
 /// The credentials of one provider, the default first.
@@ -154,6 +155,19 @@ impl Credentials {
         answer: &HeaderMap,
     ) -> Challenged {
         self.source(request).map_or(Challenged::Final, |source| source.challenged(request, sent, answer))
+    }
+
+    /// The rows that a token becomes which a peer obtained for a caller: one for each credential that keeps what is its
+    /// callers' own.
+    ///
+    /// # Errors
+    /// It cannot be carried, or the store does not answer.
+    pub async fn foreign(&self, foreign: &Foreign<'_>) -> Result<Vec<(TokenKey, StoredToken)>> {
+        let mut rows = Vec::new();
+        for named in &self.0 {
+            rows.extend(named.kept.foreign(foreign).await?);
+        }
+        Ok(rows)
     }
 
     /// Renews standpipe's own tokens that end soon. Must be called where local tasks can be spawned.

@@ -2,6 +2,8 @@
 //! wait. Obtaining runs in a task of its own (decision 18); what a caller's token became is renewed by a call that
 //! brings that token, what is standpipe's own is renewed unattended (decision 31).
 
+mod injected;
+
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,6 +17,7 @@ use standpipe_api::{
     Fault, Keeping, ProviderId, RemoteScope, Result, Timestamp,
 };
 
+pub use self::injected::Foreign;
 use super::failed::{Failed, Outcome};
 use super::fields;
 use super::mappings::{Known, Loaded, Token, TokenMappings};

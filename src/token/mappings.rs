@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use ahash::RandomState;
+use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::hmac;
 use moka::sync::Cache;
 use standpipe_api::{Credential, Error, Outbound, RemoteScope, Result, Timestamp};
@@ -123,8 +124,20 @@ impl TokenMappings {
 
     /// The keyed hash of a caller's token, as it is stored.
     pub(super) async fn subject(&self, token: &[u8]) -> Result<Subject, StoreError> {
+        let mut hash = [0; 32];
+        hash.copy_from_slice(digest(&SHA256, token).as_ref());
+        self.subject_of(&hash).await
+    }
+
+    /// The same, of the token's hash (SHA-256): peers tell each other no more of it (decision 31).
+    pub(super) async fn subject_of(&self, hash: &[u8; 32]) -> Result<Subject, StoreError> {
         let key = self.hash_key.get_or_try_init(|| self.read_hash_key()).await?;
-        Ok(Subject::hashed(hmac::sign(key, token).as_ref()))
+        Ok(Subject::hashed(hmac::sign(key, hash).as_ref()))
+    }
+
+    /// Forgets all that is in memory; what is still in the table comes back from there.
+    pub fn forget(&self) {
+        self.known.invalidate_all();
     }
 
     async fn read_hash_key(&self) -> Result<hmac::Key, StoreError> {
@@ -152,7 +165,7 @@ impl TokenMappings {
         }
         // Memory does not know which provider an entry is of; what is still in the table comes back from there.
         if filter.ended_before.is_none() {
-            self.known.invalidate_all();
+            self.forget();
         }
         Ok(removed)
     }

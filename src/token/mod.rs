@@ -36,6 +36,7 @@ pub use self::choice::Chosen;
 pub use self::credentials::{Credentials, Site};
 pub use self::document::{DocumentPlace, DocumentSource, Take};
 pub use self::follow::{EVERY, SecretFiles};
+pub use self::kept::Foreign;
 pub use self::mappings::TokenMappings;
 pub use self::secrets::{FollowedSecrets, ProcessSecrets};
 pub use self::selector::select;

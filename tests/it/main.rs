@@ -25,6 +25,8 @@ mod http2;
 mod identity;
 mod mediated;
 mod outage;
+mod peer_tokens;
+mod peers;
 mod tls;
 mod tokens;
 mod transfer;

@@ -1,5 +1,6 @@
 //! An issuer of callers' tokens: discovery, keys, and tokens signed as a test wants them.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -67,11 +68,25 @@ impl Login {
 
     /// A good token for `sub`, with these claims on top.
     pub fn token(&self, sub: &str, more: Value) -> String {
+        self.signed("JWT", sub, more)
+    }
+
+    /// A good token of a peer whose url this is, for a standpipe, with these claims on top.
+    pub fn peer_token(&self, standpipe: SocketAddr, more: Value) -> String {
+        let mut claims = json!({"aud": format!("http://{standpipe}/peer/v1")});
+        for (name, value) in more.as_object().unwrap() {
+            claims[name] = value.clone();
+        }
+        self.signed("standpipe-peer+jwt", &self.url(), claims)
+    }
+
+    /// A token of a type for `sub`, with these claims on top.
+    pub fn signed(&self, typ: &str, sub: &str, more: Value) -> String {
         let mut claims = json!({"iss": self.url(), "aud": "standpipe", "sub": sub, "exp": now() + 600});
         for (name, value) in more.as_object().unwrap() {
             claims[name] = value.clone();
         }
-        let header = json!({"alg": "ES256", "kid": "one", "typ": "JWT"});
+        let header = json!({"alg": "ES256", "kid": "one", "typ": typ});
         let text =
             format!("{}.{}", BASE64URL.encode(header.to_string()), BASE64URL.encode(claims.to_string()));
         let signature = self.key.sign(&SystemRandom::new(), text.as_bytes()).unwrap();

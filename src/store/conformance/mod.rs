@@ -27,6 +27,8 @@ macro_rules! conformance {
             a_job_scheduled_anew_while_it_runs_survives_its_old_run, the_first_secret_of_a_name_counts,
             tokens_are_kept_by_their_whole_key_until_they_end, everything_opens_after_a_rotation,
             observers_hear_of_every_change_before_its_writer, a_fresh_store_is_healthy,
+            what_a_peer_gives_replaces_nothing_of_others, what_happens_here_takes_the_place_of_what_a_peer_said,
+            what_a_peer_gave_is_counted_listed_and_revoked, a_token_that_a_peer_gives_replaces_none_of_others,
             claims_at_once_do_not_get_past_a_quota, a_quota_counts_what_a_tenant_has_now,
             the_audit_is_read_in_order_behind_an_id_and_through_its_filters,
             an_event_is_kept_once_however_often_it_is_written,
@@ -45,10 +47,12 @@ pub(super) use conformance;
 
 mod audit;
 mod extensions;
+mod peers;
 mod quota;
 mod tokens;
 pub(super) use audit::*;
 pub(super) use extensions::*;
+pub(super) use peers::*;
 pub(super) use quota::*;
 pub(super) use tokens::*;
 
@@ -62,7 +66,7 @@ pub(super) fn live(id: &str) -> Mapping {
     Mapping::learned(pipe(id), "alpha".into(), Timestamp::from_millis(1_700_000_000_000))
 }
 
-fn created(id: &str, at: i64) -> Mapping {
+pub(super) fn created(id: &str, at: i64) -> Mapping {
     let mut mapping = live(id);
     mapping.origin = Origin::Created;
     mapping.owner = Some("basic:ada".into());
@@ -71,7 +75,7 @@ fn created(id: &str, at: i64) -> Mapping {
     mapping
 }
 
-fn ended() -> Option<Timestamp> {
+pub(super) fn ended() -> Option<Timestamp> {
     Some(Timestamp::from_millis(1))
 }
 
@@ -91,7 +95,7 @@ async fn state_of(store: &Shared, id: &str) -> Option<MappingState> {
     store.mapping(&pipe(id)).await.unwrap().map(|row| row.state)
 }
 
-async fn write(store: &Shared, write: Write) {
+pub(super) async fn write(store: &Shared, write: Write) {
     store.apply(vec![write]).await.unwrap();
 }
 
@@ -236,7 +240,12 @@ pub(super) async fn a_scan_pages_in_key_order_through_its_filters(store: Shared)
         Filter { provider: Some("x".into()), ..Filter::default() },
         Filter { kind: Some(Kind::of("pipe")), ..Filter::default() },
         Filter { parent: Some("a".into()), ..Filter::default() },
-        Filter { provider: Some("x".into()), kind: Some(Kind::of("pipe")), parent: Some("b".into()) },
+        Filter {
+            provider: Some("x".into()),
+            kind: Some(Kind::of("pipe")),
+            parent: Some("b".into()),
+            ..Filter::default()
+        },
         Filter { provider: Some("nobody".into()), ..Filter::default() },
     ];
     for filter in filters {

@@ -49,7 +49,7 @@ pub(in crate::store) async fn tokens_are_kept_by_their_whole_key_until_they_end(
         assert_eq!(value(&store, key).await, Some(format!("token {at}")), "{key:?}");
     }
     let listed = |provider: Option<&str>, after: Option<&TokenKey>, limit| {
-        let filter = TokenFilter { provider: provider.map(Into::into), ended_before: None };
+        let filter = TokenFilter { provider: provider.map(Into::into), ..TokenFilter::default() };
         let (store, after) = (store.clone(), after.cloned());
         async move {
             let rows = store.tokens(filter, after, limit).await.unwrap();
@@ -63,11 +63,11 @@ pub(in crate::store) async fn tokens_are_kept_by_their_whole_key_until_they_end(
     let gone = key(b"three", "beta", None, "main");
     store.put_token(gone.clone(), token("over", Timestamp::now())).await.unwrap();
     assert_eq!((value(&store, &gone).await, listed(Some("beta"), None, 10).await.len()), (None, 1));
-    let ended = TokenFilter { provider: None, ended_before: Some(Timestamp::now()) };
+    let ended = TokenFilter { ended_before: Some(Timestamp::now()), ..TokenFilter::default() };
     assert_eq!(store.purge_tokens(ended, 10).await.unwrap(), 1);
     store.remove_token(keys[1].clone()).await.unwrap();
     assert_eq!(value(&store, &keys[1]).await, None);
-    let alpha = TokenFilter { provider: Some("alpha".into()), ended_before: None };
+    let alpha = TokenFilter { provider: Some("alpha".into()), ..TokenFilter::default() };
     assert_eq!(store.purge_tokens(alpha.clone(), 2).await.unwrap(), 2);
     assert_eq!(store.purge_tokens(alpha, 10).await.unwrap(), 2);
     assert_eq!(value(&store, &keys[4]).await.as_deref(), Some("token 4"));
@@ -91,7 +91,7 @@ pub(in crate::store) async fn everything_opens_after_a_rotation(store: Shared) {
         bytes[..4].copy_from_slice(&round.to_be_bytes());
         let rounds_values = if round < 2 { 1005 } else { 5 };
         if round == 2 {
-            store.purge_tokens(TokenFilter { provider: None, ended_before: None }, 1000).await.unwrap();
+            store.purge_tokens(TokenFilter::default(), 1000).await.unwrap();
         }
         assert_eq!(store.rotate(MasterKey::from_bytes(bytes)).await.unwrap(), rounds_values, "round {round}");
         assert_eq!(value(&store, &keys[1000]).await.as_deref(), Some("token"), "round {round}");

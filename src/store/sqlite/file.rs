@@ -27,6 +27,7 @@ const MIGRATIONS: &[(u32, &str)] = &[
     (1, include_str!("../migrations/001_tables.sql")),
     (2, include_str!("../migrations/002_tokens.sql")),
     (3, include_str!("../migrations/003_audit.sql")),
+    (4, include_str!("../migrations/004_peers.sql")),
 ];
 const LATEST: u32 = match MIGRATIONS {
     [.., (latest, _)] => *latest,

@@ -25,6 +25,8 @@ const RETRY: &str = "UPDATE job SET generation = ?3, due_at = ?4, attempts = 0, 
 const LIST: &str = "SELECT namespace, id, state, due_at, attempts, reason FROM job \
      WHERE (namespace, id) > (?1, ?2) ORDER BY namespace, id LIMIT ?3";
 
+const COUNT: &str = "SELECT count(*) FROM job WHERE namespace = ?1";
+
 /// Characters of a reason that are kept; it is for an operator's screen.
 const REASON: usize = 1000;
 
@@ -111,6 +113,11 @@ pub(super) fn finish(
 
 fn shown(reason: &str) -> String {
     reason.chars().take(REASON).collect()
+}
+
+pub(super) fn count(db: &Connection, namespace: &Namespace) -> Result<u64, StoreError> {
+    let count: Option<i64> = db.first("counting jobs", COUNT, [namespace.as_str()], |row| row.get(0))?;
+    Ok(count.and_then(|count| u64::try_from(count).ok()).unwrap_or(0))
 }
 
 pub(super) fn next_due(db: &Connection) -> Result<Option<Timestamp>, StoreError> {

@@ -2,7 +2,9 @@
 
 use rusqlite::types::Type;
 use rusqlite::{Connection, Row, named_params};
-use standpipe_api::{Hint, Kind, Mapping, MappingState, ProviderId, Resource, ResourceId, Scope, Timestamp};
+use standpipe_api::{
+    Hint, Kind, Mapping, MappingState, PeerId, ProviderId, Resource, ResourceId, Scope, Timestamp,
+};
 
 use super::rows::{Rows as _, limit as bound};
 use super::writer::Changed;
@@ -11,7 +13,7 @@ use crate::store::{Claim, Filter, Imported, StoreError, Write};
 macro_rules! columns {
     () => {
         "kind, parent, id, scope, provider, endpoint, remote_scope, credential, owner, hints, state, origin, \
-         created_at, updated_at, expires_at, tenant"
+         created_at, updated_at, expires_at, tenant, peer"
     };
 }
 
@@ -21,7 +23,7 @@ macro_rules! insert {
             "INSERT INTO resource_mapping AS old (",
             columns!(),
             ") VALUES (:kind, :parent, :id, :scope, :provider, :endpoint, :remote_scope, :credential, :owner, \
-             :hints, :state, :origin, :created_at, :updated_at, :expires_at, :tenant) \
+             :hints, :state, :origin, :created_at, :updated_at, :expires_at, :tenant, :peer) \
              ON CONFLICT DO UPDATE SET provider = excluded.provider, endpoint = excluded.endpoint, \
              remote_scope = excluded.remote_scope, credential = excluded.credential, hints = excluded.hints, \
              state = excluded.state, updated_at = excluded.updated_at, expires_at = excluded.expires_at, "
@@ -31,7 +33,8 @@ macro_rules! insert {
 
 macro_rules! take_over {
     () => {
-        "owner = excluded.owner, tenant = excluded.tenant, origin = excluded.origin, created_at = excluded.created_at"
+        "owner = excluded.owner, tenant = excluded.tenant, origin = excluded.origin, created_at = excluded.created_at, \
+         peer = excluded.peer"
     };
 }
 
@@ -47,6 +50,12 @@ macro_rules! current {
     };
 }
 
+pub(super) mod given;
+#[cfg(test)]
+mod questions;
+#[cfg(test)]
+pub(super) use questions::questions;
+
 const FIND: &str =
     concat!("SELECT ", columns!(), " FROM resource_mapping WHERE ", this_row!(), " AND ", current!());
 const NAMED: &str = concat!(
@@ -56,22 +65,41 @@ const NAMED: &str = concat!(
     current!(),
     " ORDER BY parent, scope LIMIT :limit"
 );
-const CLAIM: &str = concat!(insert!(), take_over!(), " WHERE old.state = 'gone' OR old.expires_at <= :now");
+// What a peer said is the claimer's own from now on, unless it named another provider.
+const CLAIM: &str = concat!(
+    insert!(),
+    take_over!(),
+    " WHERE old.state = 'gone' OR old.expires_at <= :now \
+     OR (old.origin = 'injected' AND old.provider = excluded.provider)"
+);
 const IMPORT: &str = concat!(
     insert!(),
     take_over!(),
     " WHERE old.origin = excluded.origin OR old.state = 'gone' OR old.expires_at <= :now"
 );
-// `iif` of a NULL condition takes the last branch: a row without an end has not expired.
+macro_rules! nobodys {
+    () => {
+        "old.state = 'gone' OR old.expires_at <= :now OR old.origin = 'injected'"
+    };
+}
+// `iif` of a NULL condition takes the last branch: a row without an end has not expired. What is learned here takes
+// the place of what a peer said.
 const PUT: &str = concat!(
     insert!(),
-    "owner = iif(old.state = 'gone' OR old.expires_at <= :now, excluded.owner, old.owner), \
-     tenant = iif(old.state = 'gone' OR old.expires_at <= :now, excluded.tenant, old.tenant), \
-     origin = iif(old.state = 'gone' OR old.expires_at <= :now, excluded.origin, old.origin), \
-     created_at = iif(old.state = 'gone' OR old.expires_at <= :now, excluded.created_at, old.created_at)"
+    "owner = iif(",
+    nobodys!(),
+    ", excluded.owner, old.owner), tenant = iif(",
+    nobodys!(),
+    ", excluded.tenant, old.tenant), origin = iif(",
+    nobodys!(),
+    ", excluded.origin, old.origin), created_at = iif(",
+    nobodys!(),
+    ", excluded.created_at, old.created_at), peer = excluded.peer"
 );
+// Whoever saw a resource change has learned where it is.
 const SET_STATE: &str = concat!(
-    "UPDATE resource_mapping SET state = :state, updated_at = :now, expires_at = :expires_at WHERE ",
+    "UPDATE resource_mapping SET state = :state, updated_at = :now, expires_at = :expires_at, \
+     origin = iif(origin = 'injected', 'learned', origin), peer = NULL WHERE ",
     this_row!(),
     " AND ",
     current!()
@@ -125,6 +153,7 @@ fn scan_statement(filter: &Filter, after: Option<&Resource>) -> String {
         (filter.provider.is_some(), " AND provider = :provider"),
         (filter.kind.is_some(), " AND kind = :in_kind"),
         (filter.parent.is_some(), " AND parent = :in_parent"),
+        (filter.peer.is_some(), " AND peer = :peer"),
         (after.is_some(), " AND (kind, parent, id, scope) > (:kind, :parent, :id, :scope)"),
     ];
     conditions.into_iter().filter(|(set, _)| *set).for_each(|(_, condition)| sql.push_str(condition));
@@ -144,6 +173,7 @@ pub(super) fn scan(
         (":provider", filter.provider.as_ref().map(ProviderId::as_str)),
         (":in_kind", filter.kind.as_ref().map(Kind::as_str)),
         (":in_parent", filter.parent.as_ref().map(ResourceId::as_str)),
+        (":peer", filter.peer.as_ref().map(PeerId::as_str)),
         (":kind", after.map(|after| after.kind.as_str())),
         (":parent", after.map(parent)),
         (":id", after.map(|after| after.id.as_str())),
@@ -302,7 +332,7 @@ fn write(db: &Connection, sql: &'static str, mapping: &Mapping, now: Timestamp) 
         ":state": mapping.state.as_str(), ":origin": mapping.origin.as_str(),
         ":created_at": mapping.created_at.as_millis(), ":updated_at": mapping.updated_at.as_millis(),
         ":expires_at": mapping.expires_at.map(Timestamp::as_millis), ":tenant": mapping.tenant,
-        ":now": now.as_millis(),
+        ":peer": mapping.peer.as_ref().map(PeerId::as_str), ":now": now.as_millis(),
     };
     db.change("writing a mapping", sql, params)
 }
@@ -343,6 +373,7 @@ fn read(row: &Row<'_>) -> Result<Mapping, rusqlite::Error> {
         updated_at: time(13)?,
         expires_at: row.get::<_, Option<i64>>(14)?.map(Timestamp::from_millis),
         tenant: text(15)?,
+        peer: text(16)?.map(Into::into),
     })
 }
 
@@ -355,26 +386,4 @@ fn word<T: serde::de::DeserializeOwned>(row: &Row<'_>, at: usize) -> Result<T, r
 
 fn unreadable(at: usize, error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(at, Type::Text, Box::new(error))
-}
-
-/// The statements whose cost must not grow with the table, each with the words of a plan that keeps that promise.
-#[cfg(test)]
-pub(super) fn questions() -> Vec<(String, &'static str)> {
-    let resource = Resource::new(Kind::of("pipe"), "p").within("db");
-    let at = |filter: Filter, plan| (scan_statement(&filter, Some(&resource)), plan);
-    let (provider, kind, parent) = (Some("alpha".into()), Some(Kind::of("pipe")), Some("db".into()));
-    vec![
-        (FIND.into(), "USING PRIMARY KEY (kind=? AND parent=? AND id=? AND scope=?)"),
-        (NAMED.into(), "USING INDEX resource_mapping_by_id (kind=? AND id=?)"),
-        (SET_STATE.into(), "USING PRIMARY KEY (kind=? AND parent=? AND id=? AND scope=?)"),
-        (HAS.into(), "USING INDEX resource_mapping_by_creator (<expr>=? AND kind=?)"),
-        (PURGE.into(), "USING COVERING INDEX resource_mapping_ending (expires_at<?)"),
-        at(Filter::default(), "USING PRIMARY KEY ((kind,parent,id,scope)>(?,?,?,?))"),
-        at(Filter { provider, ..Filter::default() }, "resource_mapping_by_provider (provider=? AND (kind"),
-        at(Filter { kind, parent, ..Filter::default() }, "USING PRIMARY KEY (kind=? AND parent=?"),
-        (
-            "UPDATE resource_mapping SET state = 'maybe' WHERE state = 'intent'".into(),
-            "resource_mapping_intent",
-        ),
-    ]
 }

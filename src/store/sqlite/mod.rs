@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use standpipe_api::{
-    Change, Conflict, JobId, JobOutcome, Kind, Mapping, Record, Resource, ResourceId, Timestamp,
+    Change, Conflict, JobId, JobOutcome, Kind, Mapping, PeerId, Record, Resource, ResourceId, Timestamp,
 };
 use tokio::sync::oneshot;
 
@@ -30,8 +30,9 @@ use self::rows::Rows as _;
 use self::writer::Writer;
 use super::seal::{Place, Seal};
 use super::{
-    AuditEvent, AuditFilter, AuditRow, Claim, DueJob, Filter, Imported, MasterKey, Namespace, Observer,
-    QueuedJob, SecretBytes, Store, StoreError, StoredToken, TokenFilter, TokenKey, TokenRow, Write,
+    Amount, AuditEvent, AuditFilter, AuditRow, Claim, DueJob, Filter, Given, GivenToken, Imported, Injected,
+    MasterKey, Namespace, Observer, QueuedJob, SecretBytes, Store, StoreError, StoredToken, TokenFilter,
+    TokenKey, TokenRow, Write,
 };
 
 /// How the embedded store behaves.
@@ -163,6 +164,33 @@ impl Store for Sqlite {
         self.writer.write(import).await
     }
 
+    async fn inject(&self, rows: Vec<Mapping>, tokens: Vec<GivenToken>) -> Result<Injected, StoreError> {
+        let seal = self.seal.clone();
+        let inject = move |db: &_, changed: &mut _| {
+            let mappings = mapping::given::inject(db, rows, changed)?;
+            let tokens = token::given::inject(db, &seal, &tokens)?;
+            Ok(Injected { mappings, tokens })
+        };
+        self.writer.write(inject).await
+    }
+
+    async fn revoke(&self, which: Given, limit: usize) -> Result<Amount, StoreError> {
+        let revoke = move |db: &_, changed: &mut _| {
+            let mappings = mapping::given::revoke(db, &which, limit, changed)?;
+            Ok(Amount { mappings, tokens: token::given::revoke(db, &which, limit)? })
+        };
+        self.writer.write(revoke).await
+    }
+
+    async fn count_given(&self, peer: &PeerId) -> Result<Amount, StoreError> {
+        let (peer, now) = (peer.clone(), Timestamp::now());
+        let count = move |db: &_| {
+            let mappings = mapping::given::count(db, &peer, now)?;
+            Ok(Amount { mappings, tokens: token::given::count(db, &peer, now)? })
+        };
+        self.readers.read(count).await
+    }
+
     async fn purge(&self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
         let purge = move |db: &_, changed: &mut _| mapping::purge(db, now, limit, changed);
         self.writer.write(purge).await
@@ -219,6 +247,11 @@ impl Store for Sqlite {
         let (seal, due) = (self.seal.clone(), due.clone());
         let finish = move |db: &_, _: &mut _| job::finish(db, &seal, &due, outcome);
         self.writer.write(finish).await
+    }
+
+    async fn count_jobs(&self, namespace: &Namespace) -> Result<u64, StoreError> {
+        let namespace = namespace.clone();
+        self.readers.read(move |db| job::count(db, &namespace)).await
     }
 
     async fn next_job(&self) -> Result<Option<Timestamp>, StoreError> {

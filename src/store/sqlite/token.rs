@@ -8,6 +8,8 @@ use crate::store::StoreError;
 use crate::store::seal::{Place, Seal};
 use crate::store::tokens::{StoredToken, Subject, TokenFilter, TokenKey, TokenRow, hex};
 
+pub(super) mod given;
+
 const FIND: &str = "SELECT kind, settings, value, obtained_at, expires_at FROM token_mapping \
      WHERE subject = ?1 AND provider = ?2 AND remote_scope = ?3 AND credential = ?4 AND expires_at > ?5";
 const PUT: &str = "INSERT OR REPLACE INTO token_mapping \
@@ -15,10 +17,10 @@ const PUT: &str = "INSERT OR REPLACE INTO token_mapping \
      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
 const REMOVE: &str = "DELETE FROM token_mapping \
      WHERE subject = ?1 AND provider = ?2 AND remote_scope = ?3 AND credential = ?4";
-const LIST: &str = "SELECT subject, provider, remote_scope, credential, kind, obtained_at, expires_at \
+const LIST: &str = "SELECT subject, provider, remote_scope, credential, kind, obtained_at, expires_at, peer \
      FROM token_mapping WHERE (subject, provider, remote_scope, credential) > (?1, ?2, ?3, ?4) \
-     AND (?5 IS NULL OR provider = ?5) AND expires_at > ?6 \
-     ORDER BY subject, provider, remote_scope, credential LIMIT ?7";
+     AND (?5 IS NULL OR provider = ?5) AND expires_at > ?6 AND (?7 IS NULL OR peer = ?7) \
+     ORDER BY subject, provider, remote_scope, credential LIMIT ?8";
 const PURGE: &str = "DELETE FROM token_mapping WHERE (subject, provider, remote_scope, credential) IN \
      (SELECT subject, provider, remote_scope, credential FROM token_mapping \
      WHERE (?1 IS NULL OR provider = ?1) AND expires_at <= ?2 LIMIT ?3)";
@@ -91,7 +93,8 @@ pub(super) fn list(
     let behind = after.map_or((&[][..], "", "", ""), |key| {
         (key.subject.as_bytes(), key.provider.as_str(), scope(key), key.credential.as_str())
     });
-    let params = (behind.0, behind.1, behind.2, behind.3, provider, now.as_millis(), bound(limit));
+    let peer = filter.peer.as_ref().map(|peer| peer.as_str());
+    let params = (behind.0, behind.1, behind.2, behind.3, provider, now.as_millis(), peer, bound(limit));
     db.all("reading tokens", LIST, params, row)
 }
 
@@ -106,7 +109,8 @@ fn row(row: &Row<'_>) -> Result<TokenRow, rusqlite::Error> {
     };
     let (kind, obtained, expires): (String, i64, i64) = (row.get(4)?, row.get(5)?, row.get(6)?);
     let (obtained_at, expires_at) = (Timestamp::from_millis(obtained), Timestamp::from_millis(expires));
-    Ok(TokenRow { key, kind, obtained_at, expires_at })
+    let peer: Option<String> = row.get(7)?;
+    Ok(TokenRow { key, kind, obtained_at, expires_at, peer: peer.map(Into::into) })
 }
 
 pub(super) fn purge(db: &Connection, filter: &TokenFilter, limit: usize) -> Result<usize, StoreError> {
