@@ -23,6 +23,7 @@ mod hops;
 mod http;
 mod http2;
 mod identity;
+mod openid;
 mod outage;
 mod tls;
 mod tokens;

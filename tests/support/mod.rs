@@ -2,6 +2,7 @@
 
 mod authority;
 mod login;
+mod openid;
 mod origin;
 mod sts;
 mod wire;
@@ -17,8 +18,9 @@ use std::time::{Duration, Instant};
 
 pub use self::authority::Authority;
 pub use self::login::{Login, claims, now};
+pub use self::openid::OpenId;
 pub use self::origin::{Origin, Peer};
-pub use self::sts::{Keeper, Mood, SECRET, Sts};
+pub use self::sts::{Keeper, Mood, SECRET, Sts, bearer};
 pub use self::wire::Wire;
 
 /// Nothing here takes longer, except when it hangs.
