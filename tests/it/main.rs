@@ -15,6 +15,7 @@ mod access;
 mod audit;
 mod automatic;
 mod bounds;
+mod canary;
 mod cloudpipe;
 mod commands;
 mod crash;
