@@ -36,6 +36,7 @@ pub fn all() -> Vec<Box<dyn Extension>> {
         Box::new(cloudpipe::Aggregate::new(resources.clone())),
         Box::new(cloudpipe::RoutePipes::new(resources.clone())),
         Box::new(cloudpipe::Rewrite::new(resources)),
+        Box::new(cloudpipe::mediate::Mediate::default()),
         Box::new(cloudpipe::broker::CloudpipeBroker::default()),
     ]
 }

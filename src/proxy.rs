@@ -111,7 +111,12 @@ impl Proxy {
         }
         trail.host = head.uri.authority().cloned();
         trail.hops = self.engine.hop.count(&head.headers, trail.trust, running.config.limits.hops)?;
-        let stranger = self.identify(trail, running, &head, door).await?;
+        let stranger = if self.engine.router.is_open(head.uri.path()) {
+            trail.caller = Some(prepare::whoever());
+            None
+        } else {
+            self.identify(trail, running, &head, door).await?
+        };
         trail.admit(running)?;
         let known = stranger.is_none();
         let outcome = match self.route(trail, running, &head, door) {

@@ -11,8 +11,8 @@ use futures_util::stream::FuturesUnordered;
 use http::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use http::{HeaderMap, Request, Response, StatusCode};
 use standpipe_api::{
-    Answer, Body, Caller, Credential, CredentialAlias, CredentialRequest, Error, ErrorKind, Fault, Query,
-    Result, Target,
+    Answer, Body, Caller, CallerAuthorization, Credential, CredentialAlias, CredentialRequest, Error,
+    ErrorKind, Fault, OwnAuthorization, Query, Result, Target,
 };
 
 use crate::call::OnBehalf;
@@ -61,7 +61,12 @@ impl Querier {
         let provider = self.running.provider(&target.provider)?;
         let head = self.head();
         let wanted = self.wanted(provider, target, alias, head.as_ref());
-        let mut credential = self.obtain(provider, &wanted).await?;
+        let mut credential = match query.extensions().get() {
+            Some(OwnAuthorization) if self.caller.is_none() => {
+                Credential { authorization: CallerAuthorization::PassedOn, ..Credential::none() }
+            }
+            _ => self.obtain(provider, &wanted).await?,
+        };
         let (mut parts, body) = query.into_parts();
         let path = parts.uri.path().to_owned();
         let dialect = self.engine.router.dialect(provider.dialect);

@@ -44,6 +44,12 @@ pub trait Extension: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// The names of those of its faces on which it authenticates callers itself: whoever comes there is let through to
+    /// [`Extension::take_over`], and to nothing else.
+    fn open_faces(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// After a caller was identified, before a provider is resolved: answer, choose the target, or pass on.
     async fn take_over(
         &self,

@@ -15,6 +15,11 @@ use crate::{
 /// A question to a provider: the path is as the provider sees it, relative to its base URL.
 pub type Query = Request<Bytes>;
 
+/// Marks a background query that carries the extension's own `Authorization`: it takes the place of the provider's
+/// credential.
+#[derive(Clone, Copy, Debug)]
+pub struct OwnAuthorization;
+
 /// A provider's whole answer.
 pub type Answer = Response<Bytes>;
 

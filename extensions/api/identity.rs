@@ -219,6 +219,12 @@ pub trait Verifier: Send + Sync {
     /// # Errors
     /// [`crate::ErrorKind::Unauthenticated`]: it is not good. Others: nobody could be asked for the keys.
     async fn verify(&self, token: &SecretString) -> Result<serde_json::Value>;
+
+    /// The same for an issuer whose keys are at an address that the operator configured.
+    ///
+    /// # Errors
+    /// As [`Verifier::verify`].
+    async fn verify_at(&self, token: &SecretString, jwks_url: &str) -> Result<serde_json::Value>;
 }
 
 /// What a token is signed with.

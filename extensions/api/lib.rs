@@ -41,7 +41,7 @@ mod dialect;
 pub use dialect::{Address, Dialect, Effect, Operation, Outcome, RequestView, Verdict, Vote};
 
 mod federation;
-pub use federation::{Answer, Delivery, Federation, Injection, Located, Query};
+pub use federation::{Answer, Delivery, Federation, Injection, Located, OwnAuthorization, Query};
 
 mod state;
 pub use state::{Change, Conflict, Record, RecordKey, Revision, State};

@@ -2,13 +2,15 @@
 //!
 //! [`Cloudpipe`] brings the dialect and keeps the lists of configured resources; [`Aggregate`] answers `/offers`,
 //! `/needs` and `/pipes` for all providers at once; [`RoutePipes`] finds what the root paths mean;
-//! [`Rewrite`] makes links in answers point at standpipe. [`broker`] is a broker of our own.
+//! [`Rewrite`] makes links in answers point at standpipe; [`mediate`] makes standpipe the other party of pipes. [`broker`] is a broker of our own.
 
 mod aggregate;
+mod backoff;
 mod bases;
 pub mod broker;
 mod dialect;
 mod listing;
+pub mod mediate;
 mod path;
 mod program;
 mod resources;
@@ -16,6 +18,7 @@ mod rewrite;
 mod route_pipes;
 mod settings;
 mod shape;
+mod token;
 
 use std::rc::Rc;
 use std::sync::Arc;

@@ -10,6 +10,8 @@ use super::listing::{Entry, Listed, ResourceList};
 
 /// How often a list is read again when the operator does not say.
 const REFRESH: Duration = Duration::from_secs(60);
+/// How long news for a mediated pipe are tried to be delivered: a weekend and what follows it.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(7 * 24 * 3600);
 /// The shortest interval; below it, a command runs all the time.
 const MIN_REFRESH: Duration = Duration::from_secs(1);
 
@@ -20,6 +22,14 @@ pub(super) struct ProviderSettings {
     pub resources: ResourceSource,
     /// Whether a bearer token that belongs to no caller travels to the broker of a single pipe.
     pub peer_bearer: bool,
+    /// Whether standpipe is the other party of its pipes.
+    pub mediated: bool,
+    /// Who signs for it; `None`: whoever does at first sight.
+    pub issuer: Option<String>,
+    /// Where its keys are; `None`: under its own url.
+    pub jwks_url: Option<String>,
+    /// How long news for it are tried to be delivered.
+    pub give_up_after: Duration,
 }
 
 /// Where a provider's resources are listed.
@@ -56,7 +66,14 @@ pub(super) enum ListAt {
 
 impl Default for ProviderSettings {
     fn default() -> Self {
-        Self { resources: ResourceSource::Unlisted, peer_bearer: true }
+        Self {
+            resources: ResourceSource::Unlisted,
+            peer_bearer: true,
+            mediated: false,
+            issuer: None,
+            jwks_url: None,
+            give_up_after: GIVE_UP_AFTER,
+        }
     }
 }
 
@@ -83,9 +100,26 @@ impl ProviderSettings {
                     Some(value) => settings.peer_bearer = value,
                     None => problems.push(Problem::at(key, "must be true or false")),
                 },
+                "pipes" => match value.as_str() {
+                    Some("direct") => settings.mediated = false,
+                    Some("mediated") => settings.mediated = true,
+                    _ => problems.push(Problem::at(key, "must be \"direct\" or \"mediated\"")),
+                },
+                "issuer" => match read_text(value) {
+                    Ok(issuer) => settings.issuer = Some(issuer),
+                    Err(text) => problems.push(Problem::at(key, text)),
+                },
+                "jwks_url" => match read_url(value) {
+                    Ok(url) if !url.starts_with('/') => settings.jwks_url = Some(url),
+                    _ => problems.push(Problem::at(key, "must be an absolute http or https URL")),
+                },
+                "give_up_after" => match value.as_str().and_then(|text| humantime::parse_duration(text).ok()) {
+                    Some(span) => settings.give_up_after = span,
+                    None => problems.push(Problem::at(key, "must be a span of time, as \"7d\"")),
+                },
                 _ => problems.push(Problem::at(
                     key,
-                    "unknown key: a cloudpipe provider also has `resources` and `peer_bearer`",
+                    "unknown key: a cloudpipe provider also has `resources`, `peer_bearer`, `pipes`, `issuer`, `jwks_url` and `give_up_after`",
                 )),
             }
         }

@@ -8,8 +8,8 @@ use http::request::Parts;
 use http::uri::{PathAndQuery, Uri};
 use http::{HeaderMap, Request};
 use standpipe_api::{
-    Body, Call, CallerAuthorization, Credential, CredentialRequest, Dialect, Error, ErrorKind, Fault, Hint,
-    Operation, ProviderId, RequestView, Resource, Result,
+    Body, Call, Caller, CallerAuthorization, Credential, CredentialRequest, Dialect, Error, ErrorKind, Fault,
+    Hint, Operation, ProviderId, RequestView, Resource, Result,
 };
 
 use super::Proxy;
@@ -347,6 +347,11 @@ impl Proxy {
             deadline: trail.deadline,
         }
     }
+}
+
+/// Whoever comes to a face whose extension authenticates callers itself.
+pub(super) fn whoever() -> Arc<Caller> {
+    Arc::new(Caller { id: "unidentified".into(), tenant: None, groups: Vec::new(), authenticator: "none" })
 }
 
 /// What somebody nobody knows is told.

@@ -33,6 +33,7 @@ struct Compiled {
     faces: Vec<Served>,
     roots: HashMap<&'static str, FaceId>,
     open: Option<FaceId>,
+    open_roots: Vec<&'static str>,
 }
 
 struct Entry {
@@ -154,6 +155,15 @@ impl Router {
         self.0.faces.iter().map(|served| served.face.name)
     }
 
+    /// Whether a path is on a face whose extension authenticates callers itself.
+    pub fn is_open(&self, path: &str) -> bool {
+        let inside = path.strip_prefix('/').unwrap_or(path);
+        let is_root = |root: &&str| {
+            inside.strip_prefix(*root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        self.0.open_roots.iter().any(is_root)
+    }
+
     /// Where a path leads. The path has been checked for dot segments by the listener.
     ///
     /// # Errors
@@ -250,6 +260,7 @@ struct Build {
     faces: Vec<Served>,
     roots: HashMap<&'static str, FaceId>,
     open: Option<FaceId>,
+    open_roots: Vec<&'static str>,
     names: Vec<&'static str>,
     problems: Problems,
 }
@@ -265,7 +276,13 @@ impl Build {
         for dialect in extension.dialects() {
             self.dialect(&at, dialect);
         }
-        extension.faces().into_iter().for_each(|face| self.face(face, None));
+        let open = extension.open_faces();
+        for face in extension.faces() {
+            if open.contains(&face.name) {
+                self.open_roots.extend(face.roots);
+            }
+            self.face(face, None);
+        }
         for route in extension.routes() {
             match Pattern::parse(&route) {
                 Ok(pattern) if pattern.root() == Some(TRANSPARENT) => {
@@ -331,8 +348,8 @@ impl Build {
         if !self.problems.is_empty() {
             return Err(self.problems);
         }
-        let Self { entries, dialects, faces, roots, open, .. } = self;
-        Ok(Router(Arc::new(Compiled { set, entries, dialects, faces, roots, open })))
+        let Self { entries, dialects, faces, roots, open, open_roots, .. } = self;
+        Ok(Router(Arc::new(Compiled { set, entries, dialects, faces, roots, open, open_roots })))
     }
 }
 

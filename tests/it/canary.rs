@@ -1,74 +1,14 @@
 //! No secret is written where somebody may read it: each one given to two standpipes here is recognisable, and all that they
 //! write is searched for them.
 
+mod world;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use crate::automatic::port;
-use crate::support::{
-    Answer, Canaries, House, Login, MARK, Mood, Origin, SECRET, Standpipe, Sts, Wire, bearer, exchange,
-    password_hash, secret, until,
-};
-
-/// A provider behind a path for each way of treating what it is sent; what it says is as careless as can be.
-fn careless() -> Origin {
-    Origin::new(|mut peer| {
-        while let Some(request) = peer.request() {
-            let lower = request.to_lowercase();
-            let path = request.split(' ').nth(1).unwrap();
-            let answer = |status: &str, fields: &str, body: &str| {
-                format!("HTTP/1.1 {status}\r\n{fields}content-length: {}\r\n\r\n{body}", body.len())
-            };
-            let echo = format!("x-echo: {}\r\n", request.replace("\r\n", " "));
-            peer.wire.send(match path.split('/').nth(1).unwrap() {
-                "digest" if !lower.contains("authorization: digest ") => answer(
-                    "401 No",
-                    "www-authenticate: Digest realm=\"a\", nonce=\"n\", qop=\"auth\", algorithm=SHA-256\r\n",
-                    "",
-                ),
-                "refusing" => answer("401 No", &format!("www-authenticate: Bearer\r\n{echo}"), &request),
-                "failing" => answer("500 No", &echo, &request),
-                "nonsense" => format!("{request}\r\n\r\n"),
-                "twofold" => answer("200 OK", &format!("{echo}content-length: 1\r\n"), &request),
-                "gone" => answer("410 Gone", &echo, &request),
-                "link" => answer(
-                    "200 OK",
-                    "content-type: application/json\r\n",
-                    &format!("{{\"KEY\":\"{}\"}}", secret("Made")),
-                ),
-                _ => answer("200 OK", "", "ok"),
-            });
-        }
-    })
-}
-
-/// Two standpipes that log everything, and what they talk to.
-struct World {
-    front: House,
-    standpipe: Standpipe,
-    app: House,
-    other: Standpipe,
-    admin: std::net::SocketAddr,
-    origin: Origin,
-    sts: Sts,
-    login: Login,
-}
-
-const KINDS: [&str; 12] = [
-    "basic",
-    "bearer",
-    "document",
-    "digest",
-    "exchange",
-    "jwt-bearer",
-    "oauth2",
-    "issued",
-    "passthrough",
-    "refusing",
-    "failing",
-    "nonsense",
-];
+use self::world::{KINDS, World};
+use crate::support::{Answer, Canaries, MARK, Mood, SECRET, Wire, bearer, exchange, secret, until};
 
 const PAGES: [&str; 10] = [
     "/live",
@@ -95,67 +35,6 @@ const COMMANDS: [&str; 10] = [
     "check",
     "check --as basic:ann GET /db/pipes",
 ];
-
-fn credential(kind: &str, sts: &Sts) -> String {
-    let client =
-        format!("token_url = \"{}\", client_id = \"standpipe\", client_secret = \"file:client\"", sts.url());
-    let credential = match kind {
-        "basic" => "{ kind = \"basic\", username = \"u\", password = \"file:password\" }".to_owned(),
-        "bearer" | "failing" | "nonsense" => "{ kind = \"bearer\", token = \"file:bearer\" }".to_owned(),
-        "digest" => "{ kind = \"digest\", username = \"u\", password = \"file:password\" }".to_owned(),
-        "exchange" | "refusing" => {
-            format!("{{ kind = \"exchange\", {client}, actor_token = \"file:actor\" }}")
-        }
-        "jwt-bearer" => format!("{{ kind = \"jwt-bearer\", {client} }}"),
-        "oauth2" => format!("{{ kind = \"oauth2\", {client}, client_auth = \"post\" }}"),
-        "issued" => "{ kind = \"issued\" }".to_owned(),
-        "passthrough" => "{ kind = \"passthrough\" }".to_owned(),
-        _ => return "credentials_document = { from = [\"file:document\"], kind = \"basic\" }\n".to_owned(),
-    };
-    format!("credential = {credential}\n")
-}
-
-fn world() -> World {
-    let (origin, sts, login) = (careless(), Sts::new(), Login::new());
-    let admin = std::net::SocketAddr::from(([127, 0, 0, 1], port()));
-    let top = "threads = 2\n[log]\nlevel = \"trace\"\n[outbound]\nallow = [\"http://127.0.0.1:*\"]\n[[listener]]\naddress = \"127.0.0.1:0\"\n";
-    let mut config = format!(
-        "{top}callers = [\"oidc\", \"basic\"]\n[admin]\naddress = \"{admin}\"\ntoken_file = \"admin.token\"\n{}[[caller]]\nname = \"ann\"\npassword_hash = \"{}\"\n",
-        login.trusted(),
-        password_hash(&secret("Ann"))
-    );
-    for kind in KINDS {
-        config += &format!(
-            "[[provider]]\nname = \"{kind}\"\ndialect = \"cloudpipe\"\nurl = \"http://{}/{kind}\"\n{}",
-            origin.address,
-            credential(kind, &sts)
-        );
-    }
-    config += &format!(
-        "[[provider]]\nname = \"apps\"\ndialect = \"cloudpipe\"\n[provider.broker.resource.db]\ndata = {{ URI = \"https://db.example\", KEY = {{ secret = \"file:data\" }} }}\n[provider.broker.resource.made]\nsource = {{ kind = \"basic\" }}\n[provider.broker.resource.link]\nsource = {{ kind = \"http\", url = \"http://{}/link\", token = \"file:link\" }}\n",
-        origin.address
-    );
-    let front = House::new(&config);
-    for name in ["password", "bearer", "actor", "data", "link", "admin.token"] {
-        std::fs::write(front.folder.path().join(name), secret(&name.replace('.', ""))).unwrap();
-    }
-    std::fs::write(front.folder.path().join("client"), SECRET).unwrap();
-    let document = format!(
-        "broker: {{username: admin, password: {}}}\nprojects:\n- {{id: one, publicKey: a, privateKey: {}, roles: [{{groupId: g}}]}}\n",
-        secret("Login"),
-        secret("Document")
-    );
-    std::fs::write(front.folder.path().join("document"), document).unwrap();
-    let app = House::new(&format!(
-        "{top}[[provider]]\nname = \"apps\"\ndialect = \"cloudpipe\"\n[provider.broker.resource.app]\nsink = {{ kind = \"env-file\", path = \"app.env\" }}\n"
-    ));
-    for resource in ["db", "made", "link"] {
-        let (code, text) = front.command(&["mappings", "set", "resource", resource, "--provider", "apps"]);
-        assert_eq!(code, 0, "{text}");
-    }
-    let (standpipe, other) = (front.serve(), app.serve_broker());
-    World { front, standpipe, app, other, admin, origin, sts, login }
-}
 
 impl World {
     fn basic(&self, password: &str) -> String {
@@ -285,6 +164,27 @@ impl World {
         vec![made.json()["this"]["data"]["PASS"].as_str().unwrap().to_owned()]
     }
 
+    /// Pipes between brokers that know only standpipe: one that both ends have, and one that still lacks an end.
+    fn mediates_pipes(&self) {
+        let url = format!("http://{}", self.standpipe.address);
+        let create = |resource: &str, id: &str, other: &str| {
+            let other = json!({"uri": format!("{url}/ends/{other}"), "Issuer": url});
+            let made = self.call("POST", &format!("/{resource}/pipes"), &json!({"id": id, "other": other}));
+            assert_eq!(made.status, 201, "{}", made.body);
+        };
+        create("ref-a", "p", "beta/ref-b/pipes/q");
+        create("ref-b", "q", "alpha/ref-a/pipes/p");
+        create("ref-a", "half", "beta/ref-b/pipes/missing");
+        let [a, b] = &self.reference;
+        until("both brokers were told", || {
+            let told = |pipe: Value| pipe["other"]["data"]["PASSWORD"].is_string();
+            told(a.pipe("/ref-a/pipes/p")) && told(b.pipe("/ref-b/pipes/q"))
+        });
+        until("news for the missing end waits", || {
+            self.front.command(&["outbox", "list"]).1.contains("missing")
+        });
+    }
+
     /// What the operator's listener says to a token, all of it.
     fn ask_operator(&self, path: &str, token: &str) -> String {
         let mut wire = Wire::connect(self.admin);
@@ -329,7 +229,9 @@ impl World {
 
     /// Secrets that others made: whatever a provider or a broker was shown, and the keys that seal.
     fn made_by_others(&self) -> Vec<String> {
-        let tokens = self.origin.said().into_iter().filter_map(|request| bearer(&request));
+        let origins = [&self.origin, &self.reference[0].origin, &self.reference[1].origin];
+        let tokens =
+            origins.into_iter().flat_map(|origin| origin.said()).filter_map(|request| bearer(&request));
         let keys = [&self.front, &self.app].map(|house| {
             std::fs::read_to_string(house.folder.path().join("standpipe-data/master.key"))
                 .unwrap()
@@ -343,12 +245,13 @@ impl World {
 
 #[test]
 fn no_secret_is_in_a_log_a_database_or_an_answer_to_an_operator() {
-    let mut world = world();
+    let mut world = World::new();
     let mut canaries = Canaries::new(&[SECRET]);
     world.made_by_others().iter().for_each(|key| canaries.add(key));
     world.calls_providers();
     world.is_called_by_strangers();
     world.connects_pipes().iter().for_each(|password| canaries.add(password));
+    world.mediates_pipes();
     let (code, text) = world.front.command(&["keys", "rotate"]);
     assert_eq!(code, 0, "{text}");
     world.made_by_others().iter().for_each(|token| canaries.add(token));

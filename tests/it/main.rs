@@ -24,6 +24,7 @@ mod hops;
 mod http;
 mod http2;
 mod identity;
+mod mediated;
 mod openid;
 mod outage;
 mod tls;

@@ -5,6 +5,7 @@ mod canaries;
 mod login;
 mod openid;
 mod origin;
+mod reference;
 mod sts;
 mod wire;
 
@@ -22,6 +23,7 @@ pub use self::canaries::{Canaries, MARK, secret};
 pub use self::login::{Login, claims, now};
 pub use self::openid::OpenId;
 pub use self::origin::{Origin, Peer};
+pub use self::reference::ReferenceBroker;
 pub use self::sts::{Keeper, Mood, SECRET, Sts, bearer};
 pub use self::wire::Wire;
 

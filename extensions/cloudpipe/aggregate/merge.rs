@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Part, Wanted};
 use crate::cloudpipe::bases::Bases;
+use crate::cloudpipe::mediate;
 use crate::cloudpipe::resources::Resources;
 use crate::cloudpipe::{path, shape};
 
@@ -33,6 +34,9 @@ pub(super) fn merge(resources: &Resources, parts: Vec<Part>, public_url: &str) -
         for value in part.items.iter() {
             let mut value = value.clone();
             let name = shape::name(&value).unwrap_or_default().to_owned();
+            if side == "pipes" {
+                mediate::show_listed(&mut value, &provider, &resource, public_url);
+            }
             let links =
                 links(&value, &bases, &format!("{public_url}{place}/{side}/{}", path::encode(&name)), side);
             value.insert("provider".into(), provider.id.as_str().into());

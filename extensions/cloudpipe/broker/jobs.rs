@@ -14,6 +14,7 @@ use super::answer::Refusal;
 use super::core::{Broker, PAGE, decode, stored};
 use super::pipe::{Pipe, PipeId, pipe_key, pipe_prefix, segment, sink_key, unbind_key};
 use super::wire::Setup;
+use crate::cloudpipe::backoff::doubling;
 
 /// A job of the broker, as its payload says it. It names its provider, since all brokers of a standpipe share
 /// one queue.
@@ -212,9 +213,4 @@ fn text(refusal: Refusal) -> String {
 /// Doubles from one second to five minutes.
 fn backoff(attempts: u32) -> Duration {
     doubling(attempts, Duration::from_secs(300))
-}
-
-/// Doubles from one second to `longest`.
-pub(super) fn doubling(attempts: u32, longest: Duration) -> Duration {
-    Duration::from_secs(1_u64.checked_shl(attempts.min(16)).unwrap_or(u64::MAX)).min(longest)
 }

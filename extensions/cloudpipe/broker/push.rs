@@ -17,9 +17,10 @@ use standpipe_api::{Background, Change, Error, Job, JobOutcome, ResourceId, Time
 use super::answer::Refusal;
 use super::change::Transition;
 use super::core::{Broker, TRIES, decode};
-use super::jobs::{Task, doubling};
+use super::jobs::Task;
 use super::pipe::{End, Pipe, PipeId, told_key};
 use super::wire::Setup;
+use crate::cloudpipe::backoff::{doubling, jittered};
 
 /// How long the other broker may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -227,9 +228,4 @@ fn judge(status: StatusCode, uri: &str) -> Delivery {
         }
         _ => Delivery::Later(format!("{uri} answered {status}")),
     }
-}
-
-/// A quarter more or less, so that brokers that failed together do not come back together.
-fn jittered(delay: Duration) -> Duration {
-    delay.mul_f64(0.75 + fastrand::f64() / 2.0)
 }

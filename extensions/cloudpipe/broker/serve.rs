@@ -9,11 +9,11 @@ use standpipe_api::{Body, ResourceId};
 use super::answer::{self, Refusal};
 use super::core::{Broker, PIPE_BYTES};
 use super::list::Listing;
-use super::peer::bearer;
 use super::pipe::{BlueprintName, PipeId, Side, TemplateId};
 use super::update::By;
 use super::wire::Setup;
 use super::wish::Wish;
+use crate::cloudpipe::token::bearer;
 
 /// What a path names, relative to the broker.
 #[derive(Debug, PartialEq, Eq)]
