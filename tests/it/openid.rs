@@ -174,3 +174,18 @@ fn while_the_openid_provider_is_away_only_what_needs_it_fails_and_says_so() {
     let last = openid.login("bob");
     until("the corrected secret is read", || get(&standpipe, "alpha", &last).status == 200);
 }
+
+#[test]
+fn keys_that_the_openid_provider_did_not_have_before_are_fetched() {
+    let Some(mut openid) = OpenId::start(600) else { return };
+    let keeper = Keeper::new();
+    let standpipe = house(&openid, &keeper.origin, "").run();
+    let before = openid.login("ann");
+    assert_eq!(get(&standpipe, "open", &before).status, 200);
+    openid.kill();
+    openid.loses_its_keys();
+    openid.comes_back();
+    let after = openid.login("ann");
+    until("the new keys are known", || get(&standpipe, "open", &after).status == 200);
+    assert_eq!(get(&standpipe, "alpha", &after).status, 200);
+}

@@ -6,7 +6,7 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { join } from 'node:path';
 import { argv, env, stdout } from 'node:process';
-import { createLocalJWKSet, exportJWK, generateKeyPair, jwtVerify } from 'jose';
+import { calculateJwkThumbprint, createLocalJWKSet, exportJWK, generateKeyPair, jwtVerify } from 'jose';
 import { Provider, errors } from 'oidc-provider';
 
 const [port, lifetime, folder] = argv.slice(2);
@@ -33,7 +33,8 @@ async function keys() {
     const made = [];
     for (const alg of ['RS256', 'ES256']) {
       const { privateKey } = await generateKeyPair(alg, { extractable: true });
-      made.push({ ...await exportJWK(privateKey), alg, use: 'sig', kid: alg.toLowerCase() });
+      const key = await exportJWK(privateKey);
+      made.push({ ...key, alg, use: 'sig', kid: await calculateJwkThumbprint(key) });
     }
     writeFileSync(file, JSON.stringify({ keys: made }));
   }

@@ -83,6 +83,11 @@ impl OpenId {
         self.process.wait().unwrap();
     }
 
+    /// After it was killed, so that it comes back with others.
+    pub fn loses_its_keys(&self) {
+        std::fs::remove_file(self.folder.path().join("keys.json")).unwrap();
+    }
+
     /// Under the same address and with the same keys, after it was killed.
     pub fn comes_back(&mut self) {
         let folder = self.folder.path().to_owned();
