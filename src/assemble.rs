@@ -8,11 +8,12 @@ use standpipe_api::{
     Authenticator, CredentialStrategy, Extension, Outbound, Problem, Problems, Provider as Public, Settings,
 };
 
-use crate::config::{self, At, Config, Known};
+use crate::config::{self, Admin, At, Config, Known};
 use crate::engine::{Door, Running};
 use crate::identify::{Anonymous, Authenticators, Basic, Mtls, Oidc};
 use crate::issuer::Issuer;
 use crate::jwt::Issuers;
+use crate::listener::Shared;
 use crate::outbound;
 use crate::providers::{Bases, Place, Provider};
 use crate::rate_limit::RateLimits;
@@ -106,11 +107,55 @@ pub fn known(extensions: &[Box<dyn Extension>]) -> Known {
 /// Every mistake of file, extensions, routes and providers.
 pub fn load(
     path: Option<&Path>,
-    mut extensions: Vec<Box<dyn Extension>>,
+    extensions: Vec<Box<dyn Extension>>,
     reserved: &[&'static str],
     front: Front,
 ) -> Result<(Config, Parts), Problems> {
     let config = config::load(path, &known(&extensions))?;
+    let parts = configured(&config, extensions, reserved, front)?;
+    Ok((config, parts))
+}
+
+/// Every mistake that can be found without starting, also where one hides others from a start.
+pub fn mistakes(
+    path: Option<&Path>,
+    extensions: Vec<Box<dyn Extension>>,
+    reserved: &[&'static str],
+    front: Front,
+) -> Problems {
+    let (config, mut problems) = match config::examine(path, &known(&extensions)) {
+        Ok(found) => found,
+        Err(unreadable) => return unreadable,
+    };
+    problems.extend(Shared::new(&config.listeners, &config.limits).err().into_iter().flatten());
+    if let Admin::Tcp { token_file, .. } = &config.admin
+        && let Err(error) = crate::admin::read_token(token_file)
+    {
+        problems.push(Problem::at("admin.token_file", error.to_string()));
+    }
+    let found = match configured(&config, extensions, reserved, front) {
+        Ok(parts) => running(config, &parts, &Tools::idle(), &Metrics::new(), None).err(),
+        Err(found) => Some(found),
+    };
+    // A provider whose dialect nobody knows has no more to be asked about.
+    let is_new = |problem: &Problem| {
+        let unasked = |known: &Problem| {
+            known.path.strip_suffix(".dialect").is_some_and(|provider| problem.path.starts_with(provider))
+        };
+        !problems.iter().any(|known| known.path == problem.path || unasked(known))
+    };
+    let found: Problems = found.unwrap_or_default().into_iter().filter(is_new).collect();
+    problems.extend(found);
+    problems
+}
+
+/// The extensions, configured, and what they registered.
+fn configured(
+    config: &Config,
+    mut extensions: Vec<Box<dyn Extension>>,
+    reserved: &[&'static str],
+    front: Front,
+) -> Result<Parts, Problems> {
     let mut problems = Problems::new();
     for extension in &mut extensions {
         let empty = toml::Table::new();
@@ -122,7 +167,7 @@ pub fn load(
     }
     let extensions: Vec<Arc<dyn Extension>> = extensions.into_iter().map(Arc::from).collect();
     match Router::build(&extensions, reserved) {
-        Ok(router) if problems.is_empty() => Ok((config, Parts { extensions, router, front })),
+        Ok(router) if problems.is_empty() => Ok(Parts { extensions, router, front }),
         Ok(_) => Err(problems),
         Err(found) => {
             problems.extend(found);

@@ -29,7 +29,7 @@ use self::filter::Filter;
 use self::merge::{Item, merge};
 use super::dialect::{NAME, PIPE, RESOURCE};
 use super::path;
-use super::resources::{self, Found, Resources};
+use super::resources::{Found, Resources};
 use super::shape;
 
 /// Who did not answer, and why.
@@ -79,7 +79,7 @@ impl Aggregate {
         side: &'static str,
         filter: &Filter,
     ) -> Result<(Vec<Wanted>, Vec<(ProviderId, Missing)>)> {
-        let (mut wanted, mut left_out) = (Vec::new(), Vec::new());
+        let (mut asked, mut wanted, mut left_out) = (Vec::new(), Vec::new(), Vec::new());
         let pinned = fed.pinned();
         for (at, provider) in fed.providers().into_iter().enumerate().filter(|(_, one)| one.dialect == NAME) {
             let chosen = filter.provider.as_deref().or(pinned.as_ref().map(ProviderId::as_str));
@@ -91,7 +91,12 @@ impl Aggregate {
                 left_out.push((provider.id.clone(), Missing { reason: "credential", stale: None }));
                 continue;
             }
-            let (ids, unknown) = self.resources_of(fed, &provider, filter).await?;
+            asked.push((at, provider));
+        }
+        let found =
+            join_all(asked.iter().map(|(_, provider)| self.resources_of(fed, provider, filter))).await;
+        for ((at, provider), found) in asked.into_iter().zip(found) {
+            let (ids, unknown) = found?;
             left_out.extend(unknown.map(|reason| (provider.id.clone(), Missing { reason, stale: None })));
             let sees = |id: &ResourceId| fed.may_see(&provider.id, &Resource::new(RESOURCE, id.clone()));
             let kept = ids.into_iter().filter(|id| filter.takes_resource(id.as_str()) && sees(id));
@@ -108,7 +113,7 @@ impl Aggregate {
         filter: &Filter,
     ) -> Result<(Vec<ResourceId>, Option<&'static str>)> {
         let mut ids = self.resources.ids(provider);
-        let (learned, found) = resources::learned(fed, &provider.id).await?;
+        let (learned, found) = self.resources.learned(fed, provider).await?;
         let mut unknown = match (self.resources.are_known(provider), &filter.resource) {
             (true, _) => None,
             // The one that is asked for may be there.

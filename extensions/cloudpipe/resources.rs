@@ -51,6 +51,27 @@ impl Resources {
         self.of(provider).items().iter().map(|listed| listed.id.clone()).collect()
     }
 
+    /// The resources of a provider that calls have found, and, where nobody lists them, that have pipes created through
+    /// standpipe; and whether these are all of them.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub(super) async fn learned(
+        &self,
+        fed: &dyn Federation,
+        provider: &Provider,
+    ) -> standpipe_api::Result<(Vec<ResourceId>, Found)> {
+        let resources = fed.mappings_at(&provider.id, &RESOURCE, MOST_LEARNED).await?;
+        let pipes = match self.are_known(provider) {
+            true => Vec::new(),
+            false => fed.mappings_at(&provider.id, &PIPE, MOST_LEARNED).await?,
+        };
+        let found = if resources.len().max(pipes.len()) < MOST_LEARNED { Found::All } else { Found::Some };
+        let owners = pipes.into_iter().filter_map(|mapping| mapping.resource.parent);
+        let ids = resources.into_iter().map(|mapping| mapping.resource.id);
+        Ok((ids.chain(owners.map(|owner| owner.as_str().into())).collect(), found))
+    }
+
     /// The own URL of the resource that a path segment names.
     pub fn url(&self, provider: &Provider, segment: &str) -> Option<String> {
         match ProviderSettings::of(provider) {
@@ -72,20 +93,6 @@ impl Resources {
 
 /// Mappings looked through for resources that nobody has listed.
 const MOST_LEARNED: usize = 1000;
-
-/// The resources of a provider that calls have found, and that have pipes created through standpipe; and whether these
-/// may be all of them.
-pub(super) async fn learned(
-    fed: &dyn Federation,
-    provider: &ProviderId,
-) -> standpipe_api::Result<(Vec<ResourceId>, Found)> {
-    let resources = fed.mappings_at(provider, &RESOURCE, MOST_LEARNED).await?;
-    let pipes = fed.mappings_at(provider, &PIPE, MOST_LEARNED).await?;
-    let found = if resources.len().max(pipes.len()) < MOST_LEARNED { Found::All } else { Found::Some };
-    let owners = pipes.into_iter().filter_map(|mapping| mapping.resource.parent);
-    let ids = resources.into_iter().map(|mapping| mapping.resource.id);
-    Ok((ids.chain(owners.map(|owner| owner.as_str().into())).collect(), found))
-}
 
 /// How many of what is known were looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

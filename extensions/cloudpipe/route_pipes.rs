@@ -18,7 +18,7 @@ use standpipe_api::{
 
 use super::dialect::{NAME, PIPE, RESOURCE};
 use super::path;
-use super::resources::{self, Found, Resources};
+use super::resources::{Found, Resources};
 
 /// Resources asked for one name; more need `?resource=`.
 const MOST_QUESTIONS: usize = 1000;
@@ -46,7 +46,7 @@ impl RoutePipes {
                 left_out.push(provider.id);
                 continue;
             }
-            let (learned, found) = resources::learned(fed, &provider.id).await?;
+            let (learned, found) = self.resources.learned(fed, &provider).await?;
             if found == Found::Some || !self.resources.are_known(&provider) {
                 left_out.push(provider.id.clone());
             }

@@ -4,12 +4,9 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use standpipe_api::Problem;
-
 use super::Explained;
 use crate::assemble::{self, Front, Tools};
-use crate::config::{Admin, At, Listener};
-use crate::listener::Shared;
+use crate::config::{At, Listener};
 use crate::telemetry::Metrics;
 
 /// Prints a summary of a good configuration, or what its access rules say of a caller.
@@ -22,27 +19,16 @@ pub(super) fn run(
     out: &mut dyn Write,
 ) -> Result<ExitCode, String> {
     let lines = |problems| super::lines(&problems);
-    let loaded = assemble::load(
-        path.as_deref(),
-        standpipe_extensions::all(),
-        standpipe_extensions::RESERVED,
-        Front::Proxy,
-    );
+    let read = || (standpipe_extensions::all(), standpipe_extensions::RESERVED);
+    let (extensions, reserved) = read();
+    let mistakes = assemble::mistakes(path.as_deref(), extensions, reserved, Front::Proxy);
+    if !mistakes.is_empty() {
+        return Err(lines(mistakes));
+    }
+    let (extensions, reserved) = read();
+    let loaded = assemble::load(path.as_deref(), extensions, reserved, Front::Proxy);
     let (config, parts) = loaded.map_err(lines)?;
-    let mut problems = Shared::new(&config.listeners, &config.limits).err().unwrap_or_default();
-    if let Admin::Tcp { token_file, .. } = &config.admin
-        && let Err(error) = crate::admin::read_token(token_file)
-    {
-        problems.push(Problem::at("admin.token_file", error.to_string()));
-    }
-    let running = assemble::running(config, &parts, &Tools::idle(), &Metrics::new(), None);
-    let running = running.map_err(|found| {
-        problems.extend(found);
-        super::lines(&problems)
-    })?;
-    if !problems.is_empty() {
-        return Err(super::lines(&problems));
-    }
+    let running = assemble::running(config, &parts, &Tools::idle(), &Metrics::new(), None).map_err(lines)?;
     if let Some(code) = explained.print(&running, &parts, out)? {
         return Ok(code);
     }

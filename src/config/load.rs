@@ -37,13 +37,25 @@ pub struct Known {
 /// # Errors
 /// Every mistake, with its key path.
 pub fn load(path: Option<&Path>, known: &Known) -> Result<Config, Problems> {
+    examine(path, known).and_then(whole)
+}
+
+/// Reads a configuration file as far as it goes: with its mistakes come the keys that have none, and defaults.
+///
+/// # Errors
+/// It cannot be read at all.
+pub fn examine(path: Option<&Path>, known: &Known) -> Result<(Config, Problems), Problems> {
     let text = match path {
         Some(path) => std::fs::read_to_string(path)
             .map_err(|error| vec![Problem::at("", format!("cannot read {}: {error}", path.display()))])?,
         None => String::new(),
     };
     let folder = path.and_then(Path::parent).filter(|folder| !folder.as_os_str().is_empty());
-    read(&text, folder.unwrap_or(Path::new(".")), known)
+    examine_text(&text, folder.unwrap_or(Path::new(".")), known)
+}
+
+fn whole((config, problems): (Config, Problems)) -> Result<Config, Problems> {
+    if problems.is_empty() { Ok(config) } else { Err(problems) }
 }
 
 /// Reads a configuration text; relative paths are relative to `folder`.
@@ -51,6 +63,10 @@ pub fn load(path: Option<&Path>, known: &Known) -> Result<Config, Problems> {
 /// # Errors
 /// Every mistake, with its key path.
 pub fn read(text: &str, folder: &Path, known: &Known) -> Result<Config, Problems> {
+    examine_text(text, folder, known).and_then(whole)
+}
+
+fn examine_text(text: &str, folder: &Path, known: &Known) -> Result<(Config, Problems), Problems> {
     let table: Table = text.parse().map_err(|error: toml::de::Error| vec![syntax(text, &error)])?;
     let mut problems = Problems::new();
     let mut top = Reader::new(&table, "", &mut problems);
@@ -91,7 +107,7 @@ pub fn read(text: &str, folder: &Path, known: &Known) -> Result<Config, Problems
         );
     }
     top.finish();
-    if problems.is_empty() { Ok(config) } else { Err(problems) }
+    Ok((config, problems))
 }
 
 fn syntax(text: &str, error: &toml::de::Error) -> Problem {

@@ -22,7 +22,7 @@ use standpipe_api::{CredentialAlias, ProviderId, SecretRef};
 
 pub use self::access::{AccessRule, Allowance, Audit, Quota};
 pub use self::identity::{Allowed, Host, Issuer, Outbound, TrustedIssuer};
-pub use self::load::{Known, load, read};
+pub use self::load::{Known, examine, load, read};
 use crate::token::DocumentSource;
 
 /// Everything an operator decided, or left to its default.

@@ -125,3 +125,24 @@ fn two_standpipes_do_not_share_a_port_and_a_question_makes_no_data() {
     assert!(code != 0 && text.contains("no standpipe has kept data"), "{text}");
     assert!(!elsewhere.folder.path().join("standpipe-data").exists());
 }
+
+#[test]
+fn check_prints_the_mistakes_of_all_stages_at_once() {
+    let house = House::new(
+        "[limits]\nidle = \"soon\"\n[[listener]]\naddress = \"127.0.0.1:0\"\ntls = { certificate = \"no.pem\", key = \"no.key\" }\n\
+         [[provider]]\nname = \"a\"\ndialect = \"cloudpipe\"\nurl = \"http://x\"\nresources = [\"a\", \"a\"]\ncredential = { kind = \"bearer\", token = \"hunter3\" }\n\
+         [[provider]]\nname = \"b\"\ndialect = \"soap\"\nurl = \"http://x\"\nanything = 1\n",
+    );
+    let (code, text) = house.command(&["check"]);
+    let mut paths: Vec<&str> = text.lines().filter_map(|line| line.split(": ").next()).collect();
+    paths.sort_unstable();
+    let expected = [
+        "limits.idle",
+        "listener[0].tls.certificate",
+        "provider[0].credential.token",
+        "provider[0].resources",
+        "provider[1].dialect",
+    ];
+    assert_eq!((code, paths.as_slice()), (1, expected.as_slice()), "{text}");
+    assert!(!text.contains("hunter3"));
+}
