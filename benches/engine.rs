@@ -1,4 +1,4 @@
-//! What the engine's tables cost: routes compiled once, and mappings behind their cache.
+//! What the engine's tables cost: routes compiled once, mappings behind their cache, callers known by their tokens.
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -8,13 +8,26 @@
 use std::cell::Cell;
 use std::hint::black_box;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
+use async_trait::async_trait;
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
+use bytes::Bytes;
 use criterion::{BatchSize, Bencher, Criterion, criterion_group, criterion_main};
-use http::Method;
+use http::{Method, Request, Response};
+use serde_json::{Value, json};
+use standpipe::config::TrustedIssuer;
+use standpipe::identify::Oidc;
+use standpipe::jwt::{Algorithm, Issuers};
 use standpipe::route::Router;
 use standpipe::store::{Mappings, MasterKey, Options, Sqlite, Store};
-use standpipe_api::{Extension, Kind, Mapping, Resource, Timestamp};
+use standpipe_api::{
+    Answer, Authenticator as _, Connection, Extension, Identified, Kind, Mapping, Outbound, Resource, Result,
+    Timestamp,
+};
 use tokio::runtime::{Builder, Runtime};
 
 /// The tables compared.
@@ -137,5 +150,69 @@ fn claiming(bench: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, routing, mapping_lookup, claiming);
+/// Where the callers' tokens come from.
+const ISSUER: &str = "https://login.example";
+
+/// What the issuer answers, whoever asks.
+struct Documents(Value);
+
+#[async_trait]
+impl Outbound for Documents {
+    async fn fetch(&self, _request: Request<Bytes>, _limit: Duration) -> Result<Answer> {
+        Ok(Response::new(Bytes::from(self.0.to_string())))
+    }
+
+    async fn fetch_named(&self, request: Request<Bytes>, limit: Duration) -> Result<Answer> {
+        self.fetch(request, limit).await
+    }
+}
+
+/// The issuer's keys, and a token that it signed.
+fn signed() -> (Documents, String) {
+    let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
+    let (x, y) = key.public_key().as_ref().split_at(33);
+    let (x, y) = (BASE64URL.encode(x.split_first().unwrap().1), BASE64URL.encode(y));
+    let jwk = json!({"kty": "EC", "crv": "P-256", "use": "sig", "kid": "one", "x": x, "y": y});
+    let documents = json!({"issuer": ISSUER, "jwks_uri": format!("{ISSUER}/keys"), "keys": [jwk]});
+    let end = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() + 3600;
+    let claims =
+        json!({"iss": ISSUER, "aud": "standpipe", "sub": "ann", "exp": end, "groups": ["ops", "dev"]});
+    let header = json!({"alg": "ES256", "kid": "one", "typ": "JWT"});
+    let text = format!("{}.{}", BASE64URL.encode(header.to_string()), BASE64URL.encode(claims.to_string()));
+    let signature = key.sign(&SystemRandom::new(), text.as_bytes()).unwrap();
+    (Documents(documents), format!("{text}.{}", BASE64URL.encode(signature)))
+}
+
+/// A caller's token at first sight, with the issuer's keys at hand, and when it is remembered.
+fn callers(bench: &mut Criterion) {
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    let (documents, token) = signed();
+    let trusted = TrustedIssuer {
+        name: "corp".into(),
+        issuer: ISSUER.into(),
+        audience: "standpipe".into(),
+        algorithms: vec![Algorithm::ES256],
+        jwks_url: None,
+        caller_claim: "sub".into(),
+        tenant_claim: None,
+        groups_claim: Some("groups".into()),
+        leeway: Duration::from_secs(30),
+    };
+    let oidc = Oidc::new(vec![trusted], Issuers::new(None, Arc::new(documents)));
+    let request = Request::get("/").header("authorization", format!("Bearer {token}")).body(()).unwrap();
+    let (head, ()) = request.into_parts();
+    let connection = Connection { peer: None, scheme: "http", client_certificate: None };
+    let mut group = bench.benchmark_group("caller by token");
+    group.bench_function("first sight, ES256", |bencher| {
+        bencher.iter(|| runtime.block_on(oidc.verify(black_box(&token))).unwrap().unwrap());
+    });
+    let identified = runtime.block_on(oidc.identify(&head, &connection));
+    assert!(matches!(identified, Identified::Caller(_)));
+    group.bench_function("remembered", |bencher| {
+        bencher.iter(|| oidc.recall(black_box(&head), &connection).unwrap());
+    });
+    group.finish();
+}
+
+criterion_group!(benches, routing, mapping_lookup, claiming, callers);
 criterion_main!(benches);

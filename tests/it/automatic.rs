@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::support::{House, Login, Origin, Standpipe, now, until};
 
 /// A port that was free a moment ago, for a broker that must come back under the same uri.
-fn port() -> u16 {
+pub fn port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 

@@ -1,7 +1,9 @@
 //! Real processes, real sockets: a standpipe, brokers, and a client that sees every byte.
 
 mod authority;
+mod canaries;
 mod login;
+mod openid;
 mod origin;
 mod reference;
 mod sts;
@@ -17,10 +19,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 pub use self::authority::Authority;
+pub use self::canaries::{Canaries, MARK, secret};
 pub use self::login::{Login, claims, now};
+pub use self::openid::OpenId;
 pub use self::origin::{Origin, Peer};
 pub use self::reference::ReferenceBroker;
-pub use self::sts::{Keeper, Mood, SECRET, Sts};
+pub use self::sts::{Keeper, Mood, SECRET, Sts, bearer};
 pub use self::wire::Wire;
 
 /// Nothing here takes longer, except when it hangs.
@@ -148,6 +152,18 @@ impl House {
             String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
         (output.status.code().unwrap_or(-1), text)
     }
+}
+
+/// What stands in the configuration for a password, made by the command that a person would use.
+pub fn password_hash(password: &str) -> String {
+    let mut process = Command::new(env!("CARGO_BIN_EXE_standpipe"))
+        .arg("hash-password")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    process.stdin.take().unwrap().write_all(password.as_bytes()).unwrap();
+    String::from_utf8(process.wait_with_output().unwrap().stdout).unwrap().trim().to_owned()
 }
 
 fn alpha(scheme: &str, provider: SocketAddr, settings: &str, top: &str) -> String {

@@ -194,7 +194,8 @@ impl Keeper {
     }
 }
 
-fn bearer(request: &str) -> Option<String> {
+/// The bearer token of a request.
+pub fn bearer(request: &str) -> Option<String> {
     let at = request.to_lowercase().find("authorization: bearer ")? + 22;
     Some(request[at..].lines().next()?.to_owned())
 }
