@@ -1,5 +1,6 @@
 //! Stand-ins for the engine, for unit tests of extensions: no sockets, no files, no clock.
 
+mod background;
 mod memory;
 
 use std::cell::RefCell;
@@ -9,21 +10,21 @@ use std::future::poll_fn;
 use std::path::Path;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Extensions, Method, Response, StatusCode, Uri};
-use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::{
-    Answer, Background, Call, CallId, Caller, Change, Connection, Credential, Delivery, Error, ErrorKind,
-    Fault, Federation, Hint, Injection, Kind, Located, Mapping, NewJob, Outbound, Params, PeerId, Provider,
-    ProviderId, Query, RemoteScope, Resource, ResourceId, Result, Settings, State, Target, Verifier,
+    Answer, Call, CallId, Caller, Change, Connection, Credential, Delivery, Error, Federation, Injection,
+    Kind, Located, Mapping, NewJob, Params, PeerId, Provider, ProviderId, Query, RemoteScope, Resource,
+    ResourceId, Result, Settings, State, Target,
 };
 
+pub use self::background::FakeBackground;
 pub use self::memory::MemoryState;
 
 type Script = Box<dyn Fn(&Target, &Query) -> Result<Answer>>;
@@ -232,128 +233,6 @@ impl Federation for FakeFederation {
 
     fn detached(&self, _limit: Duration) -> Rc<dyn Federation> {
         Rc::new(Self(self.0.clone()))
-    }
-}
-
-/// Background work's view of the same fake: providers answer from a script, nothing stops.
-pub struct FakeBackground {
-    providers: Vec<Provider>,
-    state: Arc<MemoryState>,
-    index: Arc<Mutex<BTreeMap<ProviderId, Vec<Hint>>>>,
-    spawned: Rc<RefCell<Vec<Work>>>,
-}
-
-impl FakeBackground {
-    /// No script: questions to providers fail as unreachable.
-    pub fn new(providers: Vec<Provider>) -> Rc<Self> {
-        Rc::new(Self { providers, state: Arc::default(), index: Arc::default(), spawned: Rc::default() })
-    }
-
-    /// The records.
-    pub fn memory(&self) -> Arc<MemoryState> {
-        self.state.clone()
-    }
-
-    /// What was published for a provider.
-    pub fn index(&self, provider: &ProviderId) -> Vec<Hint> {
-        self.index.lock().unwrap_or_else(PoisonError::into_inner).get(provider).cloned().unwrap_or_default()
-    }
-
-    /// Work that was spawned, for the test to run.
-    pub fn spawned_work(&self) -> Vec<Work> {
-        self.spawned.take()
-    }
-}
-
-#[async_trait(?Send)]
-impl Background for FakeBackground {
-    fn providers(&self) -> Vec<Provider> {
-        self.providers.clone()
-    }
-
-    fn public_url(&self) -> String {
-        "http://standpipe.test".into()
-    }
-
-    async fn query(&self, target: &Target, _query: Query) -> Result<Answer> {
-        let fault = Fault::Provider(target.provider.clone());
-        Err(Error::new(ErrorKind::CouldNotAsk, fault, format!("{target} is not there in this test")))
-    }
-
-    fn publish_index(&self, provider: &ProviderId, hints: Vec<Hint>) {
-        self.index.lock().unwrap_or_else(PoisonError::into_inner).insert(provider.clone(), hints);
-    }
-
-    fn state(&self) -> Arc<dyn State> {
-        self.state.clone()
-    }
-
-    fn spawn(&self, work: Work) {
-        self.spawned.borrow_mut().push(work);
-    }
-
-    fn outbound(&self) -> Arc<dyn Outbound> {
-        Arc::new(Unreachable)
-    }
-
-    async fn stopped(&self) {
-        std::future::pending().await
-    }
-
-    async fn reloaded(&self) {
-        std::future::pending().await
-    }
-
-    /// The claims as they are, as a text.
-    async fn sign(&self, claims: &serde_json::Value) -> Result<SecretString> {
-        Ok(claims.to_string().into())
-    }
-
-    async fn verify(&self, token: &SecretString) -> Result<serde_json::Value> {
-        self.verifier().verify(token).await
-    }
-
-    fn verifier(&self) -> Arc<dyn Verifier> {
-        Arc::new(Believing)
-    }
-
-    fn handle(&self) -> Rc<dyn Background> {
-        Rc::new(Self {
-            providers: self.providers.clone(),
-            state: self.state.clone(),
-            index: self.index.clone(),
-            spawned: self.spawned.clone(),
-        })
-    }
-}
-
-/// Believes what [`FakeBackground`] signed.
-struct Believing;
-
-#[async_trait]
-impl Verifier for Believing {
-    async fn verify(&self, token: &SecretString) -> Result<serde_json::Value> {
-        let bad = |_| Error::new(ErrorKind::Unauthenticated, Fault::Caller, "the token is not good");
-        serde_json::from_str(token.expose_secret()).map_err(bad)
-    }
-
-    async fn verify_at(&self, token: &SecretString, _jwks_url: &str) -> Result<serde_json::Value> {
-        self.verify(token).await
-    }
-}
-
-/// A network on which nobody answers.
-struct Unreachable;
-
-#[async_trait]
-impl Outbound for Unreachable {
-    async fn fetch(&self, request: http::Request<Bytes>, _limit: Duration) -> Result<Answer> {
-        let text = format!("{} is not there in this test", request.uri());
-        Err(Error::new(ErrorKind::CouldNotAsk, Fault::Proxy, text))
-    }
-
-    async fn fetch_named(&self, request: http::Request<Bytes>, limit: Duration) -> Result<Answer> {
-        self.fetch(request, limit).await
     }
 }
 
