@@ -29,7 +29,7 @@ use crate::store::{DueJob, Namespace, Records, TokenFilter};
 use crate::token::{EVERY, SecretFiles, TokenMappings};
 
 /// Jobs taken up at once.
-const JOBS: usize = 64;
+const JOBS: usize = 512;
 /// How long one attempt at a job may take.
 const JOB_PATIENCE: Duration = Duration::from_secs(300);
 /// How often expired rows are removed, and how many at once.
@@ -145,7 +145,7 @@ impl Shared {
         let mut taken = std::collections::HashSet::new();
         let (done, mut finished) = mpsc::channel::<(String, String)>(JOBS);
         loop {
-            let due = self.engine.store.due_jobs(Timestamp::now(), JOBS).await;
+            let due = self.engine.store.due_jobs(Timestamp::now(), JOBS + taken.len()).await;
             let due =
                 due.inspect_err(|error| tracing::error!(%error, "jobs cannot be read")).unwrap_or_default();
             for job in due {

@@ -28,6 +28,11 @@ pub trait Authenticator: Send + Sync + 'static {
         None
     }
 
+    /// Whether the request carries something of this authenticator's kind, good or not: then no later one is asked.
+    fn applies(&self, _head: &Parts, _connection: &Connection) -> bool {
+        true
+    }
+
     /// Recognises the caller, taking what time it needs off the serving core.
     async fn identify(&self, head: &Parts, connection: &Connection) -> Identified;
 }

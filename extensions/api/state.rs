@@ -38,6 +38,12 @@ pub trait State: Send + Sync {
     /// As [`State::get`].
     async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<Record>>;
 
+    /// Whether a job of this extension waits to be carried out, or is being carried out; one that failed for good does not.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    async fn waits(&self, id: &JobId) -> Result<bool>;
+
     /// Carries out all changes in one durable transaction, or none of them.
     ///
     /// # Errors

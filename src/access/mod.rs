@@ -95,6 +95,16 @@ impl Access {
         self.is_open() || self.rules.iter().any(shows)
     }
 
+    /// Whether a caller may do everything at a provider, so that it may have the credential itself.
+    pub fn grants_all(&self, caller: Option<&Caller>, provider: &ProviderId) -> bool {
+        let grants = |rule: &Rule| {
+            let all =
+                [&rule.resources, &rule.kinds, &rule.methods].into_iter().all(|key| *key == Patterns::Any);
+            all && rule.has_caller(caller) && rule.providers.take(Some(provider.as_str()))
+        };
+        self.is_open() || self.rules.iter().any(grants)
+    }
+
     /// Whether a caller sees, at a provider, what a call names: resources, the most specific first.
     pub fn sees(&self, caller: Option<&Caller>, provider: &ProviderId, resources: &[Resource]) -> bool {
         let shows = |rule: &Rule| rule.has_caller(caller) && rule.shows(provider, resources);

@@ -3,10 +3,11 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use jsonwebtoken::Algorithm;
+
 use super::IpRange;
 use super::load::range;
 use super::reader::Reader;
-use crate::jwt::Algorithm;
 
 /// `[issuer]`: standpipe's own tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]

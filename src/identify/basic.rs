@@ -123,6 +123,10 @@ impl Authenticator for Basic {
         Some(HeaderValue::from_static(r#"Basic realm="standpipe", charset="UTF-8""#))
     }
 
+    fn applies(&self, head: &Parts, _connection: &Connection) -> bool {
+        scheme_of(head).is_some_and(|scheme| scheme.eq_ignore_ascii_case("basic"))
+    }
+
     fn recall(&self, head: &Parts, _connection: &Connection) -> Option<Arc<Caller>> {
         match self.remembered(head)?.1? {
             Verdict::Good(caller) => Some(caller),

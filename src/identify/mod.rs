@@ -78,7 +78,16 @@ impl Authenticators {
 
     /// A caller recognised from memory.
     pub fn recall(&self, head: &Parts, connection: &Connection) -> Option<Arc<Caller>> {
-        self.tried.iter().find_map(|authenticator| authenticator.recall(head, connection))
+        for authenticator in &self.tried {
+            if let Some(caller) = authenticator.recall(head, connection) {
+                return Some(caller);
+            }
+            // Whoever comes with a credential is not somebody whom a later one lets in without.
+            if authenticator.applies(head, connection) {
+                return None;
+            }
+        }
+        None
     }
 
     /// Recognises the caller, however long it takes up to the caller's deadline.

@@ -76,6 +76,10 @@ impl Authenticator for Mtls {
         None
     }
 
+    fn applies(&self, _head: &Parts, connection: &Connection) -> bool {
+        connection.client_certificate.is_some()
+    }
+
     fn recall(&self, _head: &Parts, connection: &Connection) -> Option<Arc<Caller>> {
         self.caller(connection.client_certificate.as_deref()?).ok()
     }

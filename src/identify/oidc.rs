@@ -75,6 +75,15 @@ impl Oidc {
     }
 }
 
+impl Oidc {
+    /// Whether a request carries a token of an issuer that callers are trusted by, good or not, whichever listener it came
+    /// through: such a token goes to nobody else (decision 31).
+    pub fn has_own(&self, headers: &http::HeaderMap) -> bool {
+        let token = bearer(headers).and_then(Token::parse);
+        token.is_some_and(|token| self.trusted.iter().any(|trusted| trusted.issuer == token.issuer()))
+    }
+}
+
 /// Who a token stands for. The issuer's name is part of the id: two issuers may both have an `ann`.
 fn caller(trusted: &TrustedIssuer, claims: &Claims) -> Option<Caller> {
     let text = |claim: &str| claims.get(claim).and_then(Value::as_str).filter(|text| !text.is_empty());
@@ -103,6 +112,10 @@ impl Authenticator for Oidc {
 
     fn challenge(&self) -> Option<HeaderValue> {
         Some(HeaderValue::from_static(r#"Bearer realm="standpipe""#))
+    }
+
+    fn applies(&self, head: &Parts, _connection: &Connection) -> bool {
+        bearer(&head.headers).is_some()
     }
 
     fn recall(&self, head: &Parts, _connection: &Connection) -> Option<Arc<Caller>> {

@@ -63,12 +63,16 @@ pub enum Reach {
     Named,
 }
 
+type Fetches = SingleFlight<Place, Result<Arc<KeySet>, String>>;
+
 /// The keys of all issuers.
 pub struct Issuers {
     own: Option<Arc<Issuer>>,
     outbound: Arc<dyn Outbound>,
     rings: Cache<Place, Arc<Ring>>,
-    fetches: SingleFlight<Place, Result<Arc<KeySet>, String>>,
+    fetches: Fetches,
+    /// Those of issuers that others name: they keep nobody from the configured ones.
+    named: Fetches,
 }
 
 /// What is known of one issuer.
@@ -86,7 +90,13 @@ impl Issuers {
     /// Fetches over `outbound`; the keys of our own tokens are at hand where there are any.
     pub fn new(own: Option<Arc<Issuer>>, outbound: Arc<dyn Outbound>) -> Arc<Self> {
         let rings = Cache::builder().max_capacity(MOST).time_to_idle(KEPT).build();
-        Arc::new(Self { own, outbound, rings, fetches: SingleFlight::new(FETCHES) })
+        Arc::new(Self {
+            own,
+            outbound,
+            rings,
+            fetches: SingleFlight::new(FETCHES),
+            named: SingleFlight::new(FETCHES),
+        })
     }
 
     /// The keys of an issuer.
@@ -136,7 +146,11 @@ impl Issuers {
 
     /// One fetch for all who wait, in a task of its own.
     async fn fetch(self: &Arc<Self>, place: &Place, ring: &Arc<Ring>) -> Result<Arc<KeySet>, String> {
-        let wait = match self.fetches.join(place) {
+        let fetches = match place.reach {
+            Reach::Configured => &self.fetches,
+            Reach::Named => &self.named,
+        };
+        let wait = match fetches.join(place) {
             Join::Lead(lead, wait) => {
                 let (issuers, place, ring) = (self.clone(), place.clone(), ring.clone());
                 tokio::spawn(async move {
@@ -166,6 +180,9 @@ impl Issuers {
         struct Document {
             issuer: String,
             jwks_uri: String,
+        }
+        if place.issuer.contains(['?', '#']) {
+            return Err(format!("{} cannot be an issuer: it has a query or fragment", place.issuer));
         }
         let url = format!("{}/.well-known/openid-configuration", place.issuer.trim_end_matches('/'));
         let document: Document = serde_json::from_slice(&self.get(place, &url).await?)

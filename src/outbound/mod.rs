@@ -18,7 +18,7 @@ use standpipe_api::{Answer, Body, Error, ErrorKind, Fault, Outbound, Result};
 use tokio::sync::{mpsc, oneshot};
 
 use self::guard::Address;
-use crate::config::{At, Config};
+use crate::config::Config;
 use crate::engine::Engine;
 use crate::forward::deadline::now;
 use crate::forward::origin::Origin;
@@ -84,11 +84,11 @@ pub async fn run(mut waiting: mpsc::Receiver<Outgoing>, engine: Arc<Engine>, for
             let fetch = async {
                 let at = match named {
                     Named::ByOperator => None,
-                    Named::ByOthers if is_configured(request.uri(), &running.config) => None,
+                    Named::ByOthers if is_here(request.uri(), &running.config) => None,
                     Named::ByOthers => Some(checked(request.uri(), &running.config.outbound).await?),
                 };
                 let most = running.config.limits.answer_buffer;
-                let most = if at.is_some() { most.min(SMALL) } else { most };
+                let most = if named == Named::ByOthers { most.min(SMALL) } else { most };
                 // Only an operator's own requests carry the certificate that a peer knows us by.
                 let tls = running.peers.tls_for(request.uri()).filter(|_| named == Named::ByOperator);
                 fetch(&forward, request, limit, (at, tls), most).await
@@ -100,20 +100,14 @@ pub async fn run(mut waiting: mpsc::Receiver<Outgoing>, engine: Arc<Engine>, for
     }
 }
 
-/// Whether an address is at an origin that the operator named: standpipe's own, or a provider's.
-fn is_configured(uri: &Uri, config: &Config) -> bool {
-    let providers = config.providers.iter().filter_map(|provider| match &provider.at {
-        At::Url(url) => Some(url.as_str()),
-        At::InProcess { .. } => None,
-    });
-    let same = |url: &str| {
-        let Ok(known) = url.parse::<Uri>() else { return false };
-        match (Address::of(&known), Address::of(uri)) {
-            (Ok(known), Ok(asked)) => known.is_origin_of(&asked),
-            _ => false,
-        }
-    };
-    std::iter::once(config.public_url.as_str()).chain(providers).any(same)
+/// Whether an address is that of a pipe here: a mediated end, or a pipe of a provider in this process. Who comes there is
+/// asked who he is like everybody else.
+fn is_here(uri: &Uri, config: &Config) -> bool {
+    let Ok(own) = config.public_url.parse::<Uri>() else { return false };
+    let (Ok(known), Ok(asked)) = (Address::of(&own), Address::of(uri)) else { return false };
+    let path = uri.path().strip_prefix(own.path().trim_end_matches('/'));
+    let is_pipe = path.is_some_and(|path| path.starts_with("/ends/") || path.starts_with("/providers/"));
+    known.is_origin_of(&asked) && is_pipe && uri.query().is_none()
 }
 
 /// The address to connect to, and no other: a name that is looked up again may lead elsewhere.

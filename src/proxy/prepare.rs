@@ -282,7 +282,8 @@ impl Proxy {
         place: &mut Place,
     ) -> Result<Credential> {
         let anonymous = trail.caller.as_ref().is_none_or(|caller| caller.authenticator == "anonymous");
-        if anonymous && bearer(asked.request.headers()) && self.is_known_there(trail, asked, place) {
+        let foreign = |headers| bearer(headers) && !running.oidc.has_own(headers);
+        if anonymous && foreign(asked.request.headers()) && self.is_known_there(trail, asked, place) {
             return Ok(Credential { authorization: CallerAuthorization::PassedOn, ..Credential::none() });
         }
         if asked.stranger.is_some() {

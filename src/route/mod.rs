@@ -7,6 +7,7 @@
 mod path_set;
 mod pattern;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use ahash::HashMap;
@@ -190,9 +191,11 @@ impl Router {
 
     /// What is registered for a method on a way.
     pub fn find(&self, method: &Method, way: &Way<'_>) -> Found {
+        // Brokers take `/db//pipes/` for `/db/pipes`; what they would do must not go by unseen.
+        let path = &*without_empty_segments(way.path);
         let mut found = Found::default();
         let mut best: Option<(&Pattern, Operation, usize)> = None;
-        self.0.set.each_match(way.path, |at| {
+        self.0.set.each_match(path, |at| {
             let Some(entry) = self.0.entries.get(at).filter(|entry| entry.pattern.takes(method)) else {
                 return;
             };
@@ -201,7 +204,7 @@ impl Router {
             }
             match entry.owner {
                 Owner::Extension(id) if is_asked(id, &found, way) => {
-                    found.extensions.push((id, entry.pattern.capture(way.path)));
+                    found.extensions.push((id, entry.pattern.capture(path)));
                 }
                 Owner::Operation(dialect, operation, position) if Some(dialect) == way.dialect => {
                     if best.is_none_or(|(pattern, ..)| entry.pattern.specificity(pattern).is_gt()) {
@@ -214,7 +217,7 @@ impl Router {
         found.operation = best.map(|(pattern, operation, position)| Matched {
             operation,
             position,
-            params: pattern.capture(way.path),
+            params: pattern.capture(path),
         });
         found
     }
@@ -228,6 +231,15 @@ impl Router {
         };
         common.into_iter().filter(taken).collect()
     }
+}
+
+/// A path as lenient servers read it.
+fn without_empty_segments(path: &str) -> Cow<'_, str> {
+    if !path.contains("//") && (path.len() < 2 || !path.ends_with('/')) {
+        return Cow::Borrowed(path);
+    }
+    let segments = path.split('/').filter(|segment| !segment.is_empty());
+    Cow::Owned(segments.fold(String::new(), |path, segment| path + "/" + segment))
 }
 
 /// Extensions see federated faces only, and each call once.

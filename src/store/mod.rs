@@ -147,6 +147,9 @@ pub trait Store: Send + Sync + 'static {
     /// removed.
     async fn purge_audit(&self, before: Timestamp, most: u64, limit: usize) -> Result<usize, StoreError>;
 
+    /// Whether a job waits for its time or is being carried out.
+    async fn job_waits(&self, namespace: &Namespace, id: &JobId) -> Result<bool, StoreError>;
+
     /// Makes a job due now, whether it waits or has failed, with its attempts forgotten. `false`: there is none.
     async fn retry_job(&self, namespace: &Namespace, id: &JobId) -> Result<bool, StoreError>;
 

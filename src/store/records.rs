@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use standpipe_api::{Change, Conflict, Record, Result, State};
+use standpipe_api::{Change, Conflict, JobId, Record, Result, State};
 
 use super::{Mappings, Namespace};
 
@@ -29,6 +29,10 @@ impl State for Records {
 
     async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<Record>> {
         Ok(self.mappings.store().records(&self.namespace, prefix, after, limit).await?)
+    }
+
+    async fn waits(&self, id: &JobId) -> Result<bool> {
+        Ok(self.mappings.store().job_waits(&self.namespace, id).await?)
     }
 
     async fn commit(&self, changes: Vec<Change>) -> Result<Result<(), Conflict>> {

@@ -103,7 +103,12 @@ fn in_body(path: &[String], body: &Bytes) -> Result<Option<(String, Bytes)>> {
     let mut inner = text;
     for parent in parents {
         let Some(members) = members(inner) else { return Ok(None) };
-        let Some((_, value)) = members.into_iter().find(|(name, _)| name == parent) else { return Ok(None) };
+        let mut found = members.into_iter().filter(|(name, _)| name == parent);
+        let Some((_, value)) = found.next() else { return Ok(None) };
+        // Readers differ in which of two counts.
+        if found.next().is_some() {
+            return Err(wrong());
+        }
         inner = value.get();
     }
     let Some(members) = members(inner) else { return Ok(None) };

@@ -62,6 +62,36 @@ fn a_caller_comes_with_a_token_and_the_provider_gets_one_of_standpipes() {
 }
 
 #[test]
+fn whoever_brings_a_credential_is_not_let_in_without_one() {
+    let (login, origin) = (Login::new(), Origin::answering(OK));
+    let config = format!(
+        "{}[[listener]]\naddress = \"127.0.0.1:0\"\ncallers = [\"basic\", \"oidc\", \"anonymous\"]\n[[access]]\ncallers = [\"oidc:corp:ann\"]\n[[provider]]\nname = \"alpha\"\ndialect = \"cloudpipe\"\nurl = \"http://{}\"\n",
+        login.trusted(),
+        origin.address
+    );
+    let standpipe = House::new(&config).run();
+    assert_eq!(get(&standpipe, &login.token("ann", json!({}))).status, 200);
+    assert_eq!(get(&standpipe, &login.token("ann", json!({"exp": now() - 600}))).status, 401);
+    let wrong = standpipe.call("GET", "/providers/alpha/x", &[("authorization", "Basic YTpi")], "");
+    assert_eq!((wrong.status, standpipe.get("/providers/alpha/x").status), (401, 404));
+}
+
+#[test]
+fn a_token_of_a_trusted_issuer_is_no_brokers_whatever_listener_it_comes_through() {
+    let (login, origin) = (Login::new(), Origin::answering(OK));
+    let config = format!(
+        "{}[[listener]]\naddress = \"127.0.0.1:0\"\n[[provider]]\nname = \"alpha\"\ndialect = \"cloudpipe\"\nurl = \"http://{}\"\n",
+        login.trusted(),
+        origin.address
+    );
+    let standpipe = House::new(&config).run();
+    let token = login.token("ann", json!({}));
+    let bearer = format!("Bearer {token}");
+    assert_eq!(standpipe.call("GET", "/db/pipes/x", &[("authorization", &bearer)], "").status, 200);
+    assert!(!origin.first().contains(&token), "{}", origin.first());
+}
+
+#[test]
 fn while_the_issuer_is_down_nobody_is_called_a_stranger() {
     let (login, origin) = (Login::new(), Origin::answering(OK));
     login.fails();

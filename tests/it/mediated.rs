@@ -130,6 +130,40 @@ fn a_known_brokers_pipe_is_named_by_its_address_here_and_direct_pipes_stay_direc
 }
 
 #[test]
+fn a_refused_update_ends_with_itself() {
+    let (db, app) = (ReferenceBroker::new(json!({})), ReferenceBroker::new(json!({"BAD": "value"})));
+    let house = front(port(), db.origin.address, app.origin.address);
+    let standpipe = house.serve();
+    let url = format!("http://{}", standpipe.address);
+    let create = |resource: &str, id: &str, other: &str| {
+        let body = json!({"id": id, "other": {"uri": format!("{url}/ends/{other}"), "issuer": url}});
+        assert_eq!(standpipe.post(&format!("/{resource}/pipes"), &body.to_string()).status, 201);
+    };
+    db.refuses("BAD");
+    create("db", "app", "beta/app/pipes/db");
+    create("app", "db", "alpha/db/pipes/app");
+    until("it is refused for good", || house.command(&["outbox", "list"]).1.contains("failed"));
+    app.replace("/app/pipes/db", json!({"GOOD": "value"}));
+    until("the next one arrives", || db.pipe("/db/pipes/app")["other"]["data"] == json!({"GOOD": "value"}));
+}
+
+#[test]
+fn a_broker_cannot_call_its_end_by_anothers_name() {
+    let (db, app) = (ReferenceBroker::new(json!({})), ReferenceBroker::new(json!({})));
+    let standpipe = front(port(), db.origin.address, app.origin.address).run();
+    assert_eq!(standpipe.post("/db/pipes", r#"{"id":"mine"}"#).status, 201);
+    app.claims_to_be(&format!("http://{}", db.origin.address));
+    let answer = standpipe.post("/app/pipes", r#"{"id":"evil"}"#);
+    assert!(answer.status == 502 && answer.body.contains("beta"), "{}", answer.body);
+    let own = format!("http://{}/db/pipes/mine", db.origin.address);
+    app.claims_to_be(&format!("http://{}", app.origin.address));
+    let body = json!({"id": "good", "other": {"uri": own, "issuer": "x"}});
+    assert_eq!(standpipe.post("/app/pipes", &body.to_string()).status, 201);
+    let other = app.pipe("/app/pipes/good")["other"]["uri"].clone();
+    assert_eq!(other, json!(format!("http://{}/ends/alpha/db/pipes/mine", standpipe.address)));
+}
+
+#[test]
 fn nobody_else_brings_news() {
     let (db, app, login) = (ReferenceBroker::new(json!({})), ReferenceBroker::new(json!({})), Login::new());
     let standpipe = front(port(), db.origin.address, app.origin.address).run();

@@ -26,6 +26,7 @@ struct Inner {
     root: Mutex<String>,
     data: Value,
     pipes: Mutex<BTreeMap<String, Value>>,
+    refused: Mutex<Option<String>>,
     /// Statuses of pushes, in order.
     pushes: Mutex<Vec<u16>>,
 }
@@ -38,6 +39,7 @@ impl ReferenceBroker {
             root: Mutex::default(),
             data,
             pipes: Mutex::default(),
+            refused: Mutex::default(),
             pushes: Mutex::default(),
         });
         let served = inner.clone();
@@ -57,6 +59,22 @@ impl ReferenceBroker {
 
     pub fn pipe(&self, path: &str) -> Value {
         self.inner.pipes.lock().unwrap().get(path).cloned().unwrap_or(Value::Null)
+    }
+
+    /// From now on 400 to whoever brings this key.
+    pub fn refuses(&self, key: &str) {
+        *self.inner.refused.lock().unwrap() = Some(key.to_owned());
+    }
+
+    /// From now on its pipes have uris and an issuer of this origin.
+    pub fn claims_to_be(&self, root: &str) {
+        *self.inner.root.lock().unwrap() = root.to_owned();
+    }
+
+    /// Replaces the data of a pipe and pushes it.
+    pub fn replace(&self, path: &str, data: Value) {
+        self.inner.pipes.lock().unwrap().get_mut(path).unwrap()["this"]["data"] = data;
+        self.inner.push(path);
     }
 
     pub fn pushes(&self) -> Vec<u16> {
@@ -134,6 +152,10 @@ impl Inner {
             if !fits {
                 return (401, "unauthorized\n".into());
             }
+        }
+        let refused = self.refused.lock().unwrap().clone();
+        if refused.is_some_and(|key| body["other"]["data"].get(&key).is_some()) {
+            return (400, "schema\n".into());
         }
         for end in ["this", "other"] {
             if body[end]["data"].is_object() {

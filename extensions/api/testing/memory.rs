@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
 
-use crate::{Change, Conflict, Mapping, NewJob, Record, Resource, Result, State};
+use crate::{Change, Conflict, JobId, Mapping, NewJob, Record, Resource, Result, State};
 
 /// Records in memory, with the same compare-and-set rules as the real store.
 #[derive(Default)]
@@ -74,6 +74,10 @@ impl State for MemoryState {
         let group = from.take_while(|(key, _)| key.starts_with(prefix));
         let rest = group.filter(|(key, _)| after.is_none_or(|after| key.as_str() > after));
         Ok(rest.take(limit).map(|(_, record)| record.clone()).collect())
+    }
+
+    async fn waits(&self, id: &JobId) -> Result<bool> {
+        Ok(self.jobs().iter().any(|job| job.id == *id))
     }
 
     async fn commit(&self, changes: Vec<Change>) -> Result<Result<(), Conflict>> {

@@ -14,7 +14,7 @@ use super::request::key_of;
 /// Shows all pipes of an answer as mediated that are. Whether anything changed.
 pub(super) async fn mediate(
     value: &mut Value,
-    provider: &Provider,
+    (provider, providers): (&Provider, &[Provider]),
     resource: &ResourceId,
     state: &Arc<dyn State>,
     public_url: &str,
@@ -30,7 +30,7 @@ pub(super) async fn mediate(
     // A list shows ends that are known, or will be when they are read one by one. A binding shows its pipe twice.
     shown.dedup();
     if let [(end, own)] = shown.as_slice() {
-        ends::remember(state, provider, end, own).await?;
+        ends::remember(state, providers, end, own, public_url).await?;
     }
     Ok(changed)
 }

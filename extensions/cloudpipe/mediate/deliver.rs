@@ -34,14 +34,15 @@ struct Errand {
     since: Timestamp,
 }
 
+/// The name of the job that delivers what waits under a key.
+pub(super) fn job_id(key: &str) -> JobId {
+    JobId(key.replacen("news/", "relay/", 1))
+}
+
 /// The job that delivers what waits under a key.
 pub(super) fn job(key: &str, to: &EndAddress, since: Timestamp) -> Result<NewJob> {
     let errand = Errand { key: key.to_owned(), to: to.clone(), since };
-    Ok(NewJob {
-        id: JobId(key.replacen("news/", "relay/", 1)),
-        payload: ends::encode(&errand)?,
-        delay: Duration::ZERO,
-    })
+    Ok(NewJob { id: job_id(key), payload: ends::encode(&errand)?, delay: Duration::ZERO })
 }
 
 /// How an attempt ended.
@@ -94,7 +95,14 @@ async fn deliver(errand: &Errand, provider: &Provider, background: &dyn Backgrou
             Some(own) => own,
             None => match read_own(provider, &errand.to, background).await? {
                 Some(own) => {
-                    ends::remember(&state, provider, &errand.to, &own).await?;
+                    ends::remember(
+                        &state,
+                        &background.providers(),
+                        &errand.to,
+                        &own,
+                        &background.public_url(),
+                    )
+                    .await?;
                     own
                 }
                 None => return Ok(Delivery::Later(format!("{} has no such pipe yet", provider.id))),

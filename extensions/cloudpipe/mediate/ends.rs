@@ -27,9 +27,13 @@ fn end_key(end: &EndAddress) -> String {
 
 /// The record that finds an end by what its broker calls it.
 fn own_key(uri: &str) -> String {
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, uri.as_bytes());
-    let hex: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("own/{hex}")
+    format!("own/{}", digest(uri))
+}
+
+/// Names of any length as a part of a key.
+fn digest(text: &str) -> String {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn issuer_key(provider: &Provider) -> String {
@@ -72,12 +76,16 @@ pub(super) async fn issuer(state: &Arc<dyn State>, provider: &Provider) -> Resul
 /// The broker now signs as somebody else than it did, or the store does not answer.
 pub(super) async fn remember(
     state: &Arc<dyn State>,
-    provider: &Provider,
+    providers: &[Provider],
     end: &EndAddress,
     new: &Own,
+    public_url: &str,
 ) -> Result<()> {
+    let Some(provider) = providers.iter().find(|one| one.id == end.provider) else { return Ok(()) };
+    not_anothers(providers, provider, new)?;
     for _ in 0..TRIES {
         let mut changes = Vec::new();
+        changes.extend(signs(state, provider, &new.issuer, public_url).await?);
         match issuer(state, provider).await? {
             Some(known) if known != new.issuer => {
                 let text = format!("{} signs as {} and signed as {known}", provider.id, new.issuer);
@@ -95,6 +103,11 @@ pub(super) async fn remember(
         let old: Option<Own> = record.as_ref().map(decode).transpose()?;
         let found = state.get(&own_key(&new.uri)).await?;
         let leads: Option<EndAddress> = found.as_ref().map(decode).transpose()?;
+        if let Some(other) = leads.as_ref().filter(|leads| leads.provider != end.provider) {
+            let text =
+                format!("{} calls an end {}, which is one of {}", provider.id, new.uri, other.provider);
+            return Err(Error::nonsense(provider.id.clone(), text));
+        }
         if old.as_ref() == Some(new) && leads.as_ref() == Some(end) {
             return Ok(());
         }
@@ -107,6 +120,43 @@ pub(super) async fn remember(
         }
     }
     Err(Error::internal("an end is changed by too many at once"))
+}
+
+/// A broker that calls its end by an address of another broker's would be taken for it.
+fn not_anothers(providers: &[Provider], provider: &Provider, new: &Own) -> Result<()> {
+    if EndAddress::at(provider, &new.uri).is_some() {
+        return Ok(());
+    }
+    match providers.iter().find(|other| EndAddress::at(other, &new.uri).is_some()) {
+        None => Ok(()),
+        Some(other) => {
+            let text = format!("{} calls an end {}, which is under {}'s url", provider.id, new.uri, other.id);
+            Err(Error::nonsense(provider.id.clone(), text))
+        }
+    }
+}
+
+/// What has to be written down so that nobody else signs as this issuer; standpipe itself signs for all brokers in this
+/// process.
+async fn signs(
+    state: &Arc<dyn State>,
+    provider: &Provider,
+    issuer: &str,
+    public_url: &str,
+) -> Result<Option<Change>> {
+    if issuer == public_url {
+        return Ok(None);
+    }
+    let key = format!("signs/{}", digest(issuer));
+    match state.get(&key).await?.as_ref().map(decode::<String>).transpose()? {
+        Some(known) if known == provider.id.as_str() => Ok(None),
+        Some(known) => {
+            let text = format!("{} signs as {issuer}, and that is {known}", provider.id);
+            Err(Error::nonsense(provider.id.clone(), text)
+                .advise("brokers need issuers of their own; if this one is right, the other's `issuer` must be configured"))
+        }
+        None => Ok(Some(Change::Put { key, value: encode(&provider.id.as_str())?, expected: None })),
+    }
 }
 
 /// Forgets an end that is gone.

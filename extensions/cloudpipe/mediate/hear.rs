@@ -112,7 +112,7 @@ async fn hear(news: &News, background: &dyn Background) -> Result<Heard> {
         }
         let from = match &known {
             Some((end, _)) => end.clone(),
-            None => match read_sender(provider, &claimed, background).await? {
+            None => match read_sender(provider, &providers, &claimed, background).await? {
                 Some(end) => end,
                 None => return refused("its sub is no pipe of the broker that signed it"),
             },
@@ -151,6 +151,7 @@ async fn possible<'a>(
 /// The broker cannot be asked, or does not have it yet.
 async fn read_sender(
     provider: &Provider,
+    providers: &[Provider],
     claimed: &Claimed,
     background: &dyn Background,
 ) -> Result<Option<EndAddress>> {
@@ -164,7 +165,7 @@ async fn read_sender(
     if own.uri != claimed.subject || own.issuer != claimed.issuer {
         return Ok(None);
     }
-    ends::remember(&background.state(), provider, &end, &own).await?;
+    ends::remember(&background.state(), providers, &end, &own, &background.public_url()).await?;
     Ok(Some(end))
 }
 
@@ -224,7 +225,9 @@ async fn keep(
     let (state, key) = (background.state(), key(news, from));
     for _ in 0..TRIES {
         let record: Option<Record> = state.get(&key).await?;
-        let mut waiting: Waiting = match &record {
+        // What was refused for good, given up or dropped is over: only what still waits is merged with.
+        let waits = state.waits(&deliver::job_id(&key)).await?;
+        let mut waiting: Waiting = match record.as_ref().filter(|_| waits) {
             Some(record) => serde_json::from_slice(&record.value)
                 .map_err(|error| Error::internal("news that wait cannot be read").because(error))?,
             None => Waiting { from: from.to_owned(), ..Waiting::default() },

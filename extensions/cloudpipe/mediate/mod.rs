@@ -35,7 +35,7 @@ use super::path;
 use super::settings::ProviderSettings;
 
 /// Bytes of a body that names or shows a pipe, or brings news.
-const LONGEST: usize = 1 << 20;
+const LONGEST: usize = 8 << 20;
 /// News that wait to be looked at.
 const WAITING: usize = 256;
 
@@ -53,6 +53,15 @@ struct About(Option<EndAddress>);
 /// Whether a provider's pipes are mediated.
 pub(super) fn is_mediated(provider: &Provider) -> bool {
     ProviderSettings::of(provider).is_some_and(|settings| settings.mediated)
+}
+
+/// What is too long to be looked through is not shown with the broker's own names in it.
+fn too_long_to_show(provider: &Provider) -> Result<()> {
+    if !is_mediated(provider) {
+        return Ok(());
+    }
+    let text = format!("{} answered more than {LONGEST} bytes, which are too many to mediate", provider.id);
+    Err(Error::nonsense(provider.id.clone(), text))
 }
 
 fn all_cloudpipe(fed: &dyn Federation) -> Vec<Provider> {
@@ -107,18 +116,20 @@ impl Extension for Mediate {
         to: &Target,
         fed: &dyn Federation,
     ) -> Result<()> {
-        let (resource, rest) = path::split_first(request.uri().path());
+        let path = path::without_empty_segments(request.uri().path());
+        let (resource, rest) = path::split_first(&path);
         let end = EndAddress::read(to.provider.clone(), resource, rest);
         call.notes.insert(About(end));
         if !matches!(*request.method(), Method::POST | Method::PATCH | Method::PUT) {
             return Ok(());
         }
-        let Some(body) = request.body_mut().bytes_within(LONGEST).await? else { return Ok(()) };
         let providers = all_cloudpipe(fed);
-        let direct = providers.iter().all(|provider| !is_mediated(provider));
-        if direct && memchr::memmem::find(&body, b"/ends/").is_none() {
+        if !providers.iter().any(is_mediated) {
             return Ok(());
         }
+        let Some(body) = request.body_mut().bytes_within(LONGEST).await? else {
+            return Err(Error::body_too_large(LONGEST));
+        };
         if let Some(changed) =
             request::mediated(&body, &to.provider, &providers, &fed.state(), fed.public_url()).await?
         {
@@ -135,36 +146,27 @@ impl Extension for Mediate {
         from: &Target,
         fed: &dyn Federation,
     ) -> Result<()> {
-        let Some(provider) = all_cloudpipe(fed).into_iter().find(|one| one.id == from.provider) else {
-            return Ok(());
-        };
-        if !response.status().is_success() {
-            return Ok(());
-        }
+        let providers = all_cloudpipe(fed);
+        let Some(provider) = providers.iter().find(|one| one.id == from.provider) else { return Ok(()) };
+        let about = call.notes.get::<About>().and_then(|About(end)| end.clone());
+        let mediates = providers.iter().any(is_mediated);
+        let (true, Some(end)) = (mediates && response.status().is_success(), about) else { return Ok(()) };
         if call.method == Method::DELETE {
-            let gone = call.notes.get::<About>().and_then(|About(end)| end.clone());
-            return match gone {
-                Some(end) => ends::forget(&fed.state(), &end).await,
-                None => Ok(()),
-            };
+            return ends::forget(&fed.state(), &end).await;
         }
-        let json = response
-            .headers()
-            .get(CONTENT_TYPE)
-            .is_none_or(|kind| kind.to_str().is_ok_and(|kind| kind.contains("json")));
-        if call.method == Method::HEAD || !json {
+        if call.method == Method::HEAD {
             return Ok(());
         }
-        let Some(body) = response.body_mut().bytes_within(LONGEST).await? else { return Ok(()) };
-        if !is_mediated(&provider) && memchr::memmem::find(&body, b"/ends/").is_none() {
-            return Ok(());
-        }
-        let Ok(mut value) = serde_json::from_slice::<Value>(&body) else { return Ok(()) };
-        let (resource, _) = match call.notes.get::<About>() {
-            Some(About(Some(end))) => (end.resource.clone(), ()),
-            _ => return Ok(()),
+        let Some(body) = response.body_mut().bytes_within(LONGEST).await? else {
+            return too_long_to_show(provider);
         };
-        if answer::mediate(&mut value, &provider, &resource, &fed.state(), fed.public_url()).await? {
+        if !is_mediated(provider) && memchr::memmem::find(&body, b"/ends/").is_none() {
+            return Ok(());
+        }
+        // Whatever it is called: brokers in the field send JSON as text.
+        let Ok(mut value) = serde_json::from_slice::<Value>(&body) else { return Ok(()) };
+        let (state, public_url) = (fed.state(), fed.public_url());
+        if answer::mediate(&mut value, (provider, &providers), &end.resource, &state, public_url).await? {
             let changed = value.to_string();
             response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(changed.len()));
             response.headers_mut().remove(ETAG);

@@ -47,9 +47,9 @@ async fn named(
     if let Some(end) = EndAddress::of_uri(uri, public_url) {
         return Ok(Some(end));
     }
-    let end = match ends::of(state, uri).await? {
-        Some((end, _)) => Some(end),
-        None => providers.iter().find_map(|provider| EndAddress::at(provider, uri)),
+    let end = match providers.iter().find_map(|provider| EndAddress::at(provider, uri)) {
+        Some(end) => Some(end),
+        None => ends::of(state, uri).await?.map(|(end, _)| end),
     };
     let mediates = |id: &ProviderId| providers.iter().any(|one| one.id == *id && is_mediated(one));
     Ok(end.filter(|end| mediates(to) || mediates(&end.provider)))

@@ -34,6 +34,12 @@ pub(super) async fn grant(
         trail.refuse(Refusal::Unseen, Some(provider.id().clone()));
         return Err(no_such_provider());
     }
+    if !running.access.grants_all(Some(&subject.caller), provider.id()) {
+        trail.refuse(Refusal::Method, Some(provider.id().clone()));
+        let text =
+            format!("the caller may not do everything at {}, so that it gets no token for it", provider.id());
+        return Err(Refused::new("invalid_target", text));
+    }
     trail.provider = Some(provider.clone());
     let act = actor.map(|actor| act(&actor.claims));
     let mut head = HeaderMap::new();

@@ -22,6 +22,7 @@ const FAILED: &str = "UPDATE job SET state = 'failed', reason = ?4, attempts = a
      WHERE namespace = ?1 AND id = ?2 AND generation = ?3";
 const RETRY: &str = "UPDATE job SET generation = ?3, due_at = ?4, attempts = 0, state = 'waiting' \
      WHERE namespace = ?1 AND id = ?2";
+const WAITS: &str = "SELECT 1 FROM job WHERE namespace = ?1 AND id = ?2 AND state = 'waiting'";
 const LIST: &str = "SELECT namespace, id, state, due_at, attempts, reason FROM job \
      WHERE (namespace, id) > (?1, ?2) ORDER BY namespace, id LIMIT ?3";
 
@@ -49,6 +50,11 @@ pub(super) fn schedule(
 
 pub(super) fn cancel(db: &Connection, namespace: &Namespace, id: &JobId) -> Result<bool, StoreError> {
     Ok(db.change("cancelling a job", CANCEL, [namespace.as_str(), id.0.as_str()])? > 0)
+}
+
+pub(super) fn waits(db: &Connection, namespace: &Namespace, id: &JobId) -> Result<bool, StoreError> {
+    let params = [namespace.as_str(), id.0.as_str()];
+    Ok(db.first("looking for a job", WAITS, params, |_| Ok(()))?.is_some())
 }
 
 pub(super) fn retry(

@@ -285,6 +285,11 @@ impl Store for Sqlite {
         self.writer.write(move |db, _| audit::purge(db, before, most, limit)).await
     }
 
+    async fn job_waits(&self, namespace: &Namespace, id: &JobId) -> Result<bool, StoreError> {
+        let (namespace, id) = (namespace.clone(), id.clone());
+        self.readers.read(move |db| job::waits(db, &namespace, &id)).await
+    }
+
     async fn retry_job(&self, namespace: &Namespace, id: &JobId) -> Result<bool, StoreError> {
         let (namespace, id) = (namespace.clone(), id.clone());
         self.writer.write(move |db: &_, _: &mut _| job::retry(db, &namespace, &id, Timestamp::now())).await

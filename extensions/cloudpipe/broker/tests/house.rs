@@ -191,6 +191,10 @@ impl State for Contended {
         self.memory.get(key).await
     }
 
+    async fn waits(&self, id: &standpipe_api::JobId) -> Result<bool> {
+        self.memory.waits(id).await
+    }
+
     async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<Record>> {
         self.memory.list(prefix, after, limit).await
     }
