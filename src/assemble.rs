@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use standpipe_api::{
     Authenticator, CredentialStrategy, Extension, Outbound, Problem, Problems, Provider as Public, Settings,
+    Signer,
 };
 
 use crate::config::{self, Admin, At, Config, Known};
@@ -70,6 +71,10 @@ impl Tools {
         Self { issuer: Some(issuer), issuers, outbound, tokens, secret_files: Arc::default() }
     }
 
+    fn strategies(&self) -> Vec<Arc<dyn CredentialStrategy>> {
+        strategies(self.issuer.clone().map(|issuer| issuer as Arc<dyn Signer>), &self.tokens)
+    }
+
     /// For a process that only looks at a configuration: nothing is signed and nobody is called.
     pub fn idle() -> Self {
         let (calls, _never_made) = outbound::queue();
@@ -85,7 +90,7 @@ pub fn known(extensions: &[Box<dyn Extension>]) -> Known {
     let mut known = Known {
         faces: vec![crate::route::TRANSPARENT, ISSUER_FACE, PEER_FACE],
         authenticators: vec!["anonymous", "basic", "mtls", "oidc"],
-        credentials: strategies(&Tools::idle()).iter().map(|strategy| strategy.kind()).collect(),
+        credentials: Tools::idle().strategies().iter().map(|strategy| strategy.kind()).collect(),
         ..Known::default()
     };
     for extension in extensions {
@@ -346,7 +351,7 @@ fn doors(config: &Config, parts: &Parts, oidc: &Arc<Oidc>) -> Vec<Door> {
 
 /// The strategies of the engine and its extensions.
 fn credential_strategies(parts: &Parts, tools: &Tools) -> Vec<Arc<dyn CredentialStrategy>> {
-    let mut all = strategies(tools);
+    let mut all = tools.strategies();
     all.extend(parts.extensions.iter().flat_map(|extension| extension.credential_strategies()));
     all
 }

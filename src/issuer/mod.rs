@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use standpipe_api::{Change, Error, Result, Signer, SigningAlgorithm, Timestamp};
 
 use self::key::{Key, Stored};
-use crate::jwt::{KeySet, PEER};
+use crate::jwt::{KeySet, OwnKeys, PEER};
 use crate::store::{Namespace, Store};
 
 /// How long a new key is published before it signs: others keep sets of keys for about as long.
@@ -64,11 +64,6 @@ impl Issuer {
     /// The issuer's name, which all its tokens carry.
     pub fn url(&self) -> &str {
         &self.url
-    }
-
-    /// The keys that verify its tokens.
-    pub fn public_keys(&self) -> Arc<KeySet> {
-        self.keys.load().public.clone()
     }
 
     /// Rotates the keys when their time has come, as long as it is polled.
@@ -130,6 +125,16 @@ impl Issuer {
         token.push('.');
         token.push_str(&URL_SAFE_NO_PAD.encode(signature));
         Ok(token.into())
+    }
+}
+
+impl OwnKeys for Issuer {
+    fn issuer(&self) -> &str {
+        &self.url
+    }
+
+    fn keys(&self) -> Arc<KeySet> {
+        self.keys.load().public.clone()
     }
 }
 

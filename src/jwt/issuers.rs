@@ -14,7 +14,6 @@ use tokio::time::Instant;
 
 use super::KeySet;
 use crate::config::TrustedIssuer;
-use crate::issuer::Issuer;
 use crate::single_flight::{Join, SingleFlight};
 
 /// Until then keys are used as they are.
@@ -63,11 +62,20 @@ pub enum Reach {
     Named,
 }
 
+/// Keys that need not be fetched.
+pub trait OwnKeys: Send + Sync {
+    /// The issuer whose keys they are.
+    fn issuer(&self) -> &str;
+
+    /// The keys as they are now.
+    fn keys(&self) -> Arc<KeySet>;
+}
+
 type Fetches = SingleFlight<Place, Result<Arc<KeySet>, String>>;
 
 /// The keys of all issuers.
 pub struct Issuers {
-    own: Option<Arc<Issuer>>,
+    own: Option<Arc<dyn OwnKeys>>,
     outbound: Arc<dyn Outbound>,
     rings: Cache<Place, Arc<Ring>>,
     fetches: Fetches,
@@ -88,7 +96,7 @@ struct State {
 
 impl Issuers {
     /// Fetches over `outbound`; the keys of our own tokens are at hand where there are any.
-    pub fn new(own: Option<Arc<Issuer>>, outbound: Arc<dyn Outbound>) -> Arc<Self> {
+    pub fn new(own: Option<Arc<dyn OwnKeys>>, outbound: Arc<dyn Outbound>) -> Arc<Self> {
         let rings = Cache::builder().max_capacity(MOST).time_to_idle(KEPT).build();
         Arc::new(Self {
             own,
@@ -105,7 +113,7 @@ impl Issuers {
     /// It could not be asked, as a sentence for the log.
     pub(super) async fn keys(self: &Arc<Self>, place: &Place) -> Result<Arc<KeySet>, String> {
         if let Some(own) = self.own(place) {
-            return Ok(own.public_keys());
+            return Ok(own.keys());
         }
         let ring = self.ring(place);
         let state = ring.state();
@@ -136,8 +144,8 @@ impl Issuers {
         }
     }
 
-    fn own(&self, place: &Place) -> Option<&Issuer> {
-        self.own.as_deref().filter(|own| own.url() == place.issuer)
+    fn own(&self, place: &Place) -> Option<&dyn OwnKeys> {
+        self.own.as_deref().filter(|own| own.issuer() == place.issuer)
     }
 
     fn ring(&self, place: &Place) -> Arc<Ring> {

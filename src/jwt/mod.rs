@@ -19,7 +19,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use standpipe_api::Timestamp;
 
-pub use self::issuers::{Issuers, Place, Reach};
+pub use self::issuers::{Issuers, OwnKeys, Place, Reach};
 pub use self::keys::KeySet;
 
 /// Longer tokens are refused unread.

@@ -40,12 +40,12 @@ pub use self::kept::Foreign;
 pub use self::mappings::TokenMappings;
 pub use self::secrets::{FollowedSecrets, ProcessSecrets};
 pub use self::selector::select;
-use crate::assemble::Tools;
 
-/// The built-in strategies.
-pub fn strategies(tools: &Tools) -> Vec<Arc<dyn CredentialStrategy>> {
-    let signer = tools.issuer.clone().map(|issuer| issuer as Arc<dyn Signer>);
-    let mappings = &tools.tokens;
+/// The built-in strategies; without a signer nothing is issued.
+pub fn strategies(
+    signer: Option<Arc<dyn Signer>>,
+    mappings: &Arc<TokenMappings>,
+) -> Vec<Arc<dyn CredentialStrategy>> {
     vec![
         Arc::new(none::None),
         Arc::new(basic::Basic),
