@@ -18,7 +18,7 @@ use crate::forward::deadline::now;
 use crate::peer;
 use crate::query::Querier;
 use crate::resolve::{Place, Wanted};
-use crate::store::{Filter, Namespace, Records, Write};
+use crate::store::{Namespace, Records, Write};
 use crate::token::{Chosen, Credentials};
 
 /// Rows that are looked through for those a caller sees, where access rules are in force.
@@ -157,14 +157,12 @@ impl Federation for Handle {
     }
 
     async fn mappings_at(&self, provider: &ProviderId, kind: &Kind, limit: usize) -> Result<Vec<Mapping>> {
-        let filter =
-            Filter { provider: Some(provider.clone()), kind: Some(kind.clone()), ..Filter::default() };
         let open = self.querier.running.access.is_open();
         let most = if open { limit } else { limit.max(MOST_FILTERED) };
-        let rows = self.engine().store.scan(filter, None, most).await.map_err(Error::from)?;
-        let kept = rows.into_iter().filter(|mapping| mapping.state != MappingState::Gone);
+        let rows = self.engine().resolver.mappings().at(provider, kind, most).await.map_err(Error::from)?;
+        let kept = rows.iter().filter(|mapping| mapping.state != MappingState::Gone);
         let seen = kept.filter(|mapping| self.may_see(provider, &mapping.resource));
-        Ok(seen.take(limit).collect())
+        Ok(seen.take(limit).cloned().collect())
     }
 
     async fn learn(&self, mapping: Mapping) -> Result<()> {

@@ -4,14 +4,17 @@
 //! row's slot and disowns a load that is under way, so that whoever read the row before the change can no longer
 //! put it back. The next reader loads what is true.
 
+mod lists;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use ahash::RandomState;
 use moka::sync::Cache;
-use standpipe_api::{Mapping, Resource, Timestamp};
+use standpipe_api::{Kind, Mapping, ProviderId, Resource, Timestamp};
 use tokio::sync::Notify;
 
+use self::lists::Lists;
 use super::{Claim, Imported, Observer, Store, StoreError, Write};
 use crate::single_flight::{Join, SingleFlight};
 
@@ -36,13 +39,14 @@ struct Copies {
     /// Ids come from strangers: the hash is keyed, and cheaper than the standard one.
     rows: Cache<Resource, Row, RandomState>,
     loads: SingleFlight<Resource, Result<Row, StoreError>>,
+    lists: Lists,
 }
 
 impl Mappings {
     /// A cache of at most `entries` rows (absent ones count) over a store.
     pub fn new(store: Arc<dyn Store>, entries: u64) -> Self {
         let rows = Cache::builder().max_capacity(entries).build_with_hasher(RandomState::new());
-        let copies = Arc::new(Copies { rows, loads: SingleFlight::new(LOADS) });
+        let copies = Arc::new(Copies { rows, loads: SingleFlight::new(LOADS), lists: Lists::default() });
         let observer: Arc<dyn Observer> = copies.clone();
         store.observe(Arc::downgrade(&observer));
         let (hits, misses) = (AtomicU64::new(0), AtomicU64::new(0));
@@ -85,6 +89,19 @@ impl Mappings {
             }
         }
         Err(StoreError::Closed)
+    }
+
+    /// Rows of a kind at a provider, tombstones and expired ones among them, at most `most`, in the order of their keys.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub async fn at(
+        &self,
+        provider: &ProviderId,
+        kind: &Kind,
+        most: usize,
+    ) -> Result<Arc<[Mapping]>, StoreError> {
+        self.copies.lists.of(&*self.store, provider, kind, most).await
     }
 
     /// Claims a resource; see [`Store::claim`].
@@ -137,6 +154,7 @@ impl Copies {
 
 impl Observer for Copies {
     fn changed(&self, resources: &[Resource]) {
+        self.lists.changed(resources);
         for resource in resources {
             // In this order: a load has either filled the slot already, which is now emptied, or will not.
             self.loads.disown(resource);

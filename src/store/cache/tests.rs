@@ -166,3 +166,28 @@ fn a_reader_never_sees_a_row_older_than_an_acknowledged_write() {
         runtime().block_on(write);
     });
 }
+
+#[tokio::test]
+async fn a_list_is_remembered_until_one_of_its_kind_changes() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = crate::store::MasterKey::parse(&"ab".repeat(32).into()).unwrap();
+    let store = crate::store::Sqlite::open(folder.path(), &key, &crate::store::Options::default()).unwrap();
+    let mappings = Mappings::new(Arc::new(store), 100);
+    let put = |kind: &'static str, id: &str, provider: &str| {
+        let resource = Resource::new(Kind::of(kind), id);
+        mappings.apply(vec![Write::Put(Mapping::learned(resource, provider.into(), Timestamp::now()))])
+    };
+    let ids = async || {
+        let rows = mappings.at(&"alpha".into(), &Kind::of("resource"), 10).await.unwrap();
+        rows.iter().map(|row| row.resource.id.to_string()).collect::<Vec<_>>()
+    };
+    put("resource", "db", "alpha").await.unwrap();
+    let first = mappings.at(&"alpha".into(), &Kind::of("resource"), 10).await.unwrap();
+    put("pipe", "p", "alpha").await.unwrap();
+    let second = mappings.at(&"alpha".into(), &Kind::of("resource"), 10).await.unwrap();
+    assert!(Arc::ptr_eq(&first, &second), "another kind changed");
+    put("resource", "app", "alpha").await.unwrap();
+    assert_eq!(ids().await, ["app", "db"], "whoever wrote it sees it");
+    put("resource", "db", "beta").await.unwrap();
+    assert_eq!(ids().await, ["app"]);
+}
