@@ -55,6 +55,12 @@ pub trait Dialect: Send + Sync + 'static {
         None
     }
 
+    /// The resource that an answer says was brought into being, when the request left its id to the provider. `named` is what
+    /// [`Dialect::names`] found in the request.
+    fn created(&self, _operation: Operation, _named: &[Resource], _answer: &HeaderMap) -> Option<Resource> {
+        None
+    }
+
     /// Ids in the request that a provider's index may know.
     fn hints(&self, _operation: Operation, _request: &RequestView<'_>) -> Vec<Hint> {
         Vec::new()

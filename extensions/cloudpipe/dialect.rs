@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderValue};
-use http::{Method, Response, StatusCode};
+use http::header::{CONTENT_TYPE, HeaderValue, LOCATION};
+use http::{HeaderMap, Method, Response, StatusCode};
 use serde_json::Value;
 use standpipe_api::{
     Address, Body, CallId, Dialect, Effect, Error, Face, Hint, Kind, Operation, Outcome, Problems, Provider,
@@ -100,6 +100,16 @@ impl Dialect for CloudpipeDialect {
 
     fn creates(&self, operation: Operation) -> Option<Kind> {
         (operation.effect == Effect::Create).then_some(PIPE)
+    }
+
+    fn created(&self, operation: Operation, named: &[Resource], answer: &HeaderMap) -> Option<Resource> {
+        self.creates(operation)?;
+        let resource = named.iter().find(|resource| resource.kind == RESOURCE)?;
+        let location = answer.get(LOCATION)?.to_str().ok()?;
+        let path = location.split(['?', '#']).next()?.trim_end_matches('/');
+        let (_, id) = path.rsplit_once("/pipes/")?;
+        let id = path::decode(id).filter(|id| path::is_segment(id))?;
+        Some(Resource::new(PIPE, &*id).within(resource.id.clone()))
     }
 
     fn hints(&self, _operation: Operation, request: &RequestView<'_>) -> Vec<Hint> {

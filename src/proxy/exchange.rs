@@ -162,6 +162,10 @@ impl Exchange<'_> {
     ) -> Result<()> {
         let verdict =
             self.judge(&Outcome::Answered { status: response.status(), headers: response.headers() });
+        let created = match held {
+            None => self.created(response),
+            Some(_) => None,
+        };
         *response.version_mut() = Version::HTTP_11;
         to_caller(response.headers_mut(), &self.proxy.engine.hop);
         let after = match heard {
@@ -172,6 +176,9 @@ impl Exchange<'_> {
             }
         };
         self.settle(held, verdict).await;
+        if let Some(created) = created {
+            Box::pin(self.learn_created(trail, &created)).await;
+        }
         after?;
         self.name_provider(trail, response);
         Ok(())
@@ -196,6 +203,28 @@ impl Exchange<'_> {
         let held = learner.claim(resource, &self.place, caller, &hints, alias, quota).await?;
         reach(FailPoint::ClaimAfterWrite);
         Ok(Some(held))
+    }
+
+    /// What was created without a claim, because the provider chose its id.
+    fn created(&self, response: &Response<Body>) -> Option<Resource> {
+        let operation = self.operation();
+        let is_creation = operation.effect == Effect::Create && response.status().is_success();
+        let named = is_creation.then_some(&self.asked.resources)?;
+        self.dialect.created(operation, named, response.headers())
+    }
+
+    /// Later calls on it need the provider and the credential it was created with. The caller gets its answer even if that
+    /// cannot be written down.
+    async fn learn_created(&self, trail: &Trail, resource: &Resource) {
+        let (learner, alias) = (&self.proxy.engine.learner, self.place.credential.as_ref());
+        let written = async {
+            let held =
+                learner.claim(resource, &self.place, trail.caller.as_deref(), &[], alias, None).await?;
+            held.settle(Verdict::Live).await
+        };
+        if let Err(error) = written.await {
+            tracing::error!(error = error.log_text(), "a creation could not be written down");
+        }
     }
 
     /// What is created without a claim cannot be counted, so that no quota would ever be reached.

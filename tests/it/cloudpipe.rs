@@ -130,3 +130,21 @@ fn links_are_rewritten_however_the_answer_is_framed() {
         assert_eq!(href, format!("http://{}/db/pipes/p", standpipe.address), "{path}");
     }
 }
+
+#[test]
+fn a_pipe_that_its_broker_names_keeps_the_credential_it_was_created_with() {
+    let origin = Origin::answering(
+        "HTTP/1.1 201 Created\r\nlocation: /db/pipes/gen%201\r\ncontent-length: 2\r\n\r\n{}",
+    );
+    let settings = "resources = [\"db\"]\ncredential_by = { header = \"x-key\" }\ncredentials = [{ alias = \"main\", kind = \"bearer\", token = \"file:main\" }, { alias = \"blue\", kind = \"bearer\", token = \"file:blue\" }]\n";
+    let house = House::before(origin.address, settings, "");
+    for name in ["main", "blue"] {
+        std::fs::write(house.folder.path().join(name), name).unwrap();
+    }
+    let standpipe = house.serve();
+    assert_eq!(standpipe.call("POST", "/db/pipes", &[("x-key", "blue")], "{}").status, 201);
+    assert_eq!(standpipe.get("/db/pipes/gen%201").status, 201);
+    assert_eq!(standpipe.get("/db/pipes/other").status, 201);
+    let shown = |request: &String| request.to_lowercase().contains("bearer blue");
+    assert_eq!(origin.said().iter().map(shown).collect::<Vec<_>>(), [true, true, false]);
+}
