@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use http::header::AUTHORIZATION;
 use http::{Request, Response};
-use standpipe_api::{Body, CallId, Connection, Upstream};
+use standpipe_api::{Body, CallId, Connection, Upstream, bearer};
 
 use crate::engine::{Engine, Running};
-use crate::identify::{Shown, Who, bearer};
+use crate::identify::{Shown, Who};
 use crate::listener::{ListenerId, Service};
 use crate::respond::{self, Manner};
 use crate::serve::only_upstream;

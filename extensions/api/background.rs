@@ -136,3 +136,10 @@ pub enum JobOutcome {
     /// It will never work; it stays visible with the reason.
     Failed(String),
 }
+
+/// How long a job waits after `attempts` that failed: from the first wait doubling to the longest, a quarter more or less,
+/// so that those that failed together do not come back together.
+pub fn backoff(attempts: u32, (first, longest): (Duration, Duration)) -> Duration {
+    let wait = first.saturating_mul(2_u32.saturating_pow(attempts)).min(longest);
+    wait.mul_f64(0.75 + fastrand::f64() / 2.0)
+}

@@ -188,12 +188,16 @@ pub struct CredentialRequest<'a> {
 
 impl<'a> CredentialRequest<'a> {
     /// The caller's bearer token (RFC 6750, section 2.1), if it came with one.
-    pub fn bearer(&self) -> Option<&'a [u8]> {
-        let field = self.head?.get(AUTHORIZATION)?.as_bytes();
-        let (scheme, token) = field.split_at_checked("Bearer ".len())?;
-        let token = token.trim_ascii();
-        (scheme.eq_ignore_ascii_case(b"Bearer ") && !token.is_empty()).then_some(token)
+    pub fn bearer(&self) -> Option<&'a str> {
+        bearer(self.head?)
     }
+}
+
+/// The bearer token of a request (RFC 6750, section 2.1); `None` when there is none, or an empty one.
+pub fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    let token = token.trim();
+    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
 }
 
 /// What a request to a provider carries to be let in.

@@ -32,7 +32,7 @@ mod settings;
 pub use settings::{Problem, Problems, SecretRef, Settings};
 
 mod route;
-pub use route::{Face, Methods, Rest, Route};
+pub use route::{Face, Methods, Rest, Route, without_empty_segments};
 
 mod extension;
 pub use extension::{Extension, Flow, Upstream};
@@ -47,13 +47,13 @@ mod state;
 pub use state::{Change, Conflict, Record, RecordKey, Revision, State};
 
 mod background;
-pub use background::{Background, Job, JobId, JobOutcome, NewJob, Outbound};
+pub use background::{Background, Job, JobId, JobOutcome, NewJob, Outbound, backoff};
 
 mod identity;
 pub use identity::{
     Authenticator, CallerAuthorization, Challenged, Credential, CredentialRequest, CredentialSource,
     CredentialStrategy, Identified, Keeping, SecretFollower, Secrets, Signer, SigningAlgorithm, Stamp,
-    Verifier,
+    Verifier, bearer,
 };
 
 pub mod testing;

@@ -1,5 +1,7 @@
 //! Which calls an extension or a dialect's operation is asked about.
 
+use std::borrow::Cow;
+
 use http::Method;
 
 /// Methods and a path pattern. The engine compiles all patterns once, at start.
@@ -79,4 +81,13 @@ pub enum Rest {
     Owned,
     /// It does not.
     NotOwned,
+}
+
+/// A path as lenient servers read it: `/db//pipes/` is `/db/pipes`.
+pub fn without_empty_segments(path: &str) -> Cow<'_, str> {
+    if !path.contains("//") && (path.len() < 2 || !path.ends_with('/')) {
+        return Cow::Borrowed(path);
+    }
+    let segments = path.split('/').filter(|segment| !segment.is_empty());
+    Cow::Owned(segments.fold(String::new(), |path, segment| path + "/" + segment))
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue, LOCATION};
 use http::{HeaderMap, Method, Response, StatusCode};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use standpipe_api::{
     Address, Body, CallId, Dialect, Effect, Error, Face, Hint, Kind, Operation, Outcome, Problems, Provider,
     Query, RequestView, Resource, Rest, Route, Settings, Verdict,
@@ -15,6 +15,7 @@ use standpipe_api::{
 use super::path;
 use super::resources::Resources;
 use super::settings::ProviderSettings;
+use super::shape::field;
 
 /// The word in `dialect = "cloudpipe"`.
 pub(super) const NAME: &str = "cloudpipe";
@@ -170,16 +171,9 @@ impl Dialect for CloudpipeDialect {
 
 /// The id a caller gave a new pipe: flat, as brokers in the field read it, or nested, as the specification says.
 pub(super) fn pipe_id(body: &Bytes) -> Option<String> {
-    let given: Value = serde_json::from_slice(body).ok()?;
-    let id = field(&given, "id").or_else(|| field(field(&given, "pipe")?, "id"))?;
+    let given: Map<String, Value> = serde_json::from_slice(body).ok()?;
+    let id = field(&given, "id").or_else(|| field(field(&given, "pipe")?.as_object()?, "id"))?;
     id.as_str().filter(|id| path::is_segment(id)).map(str::to_owned)
-}
-
-/// A field by its name, or else by its name in another case: brokers in the field read them so.
-fn field<'a>(object: &'a Value, name: &str) -> Option<&'a Value> {
-    let object = object.as_object()?;
-    let other_case = || object.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value);
-    object.get(name).or_else(other_case)
 }
 
 #[cfg(test)]

@@ -6,7 +6,6 @@
 //! [`TellPeers`] tells other standpipes of new ones. [`broker`] is a broker of our own.
 
 mod aggregate;
-mod backoff;
 mod bases;
 pub mod broker;
 mod dialect;

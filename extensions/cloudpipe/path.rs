@@ -48,15 +48,6 @@ pub(super) fn split_first(path: &str) -> (&str, &str) {
     path.find('/').map_or((path, ""), |slash| path.split_at(slash))
 }
 
-/// A path as lenient brokers read it: `/db//pipes/` is `/db/pipes`.
-pub(super) fn without_empty_segments(path: &str) -> Cow<'_, str> {
-    if !path.contains("//") && (path.len() < 2 || !path.ends_with('/')) {
-        return Cow::Borrowed(path);
-    }
-    let segments = path.split('/').filter(|segment| !segment.is_empty());
-    Cow::Owned(segments.fold(String::new(), |path, segment| path + "/" + segment))
-}
-
 /// Whether an id can stand in a path: not empty, no dot segment (RFC 3986, section 5.2.4), no slash, nothing unprintable.
 pub(super) fn is_segment(id: &str) -> bool {
     !id.is_empty() && id != "." && id != ".." && !id.chars().any(|c| c == '/' || c.is_control())

@@ -39,6 +39,21 @@ pub(super) fn name(item: &Map<String, Value>) -> Option<&str> {
     item.get("name").or_else(|| item.get("id")).and_then(Value::as_str)
 }
 
+/// A field by its name, or else by its name in another case: brokers and their callers write `Issuer` too.
+pub(super) fn field<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
+    entry(object, name).map(|(_, value)| value)
+}
+
+/// The name under which a field stands.
+pub(super) fn key_of(object: &Map<String, Value>, name: &str) -> Option<String> {
+    entry(object, name).map(|(key, _)| key.clone())
+}
+
+fn entry<'a>(object: &'a Map<String, Value>, name: &str) -> Option<(&'a String, &'a Value)> {
+    let other_case = || object.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
+    object.get_key_value(name).or_else(other_case)
+}
+
 /// Whether a list member of an item has an entry of this id: `protos`, `adapters`. Entries are templates or ids.
 pub(super) fn has_entry(item: &Map<String, Value>, member: &str, id: &str) -> bool {
     let is = |entry: &Value| entry.as_str().or_else(|| entry.get("id").and_then(Value::as_str)) == Some(id);

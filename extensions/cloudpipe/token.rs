@@ -3,16 +3,8 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use http::HeaderMap;
-use http::header::AUTHORIZATION;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Map, Value};
-
-/// The bearer token of a request (RFC 6750, section 2.1).
-pub(super) fn bearer(headers: &HeaderMap) -> Option<SecretString> {
-    let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().into())
-}
 
 /// What a token says; nobody has verified it, unless it was read from verified claims.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
-use http::header::{AUTHORIZATION, HOST, ORIGIN};
+use http::Request;
+use http::header::{HOST, ORIGIN};
 use http::uri::Authority;
-use http::{HeaderMap, Request};
 use secrecy::{ExposeSecret, SecretString};
-use standpipe_api::{Error, ErrorKind, Fault, Result};
+use standpipe_api::{Error, ErrorKind, Fault, Result, bearer};
 
 /// Shortest token accepted, in characters: 16 random ones cannot be guessed over a socket.
 const SHORTEST: usize = 16;
@@ -86,7 +86,7 @@ impl Guard {
     pub(super) fn check_token<B>(&self, request: &Request<B>) -> Result<()> {
         let Self::Token { token, .. } = self else { return Ok(()) };
         let sent = bearer(request.headers()).unwrap_or_default();
-        verify_slices_are_equal(sent, token.expose_secret().as_bytes()).map_err(|_| {
+        verify_slices_are_equal(sent.as_bytes(), token.expose_secret().as_bytes()).map_err(|_| {
             Error::new(ErrorKind::Unauthenticated, Fault::Caller, "the admin listener wants its bearer token")
                 .advise("send Authorization: Bearer with the content of admin.token_file")
         })
@@ -109,11 +109,6 @@ pub(crate) fn read_token(path: &Path) -> Result<SecretString, GuardError> {
 
 fn forbidden(text: &'static str) -> Error {
     Error::new(ErrorKind::Forbidden, Fault::Caller, text)
-}
-
-fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
-    let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().as_bytes())
 }
 
 fn is_local(host: &Authority, port: u16) -> bool {

@@ -18,7 +18,7 @@ use standpipe_api::{Authenticator, Caller, Connection, Error, ErrorKind, Fault, 
 pub use self::anonymous::Anonymous;
 pub use self::basic::Basic;
 pub use self::mtls::{Mtls, certificate_name};
-pub use self::oidc::{Oidc, Verified, bearer};
+pub use self::oidc::{Oidc, Verified};
 
 /// What a challenge says to a token that is no good.
 const INVALID_TOKEN: &str = r#"error="invalid_token""#;

@@ -5,11 +5,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use http::HeaderValue;
-use http::header::AUTHORIZATION;
 use http::request::Parts;
 use moka::sync::Cache;
 use serde_json::Value;
-use standpipe_api::{Authenticator, Caller, Connection, Identified, Timestamp};
+use standpipe_api::{Authenticator, Caller, Connection, Identified, Timestamp, bearer};
 
 use crate::config::TrustedIssuer;
 use crate::fingerprint::Fingerprints;
@@ -96,12 +95,6 @@ fn caller(trusted: &TrustedIssuer, claims: &Claims) -> Option<Caller> {
     };
     let tenant = trusted.tenant_claim.as_ref().and_then(|claim| text(claim)).map(str::to_owned);
     Some(Caller { id: format!("oidc:{}:{id}", trusted.name).into(), tenant, groups, authenticator: "oidc" })
-}
-
-/// The bearer token of a request (RFC 6750, section 2.1).
-pub fn bearer(headers: &http::HeaderMap) -> Option<&str> {
-    let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
 #[async_trait(?Send)]

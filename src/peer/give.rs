@@ -8,7 +8,7 @@ use http::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
 use standpipe_api::{
     Change, Delivery, Error, ErrorKind, Fault, Injection, Job, JobId, JobOutcome, NewJob, PeerId, Result,
-    State as _, Timestamp,
+    State as _, Timestamp, backoff,
 };
 
 use super::batch::Batch;
@@ -117,14 +117,13 @@ pub async fn deliver(engine: &Engine, job: Job) -> JobOutcome {
         return JobOutcome::Done;
     }
     let Ok(_turn) = peer.turns.try_acquire() else {
-        return again(jittered(TURN), "others are being delivered".into());
+        return again(backoff(0, (TURN, TURN)), "others are being delivered".into());
     };
     match send(&Sender::of(engine), peer, &batch, PATIENCE).await {
         Ok(()) => JobOutcome::Done,
         Err(Failed::Later(reason)) => {
             tracing::warn!(peer = %peer.id(), job = %job.id, reason, "mappings could not be given to a peer yet");
-            let wait = WAITS.0.saturating_mul(2_u32.saturating_pow(job.attempts)).min(WAITS.1);
-            again(jittered(wait), reason)
+            again(backoff(job.attempts, WAITS), reason)
         }
         // It stays to be seen, and to be tried again by hand, for as long as it would count.
         Err(Failed::Refused(reason)) => {
@@ -153,9 +152,4 @@ async fn send(sender: &Sender, peer: &Peer, batch: &Batch, limit: Duration) -> R
         status if status.is_client_error() => Err(Failed::Refused(reason)),
         _ => Err(Failed::Later(reason)),
     }
-}
-
-/// A quarter more or less, so that batches that failed together do not come back together.
-fn jittered(delay: Duration) -> Duration {
-    delay.mul_f64(0.75 + fastrand::f64() / 2.0)
 }

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::request::Parts;
-use standpipe_api::{Connection, Error, ErrorKind, Fault, Result};
+use standpipe_api::{Connection, Error, ErrorKind, Fault, Result, bearer};
 
 use super::{Peer, Peers, audience};
 use crate::config::PeerTrust;
 use crate::engine::Running;
-use crate::identify::{bearer, certificate_name};
+use crate::identify::certificate_name;
 use crate::jwt::{Algorithm, Expected, Issuers, PEER, Place, Reach, Rejection, Token};
 
 /// What peers' tokens may be signed with: what standpipes sign with.

@@ -3,13 +3,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::AUTHORIZATION;
 use http::request::Parts;
 use http::uri::{PathAndQuery, Uri};
 use http::{HeaderMap, Request};
 use standpipe_api::{
     Body, Call, Caller, CallerAuthorization, Credential, CredentialRequest, Dialect, Error, ErrorKind, Fault,
-    Hint, Operation, ProviderId, RequestView, Resource, Result,
+    Hint, Operation, ProviderId, RequestView, Resource, Result, bearer,
 };
 
 use super::Proxy;
@@ -17,7 +16,7 @@ use crate::access::Sight;
 use crate::call::{OnBehalf, Trail};
 use crate::engine::Running;
 use crate::forward::headers::PIN;
-use crate::identify::{self, Shown, Who};
+use crate::identify::{Shown, Who};
 use crate::jwt;
 use crate::listener::ListenerId;
 use crate::query::{Querier, no_credential_in_time};
@@ -81,13 +80,13 @@ impl Proxy {
                 Ok(None)
             }
             Who::Refused(error) => {
-                if bearer(&head.headers) {
+                if bearer(&head.headers).is_some() {
                     trail.shown = Shown::Bearer;
                 }
                 Err(error)
             }
             // Only a bearer can be somebody a provider knows; everybody else learns nothing, not even paths.
-            Who::Stranger(error) if bearer(&head.headers) => {
+            Who::Stranger(error) if bearer(&head.headers).is_some() => {
                 trail.shown = Shown::Bearer;
                 Ok(Some(error))
             }
@@ -282,7 +281,7 @@ impl Proxy {
         place: &mut Place,
     ) -> Result<Credential> {
         let anonymous = trail.caller.as_ref().is_none_or(|caller| caller.authenticator == "anonymous");
-        let foreign = |headers| bearer(headers) && !running.oidc.has_own(headers);
+        let foreign = |headers| bearer(headers).is_some() && !running.oidc.has_own(headers);
         if anonymous && foreign(asked.request.headers()) && self.is_known_there(trail, asked, place) {
             return Ok(Credential { authorization: CallerAuthorization::PassedOn, ..Credential::none() });
         }
@@ -333,7 +332,7 @@ impl Proxy {
     fn is_known_there(&self, trail: &Trail, asked: &Asked, place: &Place) -> bool {
         let Some(matched) = &asked.matched else { return false };
         // What a peer shows is for us alone (decision 33).
-        if identify::bearer(asked.request.headers()).is_some_and(jwt::is_of_peer) {
+        if bearer(asked.request.headers()).is_some_and(jwt::is_of_peer) {
             return false;
         }
         let dialect = trail.dialect.as_ref();
@@ -364,11 +363,6 @@ pub(super) fn whoever() -> Arc<Caller> {
 pub(super) fn stranger() -> Error {
     Error::new(ErrorKind::Unauthenticated, Fault::Caller, "the credential is not good")
         .advise("send a credential of one of the kinds named by WWW-Authenticate")
-}
-
-fn bearer(headers: &HeaderMap) -> bool {
-    let field = headers.get(AUTHORIZATION).map(|field| field.as_bytes());
-    field.and_then(|field| field.get(..7)).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer "))
 }
 
 /// The caller's choice on a federated face.

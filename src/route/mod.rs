@@ -7,7 +7,6 @@
 mod path_set;
 mod pattern;
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use ahash::HashMap;
@@ -15,6 +14,7 @@ use http::Method;
 use percent_encoding::percent_decode_str;
 use standpipe_api::{
     Dialect, Error, ErrorKind, Extension, Face, Fault, Operation, Params, Problem, Problems, Rest, Result,
+    without_empty_segments,
 };
 
 use self::path_set::PathSet;
@@ -231,15 +231,6 @@ impl Router {
         };
         common.into_iter().filter(taken).collect()
     }
-}
-
-/// A path as lenient servers read it.
-fn without_empty_segments(path: &str) -> Cow<'_, str> {
-    if !path.contains("//") && (path.len() < 2 || !path.ends_with('/')) {
-        return Cow::Borrowed(path);
-    }
-    let segments = path.split('/').filter(|segment| !segment.is_empty());
-    Cow::Owned(segments.fold(String::new(), |path, segment| path + "/" + segment))
 }
 
 /// Extensions see federated faces only, and each call once.

@@ -16,7 +16,6 @@ use standpipe_api::{
 use zeroize::Zeroizing;
 
 use crate::fingerprint::Fingerprints;
-use crate::identify::bearer;
 use crate::jwt::{Token, expires_at};
 
 /// Tokens remembered of each provider.
@@ -90,7 +89,7 @@ impl CredentialStrategy for Issued {
 impl Source {
     /// Tokens differ by caller, and by the caller's own token, which they must not outlive.
     fn fingerprint(&self, caller: &Caller, request: &CredentialRequest<'_>) -> u128 {
-        let own = request.head.and_then(bearer).unwrap_or_default();
+        let own = request.bearer().unwrap_or_default();
         self.fingerprints.of(&[caller.id.as_str().as_bytes(), own.as_bytes()])
     }
 
@@ -115,7 +114,7 @@ impl Source {
 
 /// When the token ends that a caller came with, where it came with one.
 fn end_of_own(caller: &Caller, request: &CredentialRequest<'_>) -> Option<Timestamp> {
-    let token = Token::parse(request.head.and_then(bearer)?)?;
+    let token = Token::parse(request.bearer()?)?;
     (caller.authenticator == "oidc").then(|| expires_at(token.claims()))
 }
 

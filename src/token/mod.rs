@@ -62,8 +62,7 @@ pub fn strategies(
 
 /// The caller's token, as the subject of an exchange.
 fn subject<'a>(request: &CredentialRequest<'a>) -> Result<&'a str> {
-    let token = request.bearer().and_then(|token| std::str::from_utf8(token).ok());
-    token.ok_or_else(|| {
+    request.bearer().ok_or_else(|| {
         let public =
             format!("{} is reached with what a caller's bearer token is exchanged for", request.provider);
         match request.caller {

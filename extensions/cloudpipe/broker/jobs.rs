@@ -7,14 +7,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use standpipe_api::{
-    Background, Change, Error, Job, JobId, JobOutcome, NewJob, ProviderId, ResourceId, Timestamp,
+    Background, Change, Error, Job, JobId, JobOutcome, NewJob, ProviderId, ResourceId, Timestamp, backoff,
 };
 
 use super::answer::Refusal;
 use super::core::{Broker, PAGE, decode, stored};
 use super::pipe::{Pipe, PipeId, pipe_key, pipe_prefix, segment, sink_key, unbind_key};
 use super::wire::Setup;
-use crate::cloudpipe::backoff::doubling;
+
+/// Between attempts: the first wait, and the longest.
+const WAITS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
 
 /// A job of the broker, as its payload says it. It names its provider, since all brokers of a standpipe share
 /// one queue.
@@ -86,7 +88,7 @@ impl Broker {
             Ok(()) => JobOutcome::Done,
             Err(reason) => {
                 tracing::warn!(broker = %self.name, job = %job.id, reason, "a job failed and will be tried again");
-                JobOutcome::Again { delay: backoff(job.attempts), payload: job.payload, reason }
+                JobOutcome::Again { delay: backoff(job.attempts, WAITS), payload: job.payload, reason }
             }
         }
     }
@@ -208,9 +210,4 @@ impl Broker {
 
 fn text(refusal: Refusal) -> String {
     refusal.detail().to_owned()
-}
-
-/// Doubles from one second to five minutes.
-fn backoff(attempts: u32) -> Duration {
-    doubling(attempts, Duration::from_secs(300))
 }

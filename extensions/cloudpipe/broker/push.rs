@@ -12,7 +12,7 @@ use http::{Method, Request, StatusCode};
 use secrecy::ExposeSecret as _;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use standpipe_api::{Background, Change, Error, Job, JobOutcome, ResourceId, Timestamp};
+use standpipe_api::{Background, Change, Error, Job, JobOutcome, ResourceId, Timestamp, backoff};
 
 use super::answer::Refusal;
 use super::change::Transition;
@@ -20,12 +20,11 @@ use super::core::{Broker, TRIES, decode};
 use super::jobs::Task;
 use super::pipe::{End, Pipe, PipeId, told_key};
 use super::wire::Setup;
-use crate::cloudpipe::backoff::{doubling, jittered};
 
 /// How long the other broker may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// The longest wait between attempts: a broker that is back hears soon.
-const LONGEST: Duration = Duration::from_secs(60);
+/// Between attempts: the first wait, and the longest, so that a broker that is back hears soon.
+const WAITS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// How long a token counts: it is made for one attempt, and clocks differ.
 const TOKEN: Duration = Duration::from_secs(300);
 
@@ -161,11 +160,7 @@ impl Broker {
             ),
             Delivery::Later(reason) => {
                 tracing::warn!(broker = %self.name, job = %job.id, reason, "news could not be delivered yet");
-                JobOutcome::Again {
-                    delay: jittered(doubling(job.attempts, LONGEST)),
-                    payload: job.payload,
-                    reason,
-                }
+                JobOutcome::Again { delay: backoff(job.attempts, WAITS), payload: job.payload, reason }
             }
         }
     }

@@ -4,7 +4,7 @@ use http::{Method, Request, Response, StatusCode};
 use percent_encoding::percent_decode_str;
 use secrecy::SecretString;
 use serde_json::Value;
-use standpipe_api::{Body, ResourceId};
+use standpipe_api::{Body, ResourceId, bearer};
 
 use super::answer::{self, Refusal};
 use super::core::{Broker, PIPE_BYTES};
@@ -13,7 +13,6 @@ use super::pipe::{BlueprintName, PipeId, Side, TemplateId};
 use super::update::By;
 use super::wire::Setup;
 use super::wish::Wish;
-use crate::cloudpipe::token::bearer;
 
 /// What a path names, relative to the broker.
 #[derive(Debug, PartialEq, Eq)]
@@ -96,7 +95,7 @@ impl Broker {
     /// Answers one request.
     pub(super) async fn answer(&self, request: Request<Body>) -> Response<Body> {
         let (head, mut body) = request.into_parts();
-        let answered = match bearer(&head.headers) {
+        let answered = match bearer(&head.headers).map(SecretString::from) {
             // Callers' credentials end at the engine: a token that comes here is another broker's.
             Some(token) => self.hear(&head.method, head.uri.path(), &token, &mut body).await,
             None => self.handle(&head.method, head.uri.path(), &mut body).await,

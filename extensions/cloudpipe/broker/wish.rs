@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 use super::answer::Refusal;
 use super::bounds;
 use super::pipe::{End, ID_BYTES, Pipe, PipeId};
+use crate::cloudpipe::shape::field;
 
 /// Longest uri or issuer, in bytes.
 const URI_BYTES: usize = 2048;
@@ -140,12 +141,6 @@ impl EndWish {
         }
         end.schemas.extend(self.schema.filter(|schema| !end.schemas.contains(schema)));
     }
-}
-
-/// A field by its name, or else by its name in another case.
-fn field<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
-    let other_case = || object.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value);
-    object.get(name).or_else(other_case)
 }
 
 fn text(object: &Map<String, Value>, name: &str, prefix: &str) -> Result<Option<String>, Refusal> {

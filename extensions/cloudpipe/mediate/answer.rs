@@ -9,7 +9,7 @@ use standpipe_api::{Provider, ResourceId, Result, State};
 use super::address::EndAddress;
 use super::ends::{self, Own};
 use super::is_mediated;
-use super::request::key_of;
+use crate::cloudpipe::shape::key_of;
 
 /// Shows all pipes of an answer as mediated that are. Whether anything changed.
 pub(super) async fn mediate(

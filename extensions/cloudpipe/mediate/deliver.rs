@@ -11,17 +11,16 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use standpipe_api::{
     Background, Change, Error, Job, JobId, JobOutcome, NewJob, OwnAuthorization, Provider, Result, Target,
-    Timestamp,
+    Timestamp, backoff,
 };
 
 use super::address::EndAddress;
 use super::ends;
 use super::hear::{Waiting, read_own};
-use crate::cloudpipe::backoff::{doubling, jittered};
 use crate::cloudpipe::settings::ProviderSettings;
 
-/// The longest wait between attempts.
-const LONGEST: Duration = Duration::from_secs(60);
+/// Between attempts: the first wait, and the longest.
+const WAITS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// How long a token counts: it is made for one attempt, and clocks differ.
 const TOKEN: Duration = Duration::from_secs(300);
 
@@ -76,11 +75,7 @@ pub(super) async fn run(job: Job, background: &dyn Background) -> JobOutcome {
         }
         Delivery::Later(reason) => {
             tracing::warn!(job = %job.id, reason, "news could not be delivered yet");
-            JobOutcome::Again {
-                delay: jittered(doubling(job.attempts, LONGEST)),
-                payload: job.payload,
-                reason,
-            }
+            JobOutcome::Again { delay: backoff(job.attempts, WAITS), payload: job.payload, reason }
         }
     }
 }

@@ -20,10 +20,11 @@ use std::sync::OnceLock;
 use async_trait::async_trait;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderValue, WWW_AUTHENTICATE};
 use http::{Method, Request, Response, StatusCode};
+use secrecy::SecretString;
 use serde_json::Value;
 use standpipe_api::{
     Background, Body, Call, Error, Extension, Face, Federation, Flow, Job, JobOutcome, Provider, Rest,
-    Result, Route, Target,
+    Result, Route, Target, bearer, without_empty_segments,
 };
 use tokio::sync::mpsc;
 
@@ -116,7 +117,7 @@ impl Extension for Mediate {
         to: &Target,
         fed: &dyn Federation,
     ) -> Result<()> {
-        let path = path::without_empty_segments(request.uri().path());
+        let path = without_empty_segments(request.uri().path());
         let (resource, rest) = path::split_first(&path);
         let end = EndAddress::read(to.provider.clone(), resource, rest);
         call.notes.insert(About(end));
@@ -196,7 +197,9 @@ impl Mediate {
         if !matches!(call.method, Method::PATCH | Method::POST) {
             return Ok(Heard::Refused);
         }
-        let Some(token) = super::token::bearer(request.headers()) else { return Ok(Heard::Refused) };
+        let Some(token) = bearer(request.headers()).map(SecretString::from) else {
+            return Ok(Heard::Refused);
+        };
         let body = request.body_mut().bytes(LONGEST).await?;
         let (tell, told) = tokio::sync::oneshot::channel();
         let news = News { to, token, body, tell };

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use standpipe_api::{Provider, ProviderId, Result, State};
 
 use super::address::EndAddress;
 use super::{ends, is_mediated};
+use crate::cloudpipe::shape::key_of;
 
 /// The body with standpipe as the other party; `None` when it stays as it is.
 pub(super) async fn mediated(
@@ -53,12 +54,4 @@ async fn named(
     };
     let mediates = |id: &ProviderId| providers.iter().any(|one| one.id == *id && is_mediated(one));
     Ok(end.filter(|end| mediates(to) || mediates(&end.provider)))
-}
-
-/// The name under which a field stands: brokers and their callers write `Issuer` too.
-pub(super) fn key_of(object: &Map<String, Value>, name: &str) -> Option<String> {
-    if object.contains_key(name) {
-        return Some(name.to_owned());
-    }
-    object.keys().find(|key| key.eq_ignore_ascii_case(name)).cloned()
 }
