@@ -5,6 +5,8 @@ use std::sync::Arc;
 use standpipe_api::Extension;
 
 pub mod cloudpipe;
+pub mod osb;
+mod path;
 
 /// First path segments of all faces, present and planned. No resource is reached under them.
 pub const RESERVED: &[&str] = &[
@@ -39,5 +41,6 @@ pub fn all() -> Vec<Box<dyn Extension>> {
         Box::new(cloudpipe::mediate::Mediate::default()),
         Box::new(cloudpipe::TellPeers),
         Box::new(cloudpipe::broker::CloudpipeBroker::default()),
+        Box::new(osb::Osb::default()),
     ]
 }

@@ -294,6 +294,10 @@ impl Background for Handle {
         self.shared.engine.resolver.index().publish(provider.clone(), hints);
     }
 
+    fn note(&self, provider: &ProviderId, word: &'static str, text: Option<&str>) {
+        self.shared.engine.notes.set(provider, word, text);
+    }
+
     fn state(&self) -> Arc<dyn State> {
         Arc::new(Records::new(self.shared.engine.resolver.mappings().clone(), self.namespace.clone()))
     }

@@ -64,6 +64,8 @@ pub struct Trail {
     pub refused: Option<(Refusal, Option<ProviderId>)>,
     /// Whether a task audits it that outlives its caller.
     pub audited_elsewhere: bool,
+    /// Fields of the request that an answer of our own repeats.
+    pub echoed: Vec<(http::HeaderName, http::HeaderValue)>,
     /// What it holds of its caller's and tenant's limits.
     pub admitted: Option<Arc<Admitted>>,
 }
@@ -100,6 +102,7 @@ impl Trail {
             kind: None,
             refused: None,
             audited_elsewhere: false,
+            echoed: Vec::new(),
             admitted: None,
         }
     }

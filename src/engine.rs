@@ -18,6 +18,7 @@ use crate::identify::{Authenticators, Oidc, Shown};
 use crate::issuer::Issuer;
 use crate::jwt::Issuers;
 use crate::learn::Learner;
+use crate::notes::Notes;
 use crate::peer::Peers;
 use crate::providers::Provider;
 use crate::rate_limit::RateLimits;
@@ -63,6 +64,8 @@ pub struct Engine {
     pub issuers: Arc<Issuers>,
     /// State-changing exchanges under way, which the end of the process waits for.
     pub writing: Writing,
+    /// What extensions tell an operator about providers.
+    pub notes: Notes,
     /// Rows of the mapping table, counted now and then.
     pub mapping_count: AtomicU64,
     /// What a reload replaces.

@@ -89,6 +89,15 @@ impl Federation for Handle {
         seen.map(|provider| provider.public.clone()).collect()
     }
 
+    fn provider(&self, id: &ProviderId) -> Option<Provider> {
+        let provider = self.querier.running.find(id).filter(|_| self.sees(id));
+        provider.map(|provider| provider.public.clone())
+    }
+
+    fn sees_everything(&self) -> bool {
+        self.querier.running.access.is_open()
+    }
+
     fn pinned(&self) -> Option<ProviderId> {
         self.pinned.clone()
     }
@@ -138,7 +147,8 @@ impl Federation for Handle {
         let hints = [standpipe_api::Hint::new(resource.kind.clone(), resource.id.clone())];
         let sight = &Sight::new(&self.querier.running.access, Some(&self.caller), resources);
         let pinned = self.pinned.as_ref();
-        let wanted = Wanted { dialect: id, resources, creates: None, hints: &hints, pinned, sight };
+        let speaks = &**self.engine().router.dialect(id);
+        let wanted = Wanted { dialect: id, speaks, resources, creates: None, hints: &hints, pinned, sight };
         match self.engine().resolver.resolve(&wanted, &self.querier).await {
             Ok(place) => Ok(Located::At(place.target())),
             Err(error) if error.kind() == ErrorKind::UnknownResource => Ok(Located::Nowhere),
@@ -188,7 +198,11 @@ impl Federation for Handle {
         let dialect = self.engine().router.dialect(place.provider.dialect);
         let operation = standpipe_api::Operation::new("create", standpipe_api::Effect::Create);
         let outcome = match &answered {
-            Ok(answer) => Outcome::Answered { status: answer.status(), headers: answer.headers() },
+            Ok(answer) => Outcome::Answered {
+                status: answer.status(),
+                headers: answer.headers(),
+                body: Some(answer.body()),
+            },
             Err(error) if error.kind() == ErrorKind::Timeout || error.kind() == ErrorKind::Nonsense => {
                 Outcome::Lost
             }

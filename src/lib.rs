@@ -38,6 +38,8 @@ pub mod engine;
 
 pub mod providers;
 
+pub mod notes;
+
 pub mod access;
 
 pub mod rate_limit;

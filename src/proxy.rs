@@ -7,8 +7,10 @@
 mod admit;
 mod audit;
 mod exchange;
+mod find;
 mod hooks;
 mod issuer;
+mod moved;
 mod peer;
 mod prepare;
 mod renew;
@@ -18,6 +20,7 @@ use std::sync::Arc;
 use http::{Request, Response};
 use standpipe_api::{Body, Connection, Error, Flow, Result, Timestamp};
 
+use self::find::Resolved;
 use self::prepare::Asked;
 use crate::call::Trail;
 use crate::engine::{Engine, Running};
@@ -82,7 +85,9 @@ impl Proxy {
                 };
                 self.log(&error, &trail);
                 trail.fault = Some(error.fault().clone());
-                (respond::error(&error, trail.id, manner), CallOutcome::failed(&error))
+                let mut response = respond::error(&error, trail.id, manner);
+                respond::echo(&trail.echoed, &mut response);
+                (response, CallOutcome::failed(&error))
             }
         };
         let duration = now().saturating_duration_since(trail.started);
@@ -145,7 +150,10 @@ impl Proxy {
         let mut target = None;
         if asked.call.is_some() {
             match Box::pin(self.take_over(trail, running, &mut asked)).await? {
-                Flow::Respond(response) => return Ok(response),
+                Flow::Respond(mut response) => {
+                    respond::echo(&trail.echoed, &mut response);
+                    return Ok(response);
+                }
                 Flow::To(chosen) => target = Some(chosen),
                 Flow::Continue => {}
             }
@@ -156,7 +164,13 @@ impl Proxy {
         self.read_request(trail, running, &mut asked).await?;
         let mut place = match target {
             Some(target) => self.admit(trail, running, &asked, running.place(&target)?)?,
-            None => self.resolve(trail, running, &asked).await?,
+            None => match self.resolve(trail, running, &asked).await? {
+                Resolved::At(place) => place,
+                Resolved::Answered(mut response) => {
+                    respond::echo(&trail.echoed, &mut response);
+                    return Ok(response);
+                }
+            },
         };
         trail.provider = Some(place.provider.clone());
         trail.by = Some(place.by);

@@ -26,6 +26,7 @@ use crate::forward::headers::Hop;
 use crate::issuer::Issuer;
 use crate::learn::Learner;
 use crate::listener::{BindError, Bound, CoreSockets, Drain, Service, Shared, bind, serve};
+use crate::notes::Notes;
 use crate::outbound;
 use crate::proxy::Proxy;
 use crate::resolve::Resolver;
@@ -240,6 +241,7 @@ fn engine(
         issuer,
         issuers: tools.issuers.clone(),
         writing: Writing::default(),
+        notes: Notes::default(),
         mapping_count: AtomicU64::new(0),
         running: ArcSwap::from_pointee(running),
     })

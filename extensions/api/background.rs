@@ -29,6 +29,10 @@ pub trait Background {
     /// Replaces what a provider's index knows: the hints that lead to it.
     fn publish_index(&self, provider: &ProviderId, hints: Vec<Hint>);
 
+    /// Sets or takes away a note on a provider that an operator sees with it and as a metric: `word` is the note's name, one of
+    /// few; the text says what is the matter, and holds no secret.
+    fn note(&self, _provider: &ProviderId, _word: &'static str, _text: Option<&str>) {}
+
     /// The extension's records.
     fn state(&self) -> Arc<dyn State>;
 

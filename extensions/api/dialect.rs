@@ -6,11 +6,11 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode};
 
 use crate::{
-    Answer, Body, CallId, Error, Face, Hint, Kind, Params, Problems, Provider, Query, Resource, Result,
-    Route, Settings, Target,
+    Answer, Body, CallId, Caller, Error, Face, Hint, Kind, Params, Problems, Provider, ProviderId, Query,
+    Resource, Result, Route, Scope, Settings, Target,
 };
 
 /// The API that some providers speak.
@@ -42,6 +42,12 @@ pub trait Dialect: Send + Sync + 'static {
     /// first, if [`Dialect::claims`] agrees.
     fn names(&self, operation: Operation, request: &RequestView<'_>) -> Vec<Resource>;
 
+    /// The scope of the ids in a caller's requests, where callers choose ids themselves: two tenants may then choose the same
+    /// one (decision 12).
+    fn scope(&self, _caller: Option<&Caller>) -> Scope {
+        Scope::SHARED
+    }
+
     /// Whether the operation brings the resource that the request names first into being, so that it is claimed. An API
     /// whose bodies may leave the new id to the provider names only the parent then, and must say no here:
     /// without a claim, the verdicts that take one back or leave it open mean nothing.
@@ -66,6 +72,27 @@ pub trait Dialect: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// Which of several providers whose indexes know an id it leads to; the caller sees them all.
+    fn prefer(&self, _hint: &Hint, _candidates: &[ProviderId]) -> Preference {
+        Preference::Ambiguous
+    }
+
+    /// What becomes of a request that neither a pin nor a mapping nor an index leads to one of the several providers that
+    /// the caller sees. By default they are asked for the resources it names.
+    fn unroutable(
+        &self,
+        _operation: Operation,
+        _request: &RequestView<'_>,
+        _seen: &[ProviderId],
+    ) -> Unroutable {
+        Unroutable::Search
+    }
+
+    /// Fields of a request that answers of standpipe's own repeat, in the dialect's face.
+    fn echoes(&self) -> &[HeaderName] {
+        &[]
+    }
+
     /// Where at a provider a request goes. The default is the provider's URL followed by the path.
     fn address<'a>(&self, provider: &'a Provider, path: &'a str) -> Address<'a> {
         Address { base: Cow::Borrowed(&provider.url), path: Cow::Borrowed(path) }
@@ -82,6 +109,18 @@ pub trait Dialect: Send + Sync + 'static {
             StatusCode::NOT_FOUND | StatusCode::GONE => Vote::No,
             _ => Vote::Unknown,
         }
+    }
+
+    /// Whether a resource may turn up at another provider. If so, a 404 that its provider gives to a read makes the engine
+    /// search again, and the mapping is corrected; if not, that answer proves nothing about the mapping.
+    fn may_move(&self, _resource: &Resource) -> bool {
+        true
+    }
+
+    /// Whether [`Dialect::judge`] needs the body of an answer with this status. It is then read before it is passed on, if it
+    /// is small.
+    fn reads_answer(&self, _operation: Operation, _status: StatusCode) -> bool {
+        false
     }
 
     /// What an outcome means for the mapping of the resource that the operation names first.
@@ -203,15 +242,39 @@ pub enum Vote {
     Unknown,
 }
 
+/// Which of several providers an id leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Preference {
+    /// The caller has to choose.
+    Ambiguous,
+    /// To none of them: the next hint decides.
+    Nobody,
+    /// This one.
+    One(ProviderId),
+}
+
+/// What becomes of a request that leads to none of several providers.
+#[derive(Debug)]
+pub enum Unroutable {
+    /// They are asked.
+    Search,
+    /// This is the answer.
+    Answer(Response<Body>),
+    /// Nobody can tell before these providers have been heard.
+    Unheard(Vec<ProviderId>),
+}
+
 /// How an operation ended at the provider.
 #[derive(Clone, Copy, Debug)]
 pub enum Outcome<'a> {
-    /// It answered. The body is there when [`Dialect::needs_body`] asked for the operation's.
+    /// It answered.
     Answered {
         /// The provider's status.
         status: StatusCode,
         /// The provider's headers.
         headers: &'a HeaderMap,
+        /// The body, when [`Dialect::reads_answer`] asked for it and it is small.
+        body: Option<&'a Bytes>,
     },
     /// The request never left standpipe.
     NotSent,

@@ -82,6 +82,17 @@ pub trait Extension: Send + Sync + 'static {
         Ok(())
     }
 
+    /// After a request that `before_forward` saw came to no answer: it never left, or nobody knows what became of it.
+    async fn after_failure(
+        &self,
+        _call: &mut Call,
+        _sent: Sent,
+        _to: &Target,
+        _fed: &dyn Federation,
+    ) -> Result<()> {
+        Ok(())
+    }
+
     /// Background work: runs once on the thread for background work and may run until
     /// [`Background::stopped`] resolves.
     ///
@@ -124,6 +135,15 @@ pub trait Extension: Send + Sync + 'static {
     fn credential_strategies(&self) -> Vec<Arc<dyn CredentialStrategy>> {
         Vec::new()
     }
+}
+
+/// Whether a request that came to no answer may have reached its provider.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// It never left.
+    No,
+    /// It may have arrived, and may have worked.
+    Perhaps,
 }
 
 /// What `take_over` decided. The first that is not `Continue` counts; later extensions are not asked.

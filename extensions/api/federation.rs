@@ -38,6 +38,16 @@ pub trait Federation {
     /// The providers this caller may reach, in configured order.
     fn providers(&self) -> Vec<Provider>;
 
+    /// One of them.
+    fn provider(&self, id: &ProviderId) -> Option<Provider> {
+        self.providers().into_iter().find(|provider| provider.id == *id)
+    }
+
+    /// Whether no access rule keeps anything from this caller: what was put together for one such caller is every other's.
+    fn sees_everything(&self) -> bool {
+        false
+    }
+
     /// The provider the caller pinned with `Standpipe-Provider`, when the caller may reach it.
     fn pinned(&self) -> Option<ProviderId>;
 

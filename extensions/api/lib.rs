@@ -35,10 +35,12 @@ mod route;
 pub use route::{Face, Methods, Rest, Route, without_empty_segments};
 
 mod extension;
-pub use extension::{Extension, Flow, Upstream};
+pub use extension::{Extension, Flow, Sent, Upstream};
 
 mod dialect;
-pub use dialect::{Address, Dialect, Effect, Operation, Outcome, RequestView, Verdict, Vote};
+pub use dialect::{
+    Address, Dialect, Effect, Operation, Outcome, Preference, RequestView, Unroutable, Verdict, Vote,
+};
 
 mod federation;
 pub use federation::{Answer, Delivery, Federation, Injection, Located, OwnAuthorization, Query};

@@ -157,6 +157,10 @@ impl Federation for FakeFederation {
         Arc::from("")
     }
 
+    fn sees_everything(&self) -> bool {
+        true
+    }
+
     async fn query(&self, target: &Target, query: Query) -> Result<Answer> {
         self.0.asked.borrow_mut().push((target.clone(), query.clone()));
         (self.0.script)(target, &query)

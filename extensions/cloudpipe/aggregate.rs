@@ -28,9 +28,9 @@ use self::blueprints::{Blueprints, Items, Join, Known, Lead};
 use self::filter::Filter;
 use self::merge::{Item, merge};
 use super::dialect::{NAME, PIPE, RESOURCE};
-use super::path;
 use super::resources::{Found, Resources};
 use super::shape;
+use crate::path;
 
 /// Who did not answer, and why.
 const PARTIAL: HeaderName = HeaderName::from_static("standpipe-partial");

@@ -12,10 +12,10 @@ use standpipe_api::{
     Query, RequestView, Resource, Rest, Route, Settings, Verdict,
 };
 
-use super::path;
 use super::resources::Resources;
 use super::settings::ProviderSettings;
 use super::shape::field;
+use crate::path;
 
 /// The word in `dialect = "cloudpipe"`.
 pub(super) const NAME: &str = "cloudpipe";
@@ -216,10 +216,15 @@ mod tests {
 
     #[test]
     fn a_full_blueprint_is_no_proof_of_a_pipe() {
-        let conflict = Outcome::Answered { status: StatusCode::CONFLICT, headers: &http::HeaderMap::new() };
+        let conflict =
+            Outcome::Answered { status: StatusCode::CONFLICT, headers: &http::HeaderMap::new(), body: None };
         assert_eq!(dialect().judge(BIND, &conflict), Verdict::Maybe);
         assert_eq!(dialect().judge(CREATE_PIPE, &conflict), Verdict::Live);
-        let gone = Outcome::Answered { status: StatusCode::NO_CONTENT, headers: &http::HeaderMap::new() };
+        let gone = Outcome::Answered {
+            status: StatusCode::NO_CONTENT,
+            headers: &http::HeaderMap::new(),
+            body: None,
+        };
         assert_eq!(dialect().judge(DELETE_PIPE, &gone), Verdict::Gone);
     }
 

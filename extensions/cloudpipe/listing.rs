@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde::Deserialize;
 use standpipe_api::ResourceId;
 
-use super::path;
+use crate::path;
 
 /// Resources of one list; a longer list is refused as a whole, so that nothing is silently missing.
 pub(super) const MAX_RESOURCES: usize = 100_000;

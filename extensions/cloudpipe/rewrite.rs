@@ -16,8 +16,8 @@ use standpipe_api::{Body, Call, Extension, Federation, Result, Route, Target};
 
 use super::bases::Bases;
 use super::dialect::NAME;
-use super::path;
 use super::resources::Resources;
+use crate::path;
 
 /// Bodies over this are passed on as they are: 1 MiB, far above any pipe or blueprint.
 const LONGEST: usize = 1 << 20;

@@ -17,8 +17,8 @@ use standpipe_api::{
 };
 
 use super::dialect::{NAME, PIPE, RESOURCE};
-use super::path;
 use super::resources::{Found, Resources};
+use crate::path;
 
 /// Resources asked for one name; more need `?resource=`.
 const MOST_QUESTIONS: usize = 1000;

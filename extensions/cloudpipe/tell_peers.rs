@@ -8,7 +8,7 @@ use standpipe_api::{
 };
 
 use super::dialect::{NAME, PIPE, RESOURCE, pipe_id};
-use super::path;
+use crate::path;
 
 /// The extension.
 pub struct TellPeers;

@@ -4,6 +4,8 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use standpipe_api::{ProviderId, Timestamp};
 
+use crate::notes::Note;
+
 /// How one provider is doing.
 #[derive(Clone, Debug, Serialize)]
 pub struct ProviderStatus {
@@ -26,6 +28,9 @@ pub struct ProviderStatus {
     pub pool: PoolStatus,
     /// Ids in its index that lead requests to it.
     pub indexed: usize,
+    /// What extensions say of it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<Note>,
     /// The last time it could not be used.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_error: Option<LastError>,

@@ -160,6 +160,7 @@ impl Engine for FakeEngine {
             concurrency: 64,
             pool: PoolStatus { idle: 2, active: 1 },
             indexed: 3,
+            notes: Vec::new(),
             last_error: None,
         }]
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use standpipe_api::{Effect, Error, ProviderId, RequestView, Result};
 
 use super::Proxy;
-use super::prepare::Asked;
+use super::prepare::{Asked, scoped};
 use crate::access::{Judgement, Refusal, Sight, method_refused, own_refused};
 use crate::call::Trail;
 use crate::engine::{Running, unknown_provider};
@@ -32,13 +32,20 @@ impl Proxy {
         let names = asked.matched.as_ref().map_or_else(Vec::new, |matched| {
             // The body is not read for somebody who may not be here.
             let view = RequestView::of(&asked.request, &matched.params, None);
-            dialect.names(matched.operation, &view)
+            scoped(&*dialect, trail.caller.as_deref(), dialect.names(matched.operation, &view))
         });
         let caller = trail.caller.clone();
         let sight = Sight::new(&running.access, caller.as_deref(), &names);
         let pinned = Some(pin);
-        let wanted =
-            Wanted { dialect: id, resources: &names, creates: None, hints: &[], pinned, sight: &sight };
+        let wanted = Wanted {
+            dialect: id,
+            speaks: &*dialect,
+            resources: &names,
+            creates: None,
+            hints: &[],
+            pinned,
+            sight: &sight,
+        };
         if self.own_place(trail, running, asked, &wanted).await?.is_some() {
             return Ok(());
         }

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use http::header::{HOST, HeaderValue};
-use http::{Method, Request, Response, StatusCode, Uri, Version};
+use bytes::Bytes;
+use http::header::HeaderValue;
+use http::{Request, Response, StatusCode, Uri, Version};
 use standpipe_api::{
-    Body, CallerAuthorization, Credential, Dialect, Effect, Error, ErrorKind, Operation, Outcome, Resource,
-    Result, Verdict,
+    Body, Credential, Dialect, Effect, Error, ErrorKind, Fault, Operation, Outcome, Resource, Result, Sent,
+    Verdict,
 };
 
 use super::Proxy;
@@ -14,8 +15,8 @@ use super::admit::sees_several;
 use super::audit::Ending;
 use super::hooks::Heard;
 use super::prepare::Asked;
-use crate::access::{Sight, quota_needs_id};
-use crate::call::{OnBehalf, Trail};
+use crate::access::quota_needs_id;
+use crate::call::Trail;
 use crate::engine::Running;
 use crate::fail_point::{FailPoint, reach};
 use crate::forward::headers::{Outgoing, to_caller, to_provider};
@@ -25,6 +26,9 @@ use crate::providers::{Destination, Provider};
 use crate::resolve::{By, Place};
 use crate::respond::PROVIDER;
 use crate::route::FaceId;
+
+/// Bytes of an answer that a dialect reads to tell what it means; a longer one is passed on unread.
+const SMALL_ANSWER: usize = 64 << 10;
 
 /// A request with everything that is needed to send it.
 pub(super) struct Exchange<'a> {
@@ -38,10 +42,10 @@ pub(super) struct Exchange<'a> {
 
 /// What is still needed of a request when it has been sent.
 pub(super) struct Left {
-    destination: Destination,
+    pub(super) destination: Destination,
     pub(super) replay: Option<Replay>,
     /// The target relative to any provider, when the one sent is another.
-    relative: Option<Uri>,
+    pub(super) relative: Option<Uri>,
     /// The caller's own credential, where it did not travel on.
     pub(super) authorization: Option<HeaderValue>,
     heard: Option<Box<Heard>>,
@@ -91,7 +95,8 @@ impl Exchange<'_> {
         let mut left = match self.prepare(trail).await {
             Ok(left) => left,
             Err(error) => {
-                self.settle(held, self.judge(&Outcome::NotSent)).await;
+                let heard = self.heard();
+                Box::pin(self.unanswered(trail, held, heard, Outcome::NotSent)).await;
                 return Err(error);
             }
         };
@@ -107,8 +112,9 @@ impl Exchange<'_> {
                 Ok(None) => {}
                 Ok(Some(again)) => answered = self.send(trail, &left, again).await,
                 Err(error) => {
-                    let outcome = Outcome::Answered { status: refused.status(), headers: refused.headers() };
-                    self.settle(held, self.judge(&outcome)).await;
+                    let (status, headers) = (refused.status(), refused.headers());
+                    let outcome = Outcome::Answered { status, headers, body: None };
+                    Box::pin(self.unanswered(trail, held, left.heard, outcome)).await;
                     return Err(error);
                 }
             }
@@ -118,7 +124,7 @@ impl Exchange<'_> {
             Ok(response) => response,
             Err(failure) => {
                 let outcome = if failure.may_have_arrived() { Outcome::Lost } else { Outcome::NotSent };
-                self.settle(held, self.judge(&outcome)).await;
+                Box::pin(self.unanswered(trail, held, left.heard, outcome)).await;
                 return Err(failure.into_error(&self.place.provider.config, &method));
             }
         };
@@ -160,8 +166,14 @@ impl Exchange<'_> {
         heard: Option<Box<Heard>>,
         response: &mut Response<Body>,
     ) -> Result<()> {
+        let status = response.status();
+        let body = if self.dialect.reads_answer(self.operation(), status) {
+            Box::pin(self.small_answer(trail, response)).await?
+        } else {
+            None
+        };
         let verdict =
-            self.judge(&Outcome::Answered { status: response.status(), headers: response.headers() });
+            self.judge(&Outcome::Answered { status, headers: response.headers(), body: body.as_ref() });
         let created = match held {
             None => self.created(response),
             Some(_) => None,
@@ -184,7 +196,34 @@ impl Exchange<'_> {
         Ok(())
     }
 
-    fn operation(&self) -> Operation {
+    /// An answer that the dialect wants to read, unless it is long.
+    async fn small_answer(&self, trail: &Trail, response: &mut Response<Body>) -> Result<Option<Bytes>> {
+        let read = response.body_mut().bytes_within(SMALL_ANSWER);
+        let read = self.proxy.forward.deadlines().within(|| trail.deadline, read).await;
+        let slow = || {
+            let public = format!("the answer of {} did not end in time", self.place.provider.id());
+            Error::new(ErrorKind::Timeout, Fault::Provider(self.place.provider.id().clone()), public)
+        };
+        read.unwrap_or_else(|_| Err(slow()))
+    }
+
+    /// No answer came that a hook could see: writes down what that means, and lets hooks know.
+    async fn unanswered(
+        &self,
+        trail: &Trail,
+        held: Option<Held>,
+        heard: Option<Box<Heard>>,
+        outcome: Outcome<'_>,
+    ) {
+        self.settle(held, self.judge(&outcome)).await;
+        let sent = if matches!(outcome, Outcome::Lost) { Sent::Perhaps } else { Sent::No };
+        if let Some(mut heard) = heard {
+            let target = self.place.target();
+            self.proxy.after_failure(trail, self.running, &mut heard, sent, &target).await;
+        }
+    }
+
+    pub(super) fn operation(&self) -> Operation {
         self.asked.operation()
     }
 
@@ -265,14 +304,19 @@ impl Exchange<'_> {
         (followed || self.place.by == By::TakenOver).then_some(first)
     }
 
-    /// Turns the caller's request into the provider's.
-    fn leave(&mut self, trail: &Trail) -> Result<Left> {
+    /// What hooks are shown once the request is gone; only once.
+    fn heard(&mut self) -> Option<Box<Heard>> {
         let asked = &mut *self.asked;
-        let heard = asked.call.take().map(|call| {
+        asked.call.take().map(|call| {
             let extensions = std::mem::take(&mut asked.extensions);
             Box::new(Heard { call, extensions, headers: asked.request.headers().clone() })
-        });
-        let request = &mut asked.request;
+        })
+    }
+
+    /// Turns the caller's request into the provider's.
+    fn leave(&mut self, trail: &Trail) -> Result<Left> {
+        let heard = self.heard();
+        let request = &mut self.asked.request;
         let (destination, target) = destination(self.dialect, &self.place, request.uri())?;
         let outgoing = Outgoing {
             authority: destination.authority(),
@@ -301,67 +345,6 @@ impl Exchange<'_> {
         Ok(Left { destination, replay, relative, authorization, heard })
     }
 
-    /// Whether a mapped provider says that it has none of what it was asked for.
-    fn may_have_moved(&self, response: &Response<Body>) -> bool {
-        matches!(response.status(), StatusCode::NOT_FOUND | StatusCode::GONE)
-            && self.place.by == By::Mapped
-            && self.operation().effect == Effect::Read
-    }
-
-    /// A mapped provider says it has none of it: perhaps the resource has moved, and the mapping is corrected.
-    async fn follow(
-        &self,
-        trail: &Trail,
-        left: &Left,
-        method: &Method,
-        response: &mut Response<Body>,
-    ) -> Result<()> {
-        let (Some(replay), Some(mapping)) = (&left.replay, &self.place.mapping) else { return Ok(()) };
-        if mapping.state == standpipe_api::MappingState::Gone {
-            return Ok(());
-        }
-        let mut again = replay.request();
-        let mut on_behalf = OnBehalf::of(again.headers());
-        if self.credential.authorization == CallerAuthorization::Removed {
-            on_behalf.authorization.clone_from(&left.authorization);
-        }
-        let querier = self.proxy.querier(trail, self.running, on_behalf);
-        let dialect = self.place.provider.dialect;
-        let resolver = &self.proxy.engine.resolver;
-        let named = std::slice::from_ref(&mapping.resource);
-        let sight = Sight::new(&self.running.access, trail.caller.as_deref(), named);
-        let moved = match resolver.moved(&mapping.resource, dialect, &sight, &querier).await {
-            Ok(Some(place)) if place.provider.id() != &mapping.provider => place,
-            Err(error) if error.kind() == ErrorKind::UnknownResource => {
-                let learner = &self.proxy.engine.learner;
-                let settled = learner.settle(&mapping.resource, &self.place, Verdict::Gone).await;
-                settled
-                    .inspect_err(|error| tracing::error!(error = error.log_text(), "a stale mapping stays"))
-                    .ok();
-                return Ok(());
-            }
-            // Others are silent, or two have it: the owner's word stands.
-            Ok(_) | Err(_) => return Ok(()),
-        };
-        let mut credential = querier.credential(&moved.provider, &moved.target(), None).await?;
-        let relative = left.relative.as_ref().unwrap_or(again.uri()).clone();
-        let (destination, target) = destination(self.dialect, &moved, &relative)?;
-        *again.uri_mut() = target.unwrap_or(relative);
-        let headers = again.headers_mut();
-        self.credential.headers.iter().for_each(|(name, _)| drop(headers.remove(name)));
-        headers.insert(HOST, destination.authority().clone());
-        for (name, value) in &credential.headers {
-            headers.insert(name.clone(), value.clone());
-        }
-        let (method_again, target) = (again.method().clone(), again.uri().clone());
-        credential.complete(&method_again, &target, again.headers_mut());
-        let replay = Replay::keep(&again);
-        let forward = &self.proxy.forward;
-        let sent = forward.send(&moved.provider, &destination, again, replay.as_ref(), trail.deadline).await;
-        *response = sent.map_err(|failure| failure.into_error(&moved.provider.config, method))?;
-        Ok(())
-    }
-
     /// On a federated face with more than one provider, the answer says who gave it.
     fn name_provider(&self, trail: &Trail, response: &mut Response<Body>) {
         let several = sees_several(trail, self.running, self.place.provider.dialect);
@@ -373,7 +356,11 @@ impl Exchange<'_> {
 }
 
 /// Where a relative target goes at a place, and the target there when it is another.
-fn destination(dialect: &dyn Dialect, place: &Place, relative: &Uri) -> Result<(Destination, Option<Uri>)> {
+pub(super) fn destination(
+    dialect: &dyn Dialect,
+    place: &Place,
+    relative: &Uri,
+) -> Result<(Destination, Option<Uri>)> {
     let provider: &Provider = &place.provider;
     let address = dialect.address(&provider.public, relative.path());
     let base = place.endpoint.as_deref().unwrap_or(&address.base);

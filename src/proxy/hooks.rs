@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use http::{HeaderMap, Response};
-use standpipe_api::{Body, Caller, Error, Flow, Params, ProviderId, Result, Target};
+use standpipe_api::{Body, Caller, Error, Flow, Params, ProviderId, Result, Sent, Target};
 
 use super::Proxy;
 use super::prepare::Asked;
@@ -86,6 +86,28 @@ impl Proxy {
             self.guarded(*id, extension.after_forward(call, response, from, &handle)).await?;
         }
         Ok(())
+    }
+
+    /// Tells each extension that saw the request leave that no answer came. What they make of it changes nothing for the
+    /// caller.
+    pub(super) async fn after_failure(
+        &self,
+        trail: &Trail,
+        running: &Arc<Running>,
+        heard: &mut Heard,
+        sent: Sent,
+        to: &Target,
+    ) {
+        let call = &mut heard.call;
+        for (id, params) in &heard.extensions {
+            let on_behalf = OnBehalf::of(&heard.headers);
+            let handle = self.federation(*id, &call.caller, trail, running, on_behalf, None);
+            call.params.clone_from(params);
+            let Some(extension) = self.engine.extensions.get(id.0) else { continue };
+            if let Err(error) = self.guarded(*id, extension.after_failure(call, sent, to, &handle)).await {
+                tracing::error!(error = error.log_text(), "a failure could not be written down");
+            }
+        }
     }
 
     fn federation(

@@ -5,14 +5,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::request::Parts;
 use http::uri::{PathAndQuery, Uri};
-use http::{HeaderMap, Request};
+use http::{HeaderMap, HeaderName, Request};
 use standpipe_api::{
     Body, Call, Caller, CallerAuthorization, Credential, CredentialRequest, Dialect, Error, ErrorKind, Fault,
-    Hint, Operation, ProviderId, RequestView, Resource, Result, bearer,
+    Hint, Operation, ProviderId, RequestView, Resource, Result, Scope, bearer,
 };
 
 use super::Proxy;
-use crate::access::Sight;
 use crate::call::{OnBehalf, Trail};
 use crate::engine::Running;
 use crate::forward::headers::PIN;
@@ -20,7 +19,7 @@ use crate::identify::{Shown, Who};
 use crate::jwt;
 use crate::listener::ListenerId;
 use crate::query::{Querier, no_credential_in_time};
-use crate::resolve::{Place, Wanted};
+use crate::resolve::Place;
 use crate::route::{ExtensionId, FaceId, Found, Matched, Way, no_route};
 use crate::token::{Chosen, select};
 
@@ -139,6 +138,11 @@ impl Proxy {
             None => pin(request.headers())?,
         };
         trail.operation = found.operation.as_ref().map(|matched| matched.operation);
+        if let Some(dialect) = &trail.dialect {
+            let sent =
+                |name: &HeaderName| request.headers().get(name).map(|value| (name.clone(), value.clone()));
+            trail.echoed.extend(dialect.echoes().iter().filter_map(sent));
+        }
         trail.position = found.operation.as_ref().map_or(usize::MAX, |matched| matched.position);
         let call = match (&trail.caller, found.extensions.is_empty()) {
             (Some(caller), false) => Some(Call {
@@ -182,7 +186,7 @@ impl Proxy {
             body = Some(Box::pin(self.whole(trail, &mut asked.request, limit)).await?);
         }
         let view = RequestView::of(&asked.request, params, body.as_ref());
-        asked.resources = dialect.names(*operation, &view);
+        asked.resources = scoped(&**dialect, trail.caller.as_deref(), dialect.names(*operation, &view));
         trail.kind = asked.resources.first().map(|first| first.kind.clone());
         asked.creates = asked.resources.first().filter(|first| dialect.claims(*operation, first)).cloned();
         Ok(())
@@ -213,63 +217,6 @@ impl Proxy {
         }
         let public = format!("{} is not a method of {path}", request.method());
         Error::new(ErrorKind::MethodNotAllowed, Fault::Caller, public)
-    }
-
-    /// Step 4.
-    pub(super) async fn resolve(
-        &self,
-        trail: &mut Trail,
-        running: &Arc<Running>,
-        asked: &Asked,
-    ) -> Result<Place> {
-        let dialect = trail.dialect_id.ok_or_else(|| no_route(asked.request.uri().path()))?;
-        // Without rules nobody is asked for.
-        let caller = if running.access.is_open() { None } else { trail.caller.clone() };
-        let sight = Sight::new(&running.access, caller.as_deref(), &asked.resources);
-        let mut wanted = Wanted {
-            dialect,
-            resources: &asked.resources,
-            creates: asked.creates.as_ref(),
-            hints: &[],
-            pinned: asked.pinned.as_ref(),
-            sight: &sight,
-        };
-        let resolver = &self.engine.resolver;
-        if asked.pinned.is_none()
-            && let Some(place) = resolver.remembered(&wanted, running)?
-        {
-            return self.admit(trail, running, asked, place);
-        }
-        let hints = asked.hints(&**self.engine.router.dialect(dialect));
-        wanted.hints = &hints;
-        if !running.access.is_open()
-            && let Some(own) = Box::pin(self.own_place(trail, running, asked, &wanted)).await?
-        {
-            return Ok(own);
-        }
-        let found = Box::pin(self.search(trail, running, asked, &wanted)).await;
-        let place = Self::note_withheld(trail, &sight, found)?;
-        self.admit(trail, running, asked, place)
-    }
-
-    async fn search(
-        &self,
-        trail: &Trail,
-        running: &Arc<Running>,
-        asked: &Asked,
-        wanted: &Wanted<'_>,
-    ) -> Result<Place> {
-        let resolver = &self.engine.resolver;
-        match (resolver.known(wanted, running).await, &asked.stranger) {
-            (Ok(Some(place)), _) => Ok(place),
-            // Nobody floods for a stranger, and what a stranger is told does not depend on what exists.
-            (Ok(None) | Err(_), Some(_)) => Err(stranger()),
-            (Err(error), None) => Err(error),
-            (Ok(None), None) => {
-                let querier = self.querier(trail, running, OnBehalf::of(asked.request.headers()));
-                resolver.resolve(wanted, &querier).await
-            }
-        }
     }
 
     /// Step 5.
@@ -352,6 +299,19 @@ impl Proxy {
             deadline: trail.deadline,
         }
     }
+}
+
+/// Resources with the scope of their ids filled in, where callers choose ids.
+pub(super) fn scoped(
+    dialect: &dyn Dialect,
+    caller: Option<&Caller>,
+    mut resources: Vec<Resource>,
+) -> Vec<Resource> {
+    let scope = dialect.scope(caller);
+    if scope != Scope::SHARED {
+        resources.iter_mut().for_each(|resource| resource.scope = scope.clone());
+    }
+    resources
 }
 
 /// Whoever comes to a face whose extension authenticates callers itself.

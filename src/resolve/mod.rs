@@ -11,8 +11,8 @@ mod index;
 use std::sync::Arc;
 
 use standpipe_api::{
-    CredentialAlias, Dialect, Error, ErrorKind, Fault, Hint, Mapping, MappingState, ProviderId, RemoteScope,
-    Resource, Result, Target, Timestamp,
+    CredentialAlias, Dialect, Error, ErrorKind, Fault, Hint, Mapping, MappingState, Preference, ProviderId,
+    RemoteScope, Resource, Result, Target, Timestamp,
 };
 
 pub use self::flood::Floods;
@@ -29,6 +29,8 @@ use crate::store::{Mappings, Write};
 pub struct Wanted<'a> {
     /// The dialect of the face.
     pub dialect: DialectId,
+    /// The same, to be asked.
+    pub speaks: &'a dyn Dialect,
     /// The resources the request names, most specific first.
     pub resources: &'a [Resource],
     /// The one it brings into being, which nobody can be asked for yet.
@@ -189,8 +191,7 @@ impl Resolver {
         if !running.config.resolve.search {
             return local(wanted, running);
         }
-        let dialect = querier.engine.router.dialect(wanted.dialect);
-        let Some(resource) = question_for(&**dialect, wanted) else {
+        let Some(resource) = question_for(wanted.speaks, wanted) else {
             let seen = running.speaking(wanted.dialect).map(|provider| provider.id());
             let seen: Vec<_> = seen.filter(|provider| wanted.sight.sees(provider)).cloned().collect();
             return Err(match seen.is_empty() {
@@ -278,10 +279,10 @@ impl Resolver {
             match seen.as_slice() {
                 [] => unseen.iter().for_each(|provider| wanted.sight.withhold(provider.id())),
                 [provider] => return Ok(Some(Arc::clone(provider))),
-                _ => {
-                    let resource = Resource::new(hint.kind.clone(), hint.value.clone());
-                    let candidates = seen.iter().map(|provider| provider.id().clone()).collect();
-                    return Err(Error::ambiguous(&resource, candidates));
+                several => {
+                    if let Some(provider) = preferred(hint, several, wanted.speaks)? {
+                        return Ok(Some(provider));
+                    }
                 }
             }
         }
@@ -334,6 +335,25 @@ fn place(mapping: Arc<Mapping>, wanted: &Wanted<'_>, running: &Running) -> Resul
         return Ok(None);
     }
     Place::of(mapping, running).map(Some)
+}
+
+/// The one of several providers that an id leads to, in the dialect's eyes.
+fn preferred(
+    hint: &Hint,
+    several: &[&Arc<Provider>],
+    dialect: &dyn Dialect,
+) -> Result<Option<Arc<Provider>>> {
+    let candidates: Vec<ProviderId> = several.iter().map(|provider| provider.id().clone()).collect();
+    match dialect.prefer(hint, &candidates) {
+        Preference::One(id) => {
+            Ok(several.iter().find(|provider| *provider.id() == id).map(|provider| Arc::clone(provider)))
+        }
+        Preference::Nobody => Ok(None),
+        Preference::Ambiguous => {
+            let resource = Resource::new(hint.kind.clone(), hint.value.clone());
+            Err(Error::ambiguous(&resource, candidates))
+        }
+    }
 }
 
 fn not_configured(mapping: &Mapping) -> Error {

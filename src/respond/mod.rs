@@ -58,6 +58,13 @@ pub fn error(error: &Error, call: CallId, manner: Manner<'_>) -> Response<Body> 
     response
 }
 
+/// Repeats fields of the request in an answer of our own.
+pub fn echo(echoed: &[(HeaderName, HeaderValue)], response: &mut Response<Body>) {
+    for (name, value) in echoed {
+        response.headers_mut().insert(name.clone(), value.clone());
+    }
+}
+
 /// A body as RFC 9457 describes, with the call's id, whose fault it was, and advice.
 pub fn problem(error: &Error, status: StatusCode, call: CallId) -> Bytes {
     let mut body = json!({

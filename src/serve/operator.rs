@@ -131,6 +131,7 @@ impl crate::admin::Engine for Operator {
                 concurrency: usize::try_from(provider.config.concurrency.get()).unwrap_or(usize::MAX),
                 pool: PoolStatus { idle: open - active, active },
                 indexed: self.engine.resolver.index().size(provider.id()),
+                notes: self.engine.notes.on(provider.id()),
                 last_error: provider.last_failure().map(|(at, error)| LastError { at, error }),
             }
         };
@@ -203,6 +204,9 @@ impl Gauges for Figures {
                 breaker::BreakerState::Open => 2.0,
             };
             sink(name::BREAKER_STATE, &labels, state);
+            for note in self.engine.notes.on(provider.id()) {
+                sink(name::PROVIDER_NOTES, &[("provider", provider.id().as_str()), ("note", note.word)], 1.0);
+            }
             sink(name::PROVIDER_IN_FLIGHT, &labels, provider.in_flight() as f64);
             let open = provider.connections.count();
             let active = provider.in_flight().min(open);

@@ -31,6 +31,8 @@ pub mod name {
     pub const PROVIDER_IN_FLIGHT: &str = "standpipe_provider_in_flight";
     /// Upstream connections by `provider` and `state`.
     pub const POOL_CONNECTIONS: &str = "standpipe_pool_connections";
+    /// 1 for each `note` that extensions leave on a `provider`.
+    pub const PROVIDER_NOTES: &str = "standpipe_provider_notes";
     /// Rows of the resource mapping table.
     pub const MAPPINGS: &str = "standpipe_mappings";
     /// Lookups of mappings answered from memory.
@@ -57,7 +59,7 @@ pub mod name {
     pub const LOG_DROPPED: &str = "standpipe_log_dropped_total";
 }
 
-const HELP: [(&str, &str); 20] = [
+const HELP: [(&str, &str); 21] = [
     (name::REQUESTS, "Calls ended, by provider, operation and outcome."),
     (name::REQUEST_SECONDS, "Seconds from a call's head to its answer's head."),
     (name::REQUESTS_IN_FLIGHT, "Calls not ended."),
@@ -66,6 +68,7 @@ const HELP: [(&str, &str); 20] = [
     (name::BREAKER_STATE, "Circuit breaker: 0 closed, 1 half-open, 2 open."),
     (name::PROVIDER_IN_FLIGHT, "Requests at a provider."),
     (name::POOL_CONNECTIONS, "Upstream connections."),
+    (name::PROVIDER_NOTES, "What an operator should know of a provider."),
     (name::MAPPINGS, "Rows of the resource mapping table."),
     (name::MAPPING_CACHE_HITS, "Lookups of mappings answered from memory."),
     (name::MAPPING_CACHE_MISSES, "Lookups of mappings that asked the store."),
@@ -232,7 +235,7 @@ mod tests {
         alpha.at(0).record(CallOutcome::Success, Duration::from_millis(3));
         metrics.watch(Arc::new(Breaker::default()));
         metrics.counter(name::REFUSED_HEADS, &[("reason", "bare line feed")]).increment(1);
-        let bounded = ["provider", "operation", "outcome", "reason", "extension", "state", "le"];
+        let bounded = ["provider", "operation", "outcome", "reason", "extension", "state", "note", "le"];
         for line in metrics.render().lines().filter(|line| !line.starts_with('#')) {
             let Some((_, rest)) = line.split_once('{') else { continue };
             let (labels, _) = rest.rsplit_once('}').unwrap();

@@ -26,6 +26,7 @@ mod http2;
 mod identity;
 mod mediated;
 mod openid;
+mod osb;
 mod outage;
 mod peer_tokens;
 mod peers;

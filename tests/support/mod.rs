@@ -5,6 +5,7 @@ mod canaries;
 mod login;
 mod openid;
 mod origin;
+pub mod osb;
 mod reference;
 mod sts;
 mod wire;
@@ -122,12 +123,17 @@ impl House {
         Standpipe::start("serve", &self.config, None)
     }
 
-    /// A figure of the operator's socket, named with its labels.
-    pub fn figure(&self, name: &str) -> f64 {
+    /// All figures of the operator's socket.
+    pub fn figures(&self) -> String {
         let socket = self.folder.path().join("standpipe-data/admin.sock");
         let mut wire = Wire::new(std::os::unix::net::UnixStream::connect(socket).unwrap());
         wire.send("GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
-        let text = wire.rest();
+        wire.rest()
+    }
+
+    /// One of them, named with its labels.
+    pub fn figure(&self, name: &str) -> f64 {
+        let text = self.figures();
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         line.unwrap_or_else(|| panic!("no {name} in {text}")).trim().parse().unwrap()
     }

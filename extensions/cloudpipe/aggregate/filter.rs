@@ -4,8 +4,8 @@ use percent_encoding::percent_decode_str;
 use standpipe_api::{Error, Result};
 
 use super::{Item, Wanted};
-use crate::cloudpipe::path::encode_query;
 use crate::cloudpipe::shape;
+use crate::path::encode_query;
 
 /// Items on a page at most.
 const MOST: usize = 1000;

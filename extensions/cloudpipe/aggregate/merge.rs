@@ -6,7 +6,8 @@ use super::{Part, Wanted};
 use crate::cloudpipe::bases::Bases;
 use crate::cloudpipe::mediate;
 use crate::cloudpipe::resources::Resources;
-use crate::cloudpipe::{path, shape};
+use crate::cloudpipe::shape;
+use crate::path;
 
 /// An item with what its place in the list depends on.
 pub(super) struct Item {

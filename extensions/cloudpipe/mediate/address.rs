@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use standpipe_api::{Provider, ProviderId, ResourceId};
 
-use crate::cloudpipe::path;
+use crate::path;
 
 /// One end of a pipe: a pipe as its own broker keeps it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

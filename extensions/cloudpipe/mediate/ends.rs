@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use standpipe_api::{Change, Error, Provider, Record, Result, State};
 
 use super::address::EndAddress;
-use crate::cloudpipe::path;
 use crate::cloudpipe::settings::ProviderSettings;
+use crate::path;
 
 /// Compare-and-sets that lost before giving up.
 pub(super) const TRIES: usize = 16;

@@ -211,7 +211,7 @@ fn keys_url(provider: &Provider) -> String {
 
 /// The key of what waits to be delivered from one end to another.
 fn key(news: &News, from: &str) -> String {
-    let from = crate::cloudpipe::path::encode(from).into_owned();
+    let from = crate::path::encode(from).into_owned();
     format!("news/{}/{from}", news.to.path().trim_start_matches("/ends/"))
 }
 

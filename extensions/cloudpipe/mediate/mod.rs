@@ -32,8 +32,8 @@ pub(super) use self::address::EndAddress;
 pub(super) use self::answer::show_listed;
 use self::hear::{Heard, News};
 use super::dialect::NAME;
-use super::path;
 use super::settings::ProviderSettings;
+use crate::path;
 
 /// Bytes of a body that names or shows a pipe, or brings news.
 const LONGEST: usize = 8 << 20;

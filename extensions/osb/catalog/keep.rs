@@ -1,0 +1,260 @@
+//! Polling: every catalog once at the start, then each on its own interval; what was good stays while a broker is down.
+
+use std::cell::RefCell;
+use std::collections::HashSet;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use http::StatusCode;
+use http::header::{ETAG, IF_NONE_MATCH};
+use standpipe_api::{Background, Error, Hint, Provider, ProviderId, Query, Result, State, Target, backoff};
+use tokio::time::{sleep, timeout};
+
+use super::names::Names;
+use super::snapshot::Snapshot;
+use super::stored::{self, Known};
+use super::{Catalogs, Generation, Heard, Member, merge};
+use crate::osb::dialect::{NAME, PLAN, SERVICE, VERSION};
+use crate::osb::settings::ProviderSettings;
+
+/// How long the first round waits for a broker; a slow one joins later.
+const FIRST: Duration = Duration::from_secs(10);
+/// How long one reading may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// The first wait after a reading that failed; doubling to the provider's own interval.
+const AGAIN: Duration = Duration::from_secs(5);
+/// The note on a provider whose catalog could not be read.
+const STALE: &str = "catalog-stale";
+/// The note on a provider some of whose offerings are not shown.
+const HIDDEN: &str = "catalog-conflict";
+
+/// Keeps all catalogs fresh, until the end. Begins anew after each reload.
+pub(in crate::osb) async fn keep(catalogs: Arc<Catalogs>, background: Rc<dyn Background>) {
+    loop {
+        let keeper = match Keeper::open(&catalogs, &background).await {
+            Ok(keeper) => keeper,
+            Err(error) => {
+                tracing::error!(error = error.log_text(), "the catalogs that are kept cannot be read");
+                sleep(AGAIN).await;
+                continue;
+            }
+        };
+        tokio::select! {
+            () = keeper.run() => background.reloaded().await,
+            () = background.reloaded() => {}
+            () = background.stopped() => return,
+        }
+    }
+}
+
+struct Keeper {
+    catalogs: Arc<Catalogs>,
+    background: Rc<dyn Background>,
+    state: Arc<dyn State>,
+    now: RefCell<Now>,
+    /// One change is written down after the other.
+    writing: tokio::sync::Mutex<()>,
+}
+
+/// The catalogs as they stand, and the validators they came with.
+struct Now {
+    members: Vec<Member>,
+    etags: Vec<Option<String>>,
+    names: Names,
+}
+
+/// What a reading came to.
+enum Reading {
+    Same,
+    New(Box<Known>),
+}
+
+impl Keeper {
+    async fn open(catalogs: &Arc<Catalogs>, background: &Rc<dyn Background>) -> Result<Self> {
+        let state = background.state();
+        let names = stored::names(&*state).await?;
+        let (mut members, mut etags) = (Vec::new(), Vec::new());
+        for provider in background.providers().into_iter().filter(|provider| provider.dialect == NAME) {
+            let known = stored::read(&*state, &provider.id).await?;
+            etags.push(known.etag.filter(|_| known.snapshot.is_some()));
+            members.push(Member {
+                snapshot: known.snapshot,
+                withdrawn: known.withdrawn,
+                ..Member::new(provider)
+            });
+        }
+        let keeper = Self {
+            catalogs: catalogs.clone(),
+            background: background.clone(),
+            state,
+            now: RefCell::new(Now { members, etags, names }),
+            writing: tokio::sync::Mutex::default(),
+        };
+        keeper.publish(&keeper.providers());
+        Ok(keeper)
+    }
+
+    fn providers(&self) -> Vec<ProviderId> {
+        self.now.borrow().members.iter().map(|member| member.provider.id.clone()).collect()
+    }
+
+    async fn run(&self) {
+        let places = 0..self.now.borrow().members.len();
+        // All of the first round are named together, so that which one answers first decides nothing.
+        let first = join_all(places.clone().map(|at| timeout(FIRST, self.read(at)))).await;
+        let mut changed = Vec::new();
+        for (at, reading) in first.into_iter().enumerate() {
+            let reading = reading.unwrap_or_else(|_| Err(Error::internal("no answer in time")));
+            changed.extend(self.take(at, reading).await);
+        }
+        self.settle(&changed).await;
+        self.catalogs.heard.send_replace(Heard::Once);
+        join_all(places.map(|at| self.poll(at))).await;
+    }
+
+    async fn poll(&self, at: usize) {
+        let mut failures = 0;
+        loop {
+            let Some(interval) = self.settings(at).map(|settings| settings.catalog_refresh) else { return };
+            sleep(if failures == 0 {
+                backoff(0, (interval, interval))
+            } else {
+                backoff(failures - 1, (AGAIN.min(interval), interval))
+            })
+            .await;
+            let reading = timeout(PATIENCE, self.read(at)).await;
+            let reading = reading.unwrap_or_else(|_| Err(Error::internal("no answer in time")));
+            failures = if reading.is_ok() { 0 } else { failures.saturating_add(1) };
+            let changed = self.take(at, reading).await;
+            if let Some(changed) = changed {
+                self.settle(&[changed]).await;
+            }
+        }
+    }
+
+    fn settings(&self, at: usize) -> Option<ProviderSettings> {
+        self.now.borrow().members.get(at).map(|member| ProviderSettings::of(&member.provider))
+    }
+
+    fn provider(&self, at: usize) -> Option<(Provider, Option<String>)> {
+        let now = self.now.borrow();
+        Some((now.members.get(at)?.provider.clone(), now.etags.get(at)?.clone()))
+    }
+
+    /// Asks a broker for its catalog.
+    async fn read(&self, at: usize) -> Result<Reading> {
+        let Some((provider, etag)) = self.provider(at) else { return Ok(Reading::Same) };
+        let mut query = question(&ProviderSettings::of(&provider));
+        if let Some(etag) = etag.and_then(|etag| etag.parse().ok()) {
+            query.headers_mut().insert(IF_NONE_MATCH, etag);
+        }
+        let answer = self.background.query(&Target::from(&provider), query).await?;
+        if answer.status() == StatusCode::NOT_MODIFIED {
+            return Ok(Reading::Same);
+        }
+        if answer.status() != StatusCode::OK {
+            let text = format!("{} answered {} to GET /v2/catalog", provider.id, answer.status());
+            return Err(Error::nonsense(provider.id, text));
+        }
+        let etag = answer.headers().get(ETAG).and_then(|etag| etag.to_str().ok()).map(str::to_owned);
+        let snapshot = Snapshot::read(answer.into_body()).map_err(|bad| {
+            Error::nonsense(provider.id.clone(), format!("the catalog of {} is refused: {bad}", provider.id))
+        })?;
+        Ok(Reading::New(Box::new(Known { snapshot: Some(Arc::new(snapshot)), etag, ..Known::default() })))
+    }
+
+    /// Takes a reading in; the provider, if its catalog changed.
+    async fn take(&self, at: usize, reading: Result<Reading>) -> Option<ProviderId> {
+        let id = self.provider(at)?.0.id;
+        let known = match reading {
+            Ok(Reading::Same) => None,
+            Ok(Reading::New(known)) => Some(known),
+            Err(error) => {
+                tracing::warn!(provider = %id, error = error.log_text(), "the catalog cannot be read; the last good one stays, if there is one");
+                self.background.note(&id, STALE, Some(error.public()));
+                return None;
+            }
+        };
+        self.background.note(&id, STALE, None);
+        let mut known = known?;
+        {
+            let mut now = self.now.borrow_mut();
+            *now.etags.get_mut(at)? = known.etag.clone();
+            let member = now.members.get_mut(at)?;
+            let same = |old: &Arc<Snapshot>, new: &Arc<Snapshot>| old.body == new.body;
+            let (old, new) = (member.snapshot.as_ref(), known.snapshot.as_ref());
+            if old.zip(new).is_some_and(|(old, new)| same(old, new)) {
+                return None;
+            }
+            let earlier: HashSet<String> = {
+                let (services, plans) = member.ids();
+                services.into_iter().chain(plans).collect()
+            };
+            member.snapshot.clone_from(&known.snapshot);
+            let (services, plans) = member.ids();
+            let present: HashSet<String> = services.into_iter().chain(plans).collect();
+            let withdrawn = earlier.iter().chain(&*member.withdrawn).filter(|id| !present.contains(*id));
+            member.withdrawn = Arc::new(withdrawn.cloned().collect());
+            known.withdrawn = member.withdrawn.clone();
+        }
+        if let Err(error) = stored::write(&*self.state, &id, &known).await {
+            tracing::error!(provider = %id, error = error.log_text(), "the catalog cannot be kept for later");
+        }
+        Some(id)
+    }
+
+    /// Names what is new, and lets everybody see what has changed.
+    async fn settle(&self, changed: &[ProviderId]) {
+        let _turn = self.writing.lock().await;
+        let names = {
+            let now = self.now.borrow();
+            now.names.clone().with(&now.members)
+        };
+        if self.now.borrow().names != names {
+            // A name that is not kept might be given to another after a restart.
+            if let Err(error) = stored::write_names(&*self.state, &names).await {
+                tracing::error!(error = error.log_text(), "names of services cannot be kept");
+            }
+            self.now.borrow_mut().names = names;
+        }
+        self.publish(changed);
+    }
+
+    fn publish(&self, changed: &[ProviderId]) {
+        let now = self.now.borrow();
+        for member in now.members.iter().filter(|member| changed.contains(&member.provider.id)) {
+            let (services, plans) = member.ids();
+            let services = services.into_iter().map(|id| Hint::new(SERVICE, id));
+            let plans = plans.into_iter().map(|id| Hint::new(PLAN, id));
+            let withdrawn = member
+                .withdrawn
+                .iter()
+                .flat_map(|id| [Hint::new(SERVICE, id.as_str()), Hint::new(PLAN, id.as_str())]);
+            self.background
+                .publish_index(&member.provider.id, services.chain(plans).chain(withdrawn).collect());
+        }
+        let hidden = merge::hidden(&now.members);
+        for member in &now.members {
+            let mine = hidden.iter().filter(|one| one.provider == member.provider.id);
+            let lines: Vec<String> =
+                mine.map(|one| format!("{} is hidden: {} has this id", one.service, one.first)).collect();
+            let text = (!lines.is_empty()).then(|| lines.join("; "));
+            self.background.note(&member.provider.id, HIDDEN, text.as_deref());
+        }
+        let generation = Generation { members: now.members.clone(), names: now.names.clone() };
+        self.catalogs.replace(generation);
+    }
+}
+
+/// The question for a catalog, as standpipe itself asks it.
+pub(in crate::osb) fn question(settings: &ProviderSettings) -> Query {
+    let mut query = Query::new(Bytes::new());
+    *query.uri_mut() = http::Uri::from_static("/v2/catalog");
+    if let Ok(version) = settings.api_version.parse() {
+        query.headers_mut().insert(VERSION, version);
+    }
+    query
+}

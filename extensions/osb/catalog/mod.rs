@@ -1,0 +1,179 @@
+//! What the brokers offer: read again and again, kept while one is down, and put together for `/v2/catalog`.
+//!
+//! `snapshot` reads and checks one catalog; `keep` polls them all; `merge` puts together what a caller sees; `names` remembers
+//! which name was given to whom. [`Catalogs`] is what hooks on every core read.
+
+mod keep;
+mod merge;
+mod names;
+mod snapshot;
+mod stored;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use standpipe_api::{Provider, ProviderId};
+use tokio::sync::watch;
+
+pub(super) use keep::keep;
+pub(super) use merge::{Merged, View};
+pub(super) use snapshot::{Service, Snapshot};
+
+use self::names::Names;
+use super::settings::ProviderSettings;
+
+/// Merged catalogs remembered, one for each set of providers and plans that somebody sees.
+const MOST_VIEWS: usize = 256;
+
+/// The catalogs of all OSB providers.
+pub struct Catalogs {
+    now: ArcSwap<Generation>,
+    merged: Mutex<Vec<(View, Arc<Merged>)>>,
+    /// The merged catalog of callers who see everything.
+    whole: ArcSwap<Option<Arc<Merged>>>,
+    /// Whether every provider has been asked once.
+    heard: watch::Sender<Heard>,
+}
+
+/// Whether the first round of questions is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Heard {
+    NotYet,
+    Once,
+}
+
+/// The catalogs as they are at one time.
+#[derive(Default)]
+pub(super) struct Generation {
+    /// The providers, in configured order.
+    pub members: Vec<Member>,
+    /// The names that stand in the merged catalog.
+    names: Names,
+}
+
+/// One provider and its catalog.
+#[derive(Clone)]
+pub(super) struct Member {
+    /// The provider.
+    pub provider: Provider,
+    /// What stands before its ids on the federated face.
+    pub prefix: Arc<str>,
+    /// Its catalog, live or last known good; `None`: nobody has ever seen one.
+    pub snapshot: Option<Arc<Snapshot>>,
+    /// Ids that its catalog once had, by which its instances are still found.
+    pub withdrawn: Arc<HashSet<String>>,
+}
+
+impl Default for Catalogs {
+    fn default() -> Self {
+        Self {
+            now: ArcSwap::default(),
+            merged: Mutex::default(),
+            whole: ArcSwap::default(),
+            heard: watch::Sender::new(Heard::NotYet),
+        }
+    }
+}
+
+impl Catalogs {
+    /// The catalogs as they are.
+    pub(super) fn now(&self) -> Arc<Generation> {
+        self.now.load_full()
+    }
+
+    /// Resolves once every provider without a catalog has been asked, whether or not it answered.
+    pub(super) async fn heard(&self) {
+        let mut heard = self.heard.subscribe();
+        // The sender lives as long as the catalogs themselves.
+        let _heard = heard.wait_for(|heard| *heard == Heard::Once).await;
+    }
+
+    /// The first of some providers, in configured order, whose catalog has a service; else the first that once had it.
+    pub(super) fn first_with(&self, service: &str, among: &[ProviderId]) -> Option<ProviderId> {
+        let now = self.now.load();
+        let candidates = || now.members.iter().filter(|member| among.contains(&member.provider.id));
+        let found = candidates()
+            .find(|member| member.service(service).is_some())
+            .or_else(|| candidates().find(|member| member.withdrawn.contains(service)));
+        found.map(|member| member.provider.id.clone())
+    }
+
+    /// Those of some providers whose catalog nobody has ever seen.
+    pub(super) fn unheard(&self, among: &[ProviderId]) -> Vec<ProviderId> {
+        let now = self.now.load();
+        let has = |id: &ProviderId| now.member(id).is_some_and(|member| member.snapshot.is_some());
+        among.iter().filter(|id| !has(id)).cloned().collect()
+    }
+
+    /// The catalog as a view shows it.
+    pub(super) fn merged(&self, view: &View) -> Arc<Merged> {
+        if view.is_whole()
+            && let Some(merged) = &**self.whole.load()
+        {
+            return merged.clone();
+        }
+        let now = self.now.load();
+        let mut remembered = self.merged.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, merged)) = remembered.iter().find(|(known, _)| known == view) {
+            return merged.clone();
+        }
+        let merged = Arc::new(Merged::of(&now, view));
+        if view.is_whole() {
+            self.whole.store(Arc::new(Some(merged.clone())));
+        } else {
+            if remembered.len() >= MOST_VIEWS {
+                remembered.remove(0);
+            }
+            remembered.push((view.clone(), merged.clone()));
+        }
+        merged
+    }
+
+    fn replace(&self, generation: Generation) {
+        // Whoever reads the catalogs meanwhile and remembers them late is forgotten with the rest.
+        let mut remembered = self.merged.lock().unwrap_or_else(PoisonError::into_inner);
+        self.now.store(Arc::new(generation));
+        remembered.clear();
+        self.whole.store(Arc::new(None));
+    }
+}
+
+impl Generation {
+    /// A provider's part.
+    pub(super) fn member(&self, id: &ProviderId) -> Option<&Member> {
+        self.members.iter().find(|member| member.provider.id == *id)
+    }
+}
+
+impl Member {
+    fn new(provider: Provider) -> Self {
+        let prefix = ProviderSettings::of(&provider).id_prefix.into();
+        Self { provider, prefix, snapshot: None, withdrawn: Arc::default() }
+    }
+
+    /// A service by the id it has on the federated face.
+    pub(super) fn service(&self, id: &str) -> Option<&Service> {
+        let own = id.strip_prefix(&*self.prefix)?;
+        self.snapshot.as_ref()?.services.iter().find(|service| service.id == own)
+    }
+
+    /// Whether an id of a service or plan, as it is on the federated face, is or was the provider's.
+    pub(super) fn knows(&self, id: &str) -> bool {
+        self.withdrawn.contains(id)
+            || id.strip_prefix(&*self.prefix).is_some_and(|own| {
+                let services = self.snapshot.iter().flat_map(|snapshot| &snapshot.services);
+                services.into_iter().any(|service| service.id == own)
+            })
+    }
+
+    /// All ids that lead here, as they are on the federated face: of services, then of plans.
+    fn ids(&self) -> (Vec<String>, Vec<String>) {
+        let services = || self.snapshot.iter().flat_map(|snapshot| &snapshot.services);
+        let prefixed = |id: &String| format!("{}{id}", self.prefix);
+        let plans = services().flat_map(|service| &service.plans).map(|plan| prefixed(&plan.id)).collect();
+        (services().map(|service| prefixed(&service.id)).collect(), plans)
+    }
+}

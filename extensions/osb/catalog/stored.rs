@@ -1,0 +1,90 @@
+//! Catalogs and names in the extension's records: what is known while a broker is down.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use standpipe_api::{Change, ProviderId, Record, Result, Revision, State};
+
+use super::names::Names;
+use super::snapshot::Snapshot;
+
+/// The last good catalog of a provider.
+#[derive(Serialize, Deserialize)]
+struct Row {
+    etag: Option<String>,
+    body: String,
+    withdrawn: HashSet<String>,
+}
+
+/// What is known of a provider from earlier.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    /// Its last good catalog.
+    pub snapshot: Option<Arc<Snapshot>>,
+    /// The validator that came with it.
+    pub etag: Option<String>,
+    /// Ids it once had.
+    pub withdrawn: Arc<HashSet<String>>,
+}
+
+const NAMES: &str = "names";
+
+fn key(provider: &ProviderId) -> String {
+    format!("catalog/{provider}")
+}
+
+/// Reads what is known of a provider; what cannot be read any more is as if it were not known.
+///
+/// # Errors
+/// The store does not answer.
+pub(super) async fn read(state: &dyn State, provider: &ProviderId) -> Result<Known> {
+    let Some(record) = state.get(&key(provider)).await? else { return Ok(Known::default()) };
+    let row = serde_json::from_slice::<Row>(&record.value).ok();
+    let known = row.map(|row| Known {
+        snapshot: Snapshot::read(Bytes::from(row.body)).ok().map(Arc::new),
+        etag: row.etag,
+        withdrawn: Arc::new(row.withdrawn),
+    });
+    Ok(known.unwrap_or_default())
+}
+
+/// Keeps a catalog.
+///
+/// # Errors
+/// The store does not answer.
+pub(super) async fn write(state: &dyn State, provider: &ProviderId, known: &Known) -> Result<()> {
+    let body = known.snapshot.as_ref().map(|snapshot| String::from_utf8_lossy(&snapshot.body).into_owned());
+    let row = Row {
+        etag: known.etag.clone(),
+        body: body.unwrap_or_default(),
+        withdrawn: (*known.withdrawn).clone(),
+    };
+    put(state, key(provider), serde_json::to_vec(&row).unwrap_or_default()).await
+}
+
+/// Reads the names that were given.
+///
+/// # Errors
+/// The store does not answer, or what it has is no list of names.
+pub(super) async fn names(state: &dyn State) -> Result<Names> {
+    let Some(record) = state.get(NAMES).await? else { return Ok(Names::default()) };
+    serde_json::from_slice(&record.value).map_err(standpipe_api::Error::store)
+}
+
+/// Keeps the names that were given.
+///
+/// # Errors
+/// The store does not answer.
+pub(super) async fn write_names(state: &dyn State, names: &Names) -> Result<()> {
+    put(state, NAMES.to_owned(), serde_json::to_vec(names).unwrap_or_default()).await
+}
+
+/// Writes a record that nobody else writes.
+async fn put(state: &dyn State, key: String, value: Vec<u8>) -> Result<()> {
+    let revision = |record: Record| -> Revision { record.revision };
+    let expected = state.get(&key).await?.map(revision);
+    let written = state.commit(vec![Change::Put { key, value: value.into(), expected }]).await?;
+    written.map_err(|conflict| standpipe_api::Error::internal(format!("{} has two writers", conflict.key)))
+}

@@ -1,0 +1,120 @@
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+use standpipe_api::testing;
+
+use super::names::Names;
+use super::snapshot::{BadCatalog, Snapshot};
+use super::{Catalogs, Generation, Member, Merged, View, merge};
+
+fn service(id: &str, name: &str) -> Value {
+    json!({"id": id, "name": name, "description": "d", "bindable": true, "plans": [
+        {"id": format!("{id}-small"), "name": "small", "description": "d"},
+    ]})
+}
+
+fn member(name: &str, prefix: &str, services: &[Value]) -> Member {
+    let body = json!({ "services": services }).to_string();
+    Member {
+        snapshot: Some(Arc::new(Snapshot::read(Bytes::from(body)).unwrap())),
+        prefix: prefix.into(),
+        ..Member::new(testing::provider(name, "osb"))
+    }
+}
+
+fn merged(members: Vec<Member>) -> Value {
+    let names = Names::default().with(&members);
+    let body = Merged::of(&Generation { members, names }, &View::default()).body;
+    serde_json::from_slice(&body).unwrap()
+}
+
+fn refusal(body: &str) -> BadCatalog {
+    Snapshot::read(Bytes::from(body.to_owned())).unwrap_err()
+}
+
+#[test]
+fn what_a_broker_wrote_stays_as_it_wrote_it() {
+    let text = r#"{"services":[{ "zeta":1.10e2, "name":"db","id":"s","description":"d","bindable":true,
+        "metadata":{"n":12345678901234567890.000,"a":null}, "plans":[{"id":"p","name":"n","description":"x","free":false}]}]}"#;
+    let mut one = member("alpha", "", &[]);
+    one.snapshot = Some(Arc::new(Snapshot::read(Bytes::from(text)).unwrap()));
+    let generation = Generation { names: Names::default().with(&[one.clone()]), members: vec![one] };
+    let body = Merged::of(&generation, &View::default()).body;
+    assert_eq!(body, text);
+}
+
+#[test]
+fn a_second_service_of_a_name_gets_another_and_keeps_it() {
+    let members = vec![member("alpha", "", &[service("a", "db")]), member("beta", "", &[service("b", "db")])];
+    let names = Names::default().with(&members);
+    let shown = merged(members.clone());
+    assert_eq!(shown["services"][0]["name"], "db");
+    assert_eq!(shown["services"][1]["name"], "db-beta");
+    assert_eq!(shown["services"][1]["id"], "b");
+    // Alpha's goes, and comes back: nobody got its name meanwhile.
+    let alone = vec![member("beta", "", &[service("b", "db")])];
+    let later = names.with(&alone).with(&members);
+    let body = Merged::of(&Generation { members: alone, names: later }, &View::default()).body;
+    assert_eq!(serde_json::from_slice::<Value>(&body).unwrap()["services"][0]["name"], "db-beta");
+}
+
+#[test]
+fn one_id_is_shown_once_and_only_a_different_offering_is_a_conflict() {
+    let same = vec![member("alpha", "", &[service("a", "db")]), member("beta", "", &[service("a", "db")])];
+    assert!(merge::hidden(&same).is_empty());
+    assert_eq!(merged(same)["services"].as_array().unwrap().len(), 1);
+    let other = vec![member("alpha", "", &[service("a", "db")]), member("beta", "", &[service("a", "sql")])];
+    let hidden = merge::hidden(&other);
+    assert_eq!((hidden[0].provider.as_str(), hidden[0].first.as_str()), ("beta", "alpha"));
+    assert_eq!(merged(other)["services"][0]["name"], "db");
+}
+
+#[test]
+fn a_prefix_stands_before_ids_of_services_and_plans() {
+    let members =
+        vec![member("alpha", "", &[service("a", "db")]), member("beta", "b.", &[service("a", "sql")])];
+    let shown = merged(members);
+    assert_eq!(shown["services"][1]["id"], "b.a");
+    assert_eq!(shown["services"][1]["plans"][0]["id"], "b.a-small");
+    assert_eq!(shown["services"][1]["plans"][0]["description"], "d");
+}
+
+#[test]
+fn an_id_leads_to_the_first_that_has_it_and_then_to_who_had_it() {
+    let catalogs = Catalogs::default();
+    let mut old = member("alpha", "", &[]);
+    old.withdrawn = Arc::new(["a".to_owned()].into());
+    let members = vec![old, member("beta", "", &[service("a", "db")])];
+    catalogs.replace(Generation { members, names: Names::default() });
+    let both = ["alpha".into(), "beta".into()];
+    assert_eq!(catalogs.first_with("a", &both), Some("beta".into()));
+    assert_eq!(catalogs.first_with("a", &both[..1]), Some("alpha".into()));
+    assert_eq!(catalogs.first_with("b", &both), None);
+}
+
+#[test]
+fn a_bad_catalog_is_refused_by_its_place() {
+    let good = service("a", "db");
+    let with = |change: fn(&mut Value)| {
+        let mut bad = good.clone();
+        change(&mut bad);
+        refusal(&json!({ "services": [good.clone(), bad] }).to_string())
+    };
+    assert_eq!(refusal("[]").path, "$");
+    assert_eq!(refusal("{}").text, "`services` is missing");
+    assert_eq!(refusal(r#"{"services":{}}"#).path, "$.services");
+    assert_eq!(with(|bad| bad["id"] = json!(7)).path, "$.services[1].id");
+    assert_eq!(with(|_| ()).text, "another service has it too");
+    assert_eq!(
+        with(|bad| {
+            bad["id"] = json!("b");
+            bad["name"] = json!("b");
+            bad["plans"][0]["id"] = json!("");
+        })
+        .path,
+        "$.services[1].plans[0].id"
+    );
+    let deep = format!("{{\"services\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
+    assert_eq!(refusal(&deep).text, "must be an object");
+}

@@ -1,0 +1,253 @@
+//! What the engine needs to know of OSB (spec 2.17): where a request goes, and what an answer means.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{HeaderName, Response, StatusCode};
+use serde_json::{Map, Value};
+use standpipe_api::{
+    Body, CallId, Caller, Dialect, Effect, Error, ErrorKind, Face, Hint, Kind, Operation, Outcome,
+    Preference, Problems, ProviderId, Query, RequestView, Resource, Rest, Route, Scope, Settings, Unroutable,
+    Verdict,
+};
+
+use super::catalog::Catalogs;
+use super::ids::Ids;
+use super::settings::ProviderSettings;
+use crate::path::encode;
+
+/// The word in `dialect = "osb"`.
+pub(super) const NAME: &str = "osb";
+/// A service instance; its id is the platform's choice.
+pub(super) const INSTANCE: Kind = Kind::of("service_instance");
+/// A service binding, named within its instance.
+pub(super) const BINDING: Kind = Kind::of("service_binding");
+/// The id of a service offering, as an index knows it.
+pub(super) const SERVICE: Kind = Kind::of("service");
+/// The id of a plan, as an index knows it.
+pub(super) const PLAN: Kind = Kind::of("plan");
+
+/// The version of the API a platform speaks.
+pub(super) const VERSION: HeaderName = HeaderName::from_static("x-broker-api-version");
+/// Names one request of a platform (spec, "Request Identity").
+const REQUEST_IDENTITY: HeaderName = HeaderName::from_static("x-broker-api-request-identity");
+
+pub(super) const CATALOG: Operation = Operation::new("catalog", Effect::Read);
+pub(super) const PROVISION: Operation = Operation::new("provision", Effect::Create);
+pub(super) const UPDATE: Operation = Operation::new("update-instance", Effect::Update);
+pub(super) const DEPROVISION: Operation = Operation::new("deprovision", Effect::Delete);
+pub(super) const FETCH: Operation = Operation::new("fetch-instance", Effect::Read);
+pub(super) const POLL: Operation = Operation::new("poll-instance", Effect::Poll);
+pub(super) const BIND: Operation = Operation::new("bind", Effect::Create);
+pub(super) const UNBIND: Operation = Operation::new("unbind", Effect::Delete);
+pub(super) const FETCH_BINDING: Operation = Operation::new("fetch-binding", Effect::Read);
+pub(super) const POLL_BINDING: Operation = Operation::new("poll-binding", Effect::Poll);
+
+/// The OSB dialect.
+pub struct OsbDialect {
+    catalogs: Arc<Catalogs>,
+}
+
+impl OsbDialect {
+    /// Knows services and plans from these catalogs.
+    pub fn new(catalogs: Arc<Catalogs>) -> Self {
+        Self { catalogs }
+    }
+}
+
+impl Dialect for OsbDialect {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn face(&self) -> Face {
+        Face { name: NAME, roots: &["v2"], owns_the_rest: Rest::NotOwned }
+    }
+
+    fn operations(&self) -> Vec<(Route, Operation)> {
+        let instance = "/v2/service_instances/{instance}";
+        let binding = "/v2/service_instances/{instance}/service_bindings/{binding}";
+        vec![
+            (Route::get("/v2/catalog"), CATALOG),
+            (Route::put(instance), PROVISION),
+            (Route::patch(instance), UPDATE),
+            (Route::delete(instance), DEPROVISION),
+            (Route::get(instance), FETCH),
+            (Route::get(&format!("{instance}/last_operation")), POLL),
+            (Route::put(binding), BIND),
+            (Route::delete(binding), UNBIND),
+            (Route::get(binding), FETCH_BINDING),
+            (Route::get(&format!("{binding}/last_operation")), POLL_BINDING),
+            // Brokers of some platforms have more below an instance; it goes where the instance is.
+            (Route::any(&format!("{binding}/{{*rest}}")), Operation::OTHER),
+            (Route::any(&format!("{instance}/{{*rest}}")), Operation::OTHER),
+        ]
+    }
+
+    fn provider_settings(&self, table: &toml::Table) -> Result<Settings, Problems> {
+        ProviderSettings::read(table).map(Settings::new)
+    }
+
+    fn needs_body(&self, operation: Operation) -> bool {
+        matches!(operation, PROVISION | UPDATE | BIND)
+    }
+
+    fn names(&self, _operation: Operation, request: &RequestView<'_>) -> Vec<Resource> {
+        let (instance, binding) = (request.params.get("instance"), request.params.get("binding"));
+        if instance.is_empty() {
+            return Vec::new();
+        }
+        let bound = (!binding.is_empty()).then(|| Resource::new(BINDING, binding).within(instance));
+        bound.into_iter().chain([Resource::new(INSTANCE, instance)]).collect()
+    }
+
+    fn scope(&self, caller: Option<&Caller>) -> Scope {
+        let tenant = caller.and_then(|caller| caller.tenant.as_deref());
+        tenant.map_or(Scope::SHARED, Scope::tenant)
+    }
+
+    fn hints(&self, operation: Operation, request: &RequestView<'_>) -> Vec<Hint> {
+        let ids = ids(self.needs_body(operation), request);
+        let service = ids.service.map(|id| Hint::new(SERVICE, id));
+        service.into_iter().chain(ids.plan.map(|id| Hint::new(PLAN, id))).collect()
+    }
+
+    fn prefer(&self, hint: &Hint, candidates: &[ProviderId]) -> Preference {
+        // An id that several services have leads nowhere; the service does.
+        if hint.kind == PLAN {
+            return Preference::Nobody;
+        }
+        self.catalogs.first_with(hint.value.as_str(), candidates).map_or(Preference::Nobody, Preference::One)
+    }
+
+    fn unroutable(&self, operation: Operation, request: &RequestView<'_>, seen: &[ProviderId]) -> Unroutable {
+        if !request.headers.contains_key(VERSION) {
+            return Unroutable::Answer(no_version());
+        }
+        let unheard = self.catalogs.unheard(seen);
+        if matches!(operation, FETCH | FETCH_BINDING) || operation == Operation::OTHER {
+            return Unroutable::Search;
+        }
+        if !unheard.is_empty() {
+            return Unroutable::Unheard(unheard);
+        }
+        let ids = ids(self.needs_body(operation), request);
+        Unroutable::Answer(match operation {
+            DEPROVISION | UNBIND if ids.service.is_some() && ids.plan.is_some() => {
+                verdict(StatusCode::GONE, "no broker knows this instance, its service or its plan")
+            }
+            POLL | POLL_BINDING => verdict(StatusCode::NOT_FOUND, "no operation of this instance is known"),
+            _ => verdict(StatusCode::BAD_REQUEST, "service_id and plan_id are of no service in the catalog"),
+        })
+    }
+
+    fn echoes(&self) -> &[HeaderName] {
+        static ECHOED: [HeaderName; 1] = [REQUEST_IDENTITY];
+        &ECHOED
+    }
+
+    fn question(&self, resource: &Resource) -> Option<Query> {
+        let id = encode(resource.id.as_str());
+        let path = match &resource.parent {
+            None => format!("/v2/service_instances/{id}"),
+            Some(instance) => {
+                format!("/v2/service_instances/{}/service_bindings/{id}", encode(instance.as_str()))
+            }
+        };
+        http::Request::get(path).header(VERSION, "2.17").body(Bytes::new()).ok()
+    }
+
+    /// An instance never moves, and a 404 proves nothing: brokers give it for what they do not let be fetched, and while they
+    /// provision.
+    fn may_move(&self, _resource: &Resource) -> bool {
+        false
+    }
+
+    fn reads_answer(&self, operation: Operation, status: StatusCode) -> bool {
+        operation.effect == Effect::Create && status == StatusCode::UNPROCESSABLE_ENTITY
+    }
+
+    /// Decision 47. Polls are judged where operations are known.
+    fn judge(&self, operation: Operation, outcome: &Outcome<'_>) -> Verdict {
+        let (status, body) = match outcome {
+            Outcome::NotSent | Outcome::Lost => return outcome.plain_verdict(operation.effect),
+            Outcome::Answered { status, body, .. } => (*status, *body),
+        };
+        match operation.effect {
+            Effect::Create => match status {
+                StatusCode::OK | StatusCode::CREATED | StatusCode::ACCEPTED | StatusCode::CONFLICT => {
+                    Verdict::Live
+                }
+                StatusCode::UNPROCESSABLE_ENTITY if body.is_some_and(is_concurrency_error) => Verdict::Live,
+                StatusCode::REQUEST_TIMEOUT => Verdict::Maybe,
+                status if status.is_client_error() => Verdict::Drop,
+                _ => Verdict::Maybe,
+            },
+            Effect::Delete => match status {
+                StatusCode::OK | StatusCode::GONE => Verdict::Gone,
+                StatusCode::ACCEPTED => Verdict::Deleting,
+                _ => Verdict::Keep,
+            },
+            Effect::Update if status.is_success() => Verdict::Live,
+            Effect::Update | Effect::Read | Effect::Poll | Effect::Unknown => Verdict::Keep,
+        }
+    }
+
+    fn not_found(&self, _operation: Operation, error: &Error, call: CallId) -> Response<Body> {
+        verdict(StatusCode::NOT_FOUND, &format!("{} (call {call})", error.public()))
+    }
+
+    fn error_body(&self, error: &Error, _status: StatusCode, call: CallId) -> Option<(&'static str, Bytes)> {
+        let mut description = error.public().to_owned();
+        if !error.advice().is_empty() {
+            description = format!("{description}; {}", error.advice());
+        }
+        let mut body = Map::new();
+        if let Some(word) = word(error.kind()) {
+            body.insert("error".into(), word.into());
+        }
+        body.insert("description".into(), format!("{description} (call {call})").into());
+        Some(("application/json", Value::Object(body).to_string().into()))
+    }
+}
+
+fn ids(in_body: bool, request: &RequestView<'_>) -> Ids {
+    if in_body {
+        request.body.map(Ids::of_body).unwrap_or_default()
+    } else {
+        request.query.map(Ids::of_query).unwrap_or_default()
+    }
+}
+
+/// Whether a 422 says that another operation is under way, which proves that the resource exists.
+fn is_concurrency_error(body: &Bytes) -> bool {
+    let body: Map<String, Value> = serde_json::from_slice(body).unwrap_or_default();
+    body.get("error").and_then(Value::as_str) == Some("ConcurrencyError")
+}
+
+/// The machine's word for an error that only a proxy has, in the manner of the spec's own.
+const fn word(kind: ErrorKind) -> Option<&'static str> {
+    Some(match kind {
+        ErrorKind::CouldNotAsk | ErrorKind::NotSent => "BrokerUnreachable",
+        ErrorKind::Timeout => "BrokerTimeout",
+        ErrorKind::Nonsense => "BrokerNonsense",
+        ErrorKind::Ambiguous => "AmbiguousInstance",
+        ErrorKind::Overloaded | ErrorKind::RateLimited => "TooManyRequests",
+        _ => return None,
+    })
+}
+
+/// The answer to a request without a version (spec, "API Version Header").
+pub(super) fn no_version() -> Response<Body> {
+    verdict(StatusCode::PRECONDITION_FAILED, "the header X-Broker-API-Version is missing")
+}
+
+/// An answer of standpipe's own in the shape of the spec's errors.
+pub(super) fn verdict(status: StatusCode, description: &str) -> Response<Body> {
+    let body = serde_json::json!({ "description": description });
+    let mut response = Response::new(Body::from(Bytes::from(body.to_string())));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}

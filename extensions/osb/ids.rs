@@ -1,0 +1,60 @@
+//! The ids of service and plan in a request, which tell where it goes.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use percent_encoding::percent_decode_str;
+use serde_json::value::RawValue;
+
+/// What a request says of its service and plan. Empty texts count as absent: they lead nowhere.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Ids {
+    /// `service_id`.
+    pub service: Option<String>,
+    /// `plan_id`.
+    pub plan: Option<String>,
+}
+
+impl Ids {
+    /// Those of a body; what is no JSON object has none.
+    pub(super) fn of_body(body: &Bytes) -> Self {
+        let text = std::str::from_utf8(body).unwrap_or_default();
+        let members: HashMap<String, &RawValue> = serde_json::from_str(text).unwrap_or_default();
+        let text = |key: &str| serde_json::from_str::<String>(members.get(key)?.get()).ok();
+        Self::read(text("service_id"), text("plan_id"))
+    }
+
+    /// Those of a query.
+    pub(super) fn of_query(query: &str) -> Self {
+        Self::read(parameter(query, "service_id"), parameter(query, "plan_id"))
+    }
+
+    fn read(service: Option<String>, plan: Option<String>) -> Self {
+        Self { service: service.filter(|id| !id.is_empty()), plan: plan.filter(|id| !id.is_empty()) }
+    }
+}
+
+/// The first value of a parameter of a query, decoded; `None` when the query does not have it.
+pub(super) fn parameter(query: &str, name: &str) -> Option<String> {
+    let value = query.split('&').find_map(|pair| match pair.split_once('=') {
+        Some((key, value)) => (key == name).then_some(value),
+        None => (pair == name).then_some(""),
+    })?;
+    let spaced = value.replace('+', " ");
+    Some(percent_decode_str(&spaced).decode_utf8_lossy().into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_empty_or_no_text_leads_nowhere() {
+        let of = |body: &'static str| Ids::of_body(&Bytes::from_static(body.as_bytes()));
+        assert_eq!(of(r#"{"service_id":"s","plan_id":7}"#).service.as_deref(), Some("s"));
+        for body in ["", "[]", r#"{"service_id":""}"#, r#"{"service_id":null}"#, "{"] {
+            assert_eq!(of(body), Ids::default(), "{body}");
+        }
+        assert_eq!(Ids::of_query("service_id=&plan_id=a%20b+c").plan.as_deref(), Some("a b c"));
+    }
+}

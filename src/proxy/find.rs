@@ -1,0 +1,105 @@
+//! Step 4 for one request: its resources to one provider, or the answer of those who could know.
+
+use std::sync::Arc;
+
+use http::Response;
+use standpipe_api::{Body, Error, ProviderId, RequestView, Result, Unroutable};
+
+use super::Proxy;
+use super::prepare::{Asked, stranger};
+use crate::access::Sight;
+use crate::call::{OnBehalf, Trail};
+use crate::engine::Running;
+use crate::resolve::{Place, Wanted};
+use crate::route::no_route;
+
+/// What step 4 comes to.
+pub(super) enum Resolved {
+    /// It goes here.
+    At(Place),
+    /// Nobody needs to be asked: the dialect has the answer.
+    Answered(Response<Body>),
+}
+
+impl Proxy {
+    /// Step 4.
+    pub(super) async fn resolve(
+        &self,
+        trail: &mut Trail,
+        running: &Arc<Running>,
+        asked: &Asked,
+    ) -> Result<Resolved> {
+        let dialect = trail.dialect_id.ok_or_else(|| no_route(asked.request.uri().path()))?;
+        // Without rules nobody is asked for.
+        let caller = if running.access.is_open() { None } else { trail.caller.clone() };
+        let sight = Sight::new(&running.access, caller.as_deref(), &asked.resources);
+        let speaks = self.engine.router.dialect(dialect).clone();
+        let mut wanted = Wanted {
+            dialect,
+            speaks: &*speaks,
+            resources: &asked.resources,
+            creates: asked.creates.as_ref(),
+            hints: &[],
+            pinned: asked.pinned.as_ref(),
+            sight: &sight,
+        };
+        let resolver = &self.engine.resolver;
+        if asked.pinned.is_none()
+            && let Some(place) = resolver.remembered(&wanted, running)?
+        {
+            return self.admit(trail, running, asked, place).map(Resolved::At);
+        }
+        let hints = asked.hints(&*speaks);
+        wanted.hints = &hints;
+        if !running.access.is_open()
+            && let Some(own) = Box::pin(self.own_place(trail, running, asked, &wanted)).await?
+        {
+            return Ok(Resolved::At(own));
+        }
+        let found = Box::pin(self.search(trail, running, asked, &wanted)).await;
+        match Self::note_withheld(trail, &sight, found)? {
+            Resolved::At(place) => self.admit(trail, running, asked, place).map(Resolved::At),
+            answered => Ok(answered),
+        }
+    }
+
+    async fn search(
+        &self,
+        trail: &Trail,
+        running: &Arc<Running>,
+        asked: &Asked,
+        wanted: &Wanted<'_>,
+    ) -> Result<Resolved> {
+        let resolver = &self.engine.resolver;
+        match (resolver.known(wanted, running).await, &asked.stranger) {
+            (Ok(Some(place)), _) => Ok(Resolved::At(place)),
+            // Nobody floods for a stranger, and what a stranger is told does not depend on what exists.
+            (Ok(None) | Err(_), Some(_)) => Err(stranger()),
+            (Err(error), None) => Err(error),
+            (Ok(None), None) => {
+                if let Some(answer) = unroutable(asked, wanted, running)? {
+                    return Ok(Resolved::Answered(answer));
+                }
+                let querier = self.querier(trail, running, OnBehalf::of(asked.request.headers()));
+                resolver.resolve(wanted, &querier).await.map(Resolved::At)
+            }
+        }
+    }
+}
+
+/// The dialect's own answer to a request that leads nowhere, if it has one.
+fn unroutable(asked: &Asked, wanted: &Wanted<'_>, running: &Running) -> Result<Option<Response<Body>>> {
+    let Some(matched) = &asked.matched else { return Ok(None) };
+    let speaking = running.speaking(wanted.dialect).map(|provider| provider.id());
+    let seen: Vec<ProviderId> = speaking.filter(|id| wanted.sight.sees(id)).cloned().collect();
+    let body = asked.request.body().as_bytes().filter(|_| wanted.speaks.needs_body(matched.operation));
+    let view = RequestView::of(&asked.request, &matched.params, body);
+    match wanted.speaks.unroutable(matched.operation, &view, &seen) {
+        Unroutable::Search => Ok(None),
+        Unroutable::Answer(response) => Ok(Some(response)),
+        Unroutable::Unheard(silent) => Err(match wanted.resources.first() {
+            Some(resource) => Error::could_not_ask(resource, silent),
+            None => Error::could_not_ask("a request that names no resource", silent),
+        }),
+    }
+}
