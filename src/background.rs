@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
 
 use self::verify::Verifying;
+use crate::config::Retention;
 use crate::engine::Engine;
 use crate::forward::Forward;
 use crate::forward::deadline::now;
@@ -25,7 +26,7 @@ use crate::listener::Drain;
 use crate::outbound::Outgoing;
 use crate::providers::Place;
 use crate::query::Querier;
-use crate::store::{DueJob, Namespace, Records, TokenFilter};
+use crate::store::{DueJob, Namespace, Records, StoreError, TokenFilter};
 use crate::token::{EVERY, SecretFiles, TokenMappings};
 
 /// Jobs taken up at once.
@@ -241,20 +242,27 @@ async fn purge(engine: Arc<Engine>, tokens: Arc<TokenMappings>) {
             Ok(rows) => tracing::debug!(rows, "ended tokens removed"),
             Err(error) => tracing::warn!(error = error.log_text(), "ended tokens could not be removed"),
         }
-        purge_audit(&engine).await;
+        let (audit, feed) = {
+            let config = &engine.running.load().config;
+            (config.audit.clone(), config.events.clone())
+        };
+        purge_old("audit", &audit, |before, most| engine.store.purge_audit(before, most, PURGE.1)).await;
+        purge_old("feed", &feed, |before, most| engine.store.purge_events(before, most, PURGE.1)).await;
     }
 }
 
 /// Removes events until none is too old or too much; each step lets other writes in between.
-async fn purge_audit(engine: &Engine) {
-    let audit = engine.running.load().config.audit.clone();
-    let keep = i64::try_from(audit.keep.as_millis()).unwrap_or(i64::MAX);
+async fn purge_old<P>(of: &'static str, retention: &Retention, purge: impl Fn(Timestamp, u64) -> P)
+where
+    P: Future<Output = std::result::Result<usize, StoreError>>,
+{
+    let keep = i64::try_from(retention.keep.as_millis()).unwrap_or(i64::MAX);
     let before = Timestamp::from_millis(Timestamp::now().as_millis().saturating_sub(keep));
     loop {
-        match engine.store.purge_audit(before, audit.events, PURGE.1).await {
+        match purge(before, retention.most).await {
             Ok(0) => return,
-            Ok(events) => tracing::debug!(events, "audit events removed"),
-            Err(error) => return tracing::warn!(%error, "old audit events could not be removed"),
+            Ok(events) => tracing::debug!(of, events, "old events removed"),
+            Err(error) => return tracing::warn!(%error, of, "old events could not be removed"),
         }
     }
 }

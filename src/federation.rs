@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use standpipe_api::{
-    Answer, Caller, Change, Credential, Delivery, Error, ErrorKind, Federation, Injection, Kind, Located,
-    Mapping, MappingState, NewJob, Outcome, PeerId, Provider, ProviderId, Query, RemoteScope, Resource,
-    ResourceId, Result, State, Target,
+    Answer, Caller, Change, Credential, Delivery, Error, ErrorKind, EventPage, Federation, Injection, Kind,
+    Located, Mapping, MappingState, NewJob, Outcome, Outdated, PeerId, Provider, ProviderId, Query,
+    RemoteScope, Resource, ResourceId, Result, State, Target,
 };
 
 use crate::access::Sight;
@@ -23,6 +23,9 @@ use crate::token::{Chosen, Credentials};
 
 /// Rows that are looked through for those a caller sees, where access rules are in force.
 const MOST_FILTERED: usize = 10_000;
+
+/// Events that are looked through for those a caller sees; with payloads of 16 KiB, 4 MiB at most.
+const MOST_EVENTS: usize = 256;
 
 /// What one extension can do during one call.
 #[derive(Clone)]
@@ -233,6 +236,23 @@ impl Federation for Handle {
             Delivery::Outbox => Delivery::Outbox,
         };
         peer::give(self.engine(), &self.querier.running, peer, injections, delivery).await
+    }
+
+    /// Rules count as they are now, not as they were when the call began: a follower stays long.
+    async fn events(&self, after: u64, limit: usize) -> Result<Result<EventPage, Outdated>> {
+        let read = self.engine().store.events(after, limit.max(MOST_EVENTS)).await.map_err(Error::from)?;
+        let running = self.engine().running.load();
+        Ok(read.map(|page| running.access.shown(&self.caller, page, limit)))
+    }
+
+    fn last_event(&self) -> u64 {
+        *self.engine().store.last_event().borrow()
+    }
+
+    async fn event_behind(&self, revision: u64) {
+        // The sender lives as long as the store.
+        let mut last = self.engine().store.last_event();
+        let _closed = last.wait_for(|last| *last > revision).await;
     }
 
     fn state(&self) -> Arc<dyn State> {

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use http::{Request, Response};
 
 use crate::{
-    Caller, Credential, Mapping, NewJob, PeerId, Provider, ProviderId, RemoteScope, Resource, Result, State,
-    Target,
+    Caller, Credential, EventPage, Mapping, NewJob, Outdated, PeerId, Provider, ProviderId, RemoteScope,
+    Resource, Result, State, Target,
 };
 
 /// A question to a provider: the path is as the provider sees it, relative to its base URL.
@@ -145,6 +145,20 @@ pub trait Federation {
     /// No such peer, more than it takes, and with [`Delivery::Now`] refused or not delivered in time. With
     /// [`Delivery::Outbox`] they are durable on return and what becomes of them is seen in the outbox.
     async fn inject(&self, peer: &PeerId, injections: &[Injection], delivery: Delivery) -> Result<()>;
+
+    /// What happened behind a revision, as far as the caller may see it: its own, and of what it sees at the providers it
+    /// sees all that is nobody's, of its tenant, or, for a caller without a tenant, of anybody. At most `limit` events, and
+    /// fewer where many that follow are not for the caller: ask on from `next` until that is the last revision.
+    ///
+    /// # Errors
+    /// The store does not answer. That the feed cannot be read from there is not an error but [`Outdated`].
+    async fn events(&self, after: u64, limit: usize) -> Result<Result<EventPage, Outdated>>;
+
+    /// The revision of the last event written, seen by the caller or not; 0 before the first.
+    fn last_event(&self) -> u64;
+
+    /// Resolves when there is an event behind a revision. It may be one that the caller does not see.
+    async fn event_behind(&self, revision: u64);
 
     /// Durable, sealed records of the extension, one transaction with mappings and jobs.
     fn state(&self) -> Arc<dyn State>;

@@ -45,6 +45,9 @@ pub use dialect::{
 mod federation;
 pub use federation::{Answer, Delivery, Federation, Injection, Located, OwnAuthorization, Query};
 
+mod event;
+pub use event::{Event, EventPage, NewEvent, Outdated};
+
 mod state;
 pub use state::{Change, Conflict, Record, RecordKey, Revision, State};
 

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::{JobId, Mapping, NewJob, Resource, Result};
+use crate::{JobId, Mapping, NewEvent, NewJob, Resource, Result};
 
 /// The key of a record within its extension; `/` separates parts, so that a prefix lists a group.
 pub type RecordKey = String;
@@ -78,6 +78,8 @@ pub enum Change {
     Schedule(NewJob),
     /// Takes a job of this extension out of the queue.
     Cancel(JobId),
+    /// Tells those who follow the feed, once the transaction is durable.
+    Event(NewEvent),
 }
 
 /// A compare-and-set that lost: somebody else wrote the record since it was read. Nothing was changed.

@@ -19,9 +19,9 @@ use bytes::Bytes;
 use http::{Extensions, Method, Response, StatusCode, Uri};
 
 use crate::{
-    Answer, Call, CallId, Caller, Change, Connection, Credential, Delivery, Error, Federation, Injection,
-    Kind, Located, Mapping, NewJob, Params, PeerId, Provider, ProviderId, Query, RemoteScope, Resource,
-    ResourceId, Result, Settings, State, Target,
+    Answer, Call, CallId, Caller, Change, Connection, Credential, Delivery, Error, EventPage, Federation,
+    Injection, Kind, Located, Mapping, NewJob, Outdated, Params, PeerId, Provider, ProviderId, Query,
+    RemoteScope, Resource, ResourceId, Result, Settings, State, Target,
 };
 
 pub use self::background::FakeBackground;
@@ -220,6 +220,19 @@ impl Federation for FakeFederation {
         }
         self.0.injected.borrow_mut().extend(injections.iter().map(|given| (peer.clone(), given.clone())));
         Ok(())
+    }
+
+    /// All of them.
+    async fn events(&self, after: u64, limit: usize) -> Result<Result<EventPage, Outdated>> {
+        Ok(self.0.state.page(after, limit))
+    }
+
+    fn last_event(&self) -> u64 {
+        self.0.state.events().len() as u64
+    }
+
+    async fn event_behind(&self, revision: u64) {
+        poll_fn(|cx| self.0.state.poll_behind(revision, cx)).await;
     }
 
     fn state(&self) -> Arc<dyn State> {

@@ -6,6 +6,7 @@
 
 mod catalog;
 mod dialect;
+pub mod event;
 mod front;
 mod ids;
 mod settings;

@@ -6,6 +6,7 @@
 //! never on what exists, so that nothing can be learned from a refusal. This module asks nobody and waits for
 //! nothing; a decision costs no allocation.
 
+mod event;
 mod explain;
 mod pattern;
 mod quota;

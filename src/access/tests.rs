@@ -6,7 +6,7 @@ use standpipe_api::{CallerId, Kind};
 
 use super::*;
 
-fn access(rules: &str) -> Access {
+pub(super) fn access(rules: &str) -> Access {
     let table: toml::Table = rules.parse().unwrap();
     let texts = |rule: &toml::Value, key: &str| {
         let list = rule.get(key)?.as_array()?;
@@ -31,7 +31,7 @@ fn access(rules: &str) -> Access {
     Access::compile(&rules)
 }
 
-fn caller(id: &str, tenant: Option<&str>, groups: &[&str]) -> Arc<Caller> {
+pub(super) fn caller(id: &str, tenant: Option<&str>, groups: &[&str]) -> Arc<Caller> {
     Arc::new(Caller {
         id: CallerId::from(id),
         tenant: tenant.map(str::to_owned),

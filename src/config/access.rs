@@ -1,4 +1,4 @@
-//! `[[access]]`, `[[quota]]`, `[audit]` and the limits of callers: who may do what, and how much of it.
+//! `[[access]]`, `[[quota]]`, `[audit]`, `[events]` and the limits of callers: who may do what, and how much of it.
 
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
@@ -52,13 +52,13 @@ pub struct Quota {
     pub most: NonZeroU32,
 }
 
-/// How long what was done is remembered.
+/// How long what happened is remembered.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Audit {
+pub struct Retention {
     /// Until an event is forgotten.
     pub keep: Duration,
     /// Events kept; the oldest go first.
-    pub events: u64,
+    pub most: u64,
 }
 
 /// The rules, in order.
@@ -138,15 +138,15 @@ pub(super) fn quotas(top: &mut Reader<'_>) -> Vec<Quota> {
     quotas
 }
 
-/// `[audit]`.
-pub(super) fn audit(top: &mut Reader<'_>) -> Audit {
+/// `[audit]` and `[events]`, whose numbers of events have different keys.
+pub(super) fn retention(top: &mut Reader<'_>, name: &'static str, most: &'static str) -> Retention {
     let empty = Table::new();
-    let table = top.table("audit").unwrap_or(&empty);
-    let mut reader = top.inside(table, "audit".into());
-    let audit = Audit {
+    let table = top.table(name).unwrap_or(&empty);
+    let mut reader = top.inside(table, name.into());
+    let retention = Retention {
         keep: reader.span("keep").unwrap_or(Duration::from_secs(90 * 24 * 3600)),
-        events: reader.count("events").unwrap_or(1_000_000),
+        most: reader.count(most).unwrap_or(1_000_000),
     };
     reader.finish();
-    audit
+    retention
 }

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use standpipe_api::{CredentialAlias, ProviderId, SecretRef};
 
-pub use self::access::{AccessRule, Allowance, Audit, Quota};
+pub use self::access::{AccessRule, Allowance, Quota, Retention};
 pub use self::identity::{Allowed, Host, Issuer, Outbound, TrustedIssuer};
 pub use self::load::{Known, examine, load, read};
 pub use self::peers::{Grant, Peer, PeerTrust};
@@ -69,7 +69,9 @@ pub struct Config {
     /// How many resources of a kind a tenant may have, in order.
     pub quotas: Vec<Quota>,
     /// How long what was done is remembered.
-    pub audit: Audit,
+    pub audit: Retention,
+    /// How long the feed can be read back.
+    pub events: Retention,
     /// `[extensions.<name>]`, handed to each extension.
     pub extensions: toml::Table,
 }

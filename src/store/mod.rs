@@ -10,6 +10,7 @@ mod cache;
 mod conformance;
 mod error;
 mod given;
+mod jobs;
 mod keys;
 mod lock;
 mod records;
@@ -21,17 +22,18 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use standpipe_api::{
-    Change, Conflict, Job, JobId, JobOutcome, Kind, Mapping, MappingState, Origin, PeerId, ProviderId,
-    Record, Resource, ResourceId, Timestamp,
+    Change, Conflict, EventPage, JobId, JobOutcome, Kind, Mapping, MappingState, NewEvent, Origin, Outdated,
+    PeerId, ProviderId, Record, Resource, ResourceId, Timestamp,
 };
+use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 pub use audit::{AuditEvent, AuditFilter, AuditRow};
 pub use cache::Mappings;
 pub use error::StoreError;
 pub use given::{Amount, Given, GivenToken, Injected};
+pub use jobs::{DueJob, JobState, QueuedJob};
 pub use keys::{Keys, ReadSecret, Rotated};
 pub use lock::DataDirLock;
 pub use records::Records;
@@ -146,6 +148,17 @@ pub trait Store: Send + Sync + 'static {
     /// Removes events that ended before `before`, and the oldest of more than `most`, at most `limit` of each; the number
     /// removed.
     async fn purge_audit(&self, before: Timestamp, most: u64, limit: usize) -> Result<usize, StoreError>;
+
+    /// Events behind a revision, in order, at most `limit`.
+    async fn events(&self, after: u64, limit: usize) -> Result<Result<EventPage, Outdated>, StoreError>;
+
+    /// The revision of the last event that is durable, 0 before the first. It changes before the event's writer hears that
+    /// it is written.
+    fn last_event(&self) -> watch::Receiver<u64>;
+
+    /// Removes events from the front that are from before `before`, or more than `most`, at most `limit`; the number
+    /// removed. No revision is given again.
+    async fn purge_events(&self, before: Timestamp, most: u64, limit: usize) -> Result<usize, StoreError>;
 
     /// Whether a job waits for its time or is being carried out.
     async fn job_waits(&self, namespace: &Namespace, id: &JobId) -> Result<bool, StoreError>;
@@ -264,6 +277,8 @@ pub enum Write {
         /// The row.
         resource: Resource,
     },
+    /// Tells those who follow the feed.
+    Event(NewEvent),
 }
 
 /// What became of one imported row.
@@ -312,67 +327,5 @@ impl Namespace {
 impl fmt::Display for Namespace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
-    }
-}
-
-/// A job that is due, and whose.
-#[derive(Clone, Debug)]
-pub struct DueJob {
-    /// Whose.
-    pub namespace: Namespace,
-    /// What the extension is given.
-    pub job: Job,
-    /// Which scheduling of it: a job scheduled anew has another one.
-    pub generation: i64,
-}
-
-impl DueJob {
-    /// Its name within its namespace.
-    pub fn id(&self) -> &JobId {
-        &self.job.id
-    }
-
-    /// What it was scheduled with, or what its last attempt left.
-    pub fn payload(&self) -> &Bytes {
-        &self.job.payload
-    }
-}
-
-/// A job as an operator sees it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct QueuedJob {
-    /// Whose job.
-    pub namespace: Namespace,
-    /// Its name there.
-    pub id: JobId,
-    /// What it waits for.
-    pub state: JobState,
-    /// When it is or was due.
-    pub due_at: Timestamp,
-    /// Attempts so far.
-    pub attempts: u32,
-    /// Why the last attempt did not finish it.
-    pub reason: Option<String>,
-}
-
-/// What a job waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum JobState {
-    /// Its time.
-    Waiting,
-    /// A caller whose credentials it needs; scheduling it anew wakes it.
-    NeedsCredentials,
-    /// Nothing: it failed for good.
-    Failed,
-}
-
-impl JobState {
-    /// The word stored and shown.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Waiting => "waiting",
-            Self::NeedsCredentials => "needs credentials",
-            Self::Failed => "failed",
-        }
     }
 }

@@ -2,10 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
 
 use async_trait::async_trait;
 
-use crate::{Change, Conflict, JobId, Mapping, NewJob, Record, Resource, Result, State};
+use crate::{
+    Change, Conflict, Event, EventPage, JobId, Mapping, NewJob, Outdated, Record, Resource, Result, State,
+    Timestamp,
+};
 
 /// Records in memory, with the same compare-and-set rules as the real store.
 #[derive(Default)]
@@ -17,6 +21,9 @@ struct Memory {
     mappings: BTreeMap<Resource, Mapping>,
     jobs: BTreeMap<crate::JobId, NewJob>,
     writes: u64,
+    /// Their revisions are their places, from 1.
+    events: Vec<Event>,
+    following: Vec<Waker>,
 }
 
 impl MemoryState {
@@ -27,6 +34,31 @@ impl MemoryState {
     /// The mappings learned and not forgotten.
     pub fn mappings(&self) -> Vec<Mapping> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).mappings.values().cloned().collect()
+    }
+
+    /// The events written, in order.
+    pub fn events(&self) -> Vec<Event> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).events.clone()
+    }
+
+    pub(super) fn page(&self, after: u64, limit: usize) -> Result<EventPage, Outdated> {
+        let events = self.events();
+        let last = events.len() as u64;
+        if after > last {
+            return Err(Outdated { oldest: 1, last });
+        }
+        let page: Vec<Event> =
+            events.into_iter().filter(|event| event.revision > after).take(limit).collect();
+        Ok(EventPage { next: page.last().map_or(after, |event| event.revision), events: page, oldest: 1 })
+    }
+
+    pub(super) fn poll_behind(&self, revision: u64, cx: &Context<'_>) -> Poll<()> {
+        let mut memory = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if memory.events.len() as u64 > revision {
+            return Poll::Ready(());
+        }
+        memory.following.push(cx.waker().clone());
+        Poll::Pending
     }
 
     /// The jobs in the queue.
@@ -40,7 +72,11 @@ impl Memory {
         let (key, expected) = match change {
             Change::Put { key, expected, .. } => (key, *expected),
             Change::Remove { key, expected } => (key, Some(*expected)),
-            Change::Learn(_) | Change::Forget(_) | Change::Schedule(_) | Change::Cancel(_) => return None,
+            Change::Learn(_)
+            | Change::Forget(_)
+            | Change::Schedule(_)
+            | Change::Cancel(_)
+            | Change::Event(_) => return None,
         };
         let current = self.records.get(key).map(|record| record.revision);
         (current != expected).then(|| Conflict { key: key.clone() })
@@ -58,6 +94,11 @@ impl Memory {
             Change::Forget(resource) => drop(self.mappings.remove(&resource)),
             Change::Schedule(job) => drop(self.jobs.insert(job.id.clone(), job)),
             Change::Cancel(job) => drop(self.jobs.remove(&job)),
+            Change::Event(event) => {
+                let revision = self.events.len() as u64 + 1;
+                self.events.push(event.written(revision, Timestamp::now()));
+                self.following.drain(..).for_each(Waker::wake);
+            }
         }
     }
 }

@@ -33,6 +33,10 @@ macro_rules! conformance {
             the_audit_is_read_in_order_behind_an_id_and_through_its_filters,
             an_event_is_kept_once_however_often_it_is_written,
             the_audit_loses_what_is_old_or_too_much_and_never_reuses_an_id,
+            an_event_comes_back_as_it_was_written_behind_those_before,
+            an_event_is_written_with_all_that_it_tells_of_or_not_at_all,
+            followers_hear_of_an_event_when_it_can_be_read,
+            the_feed_loses_its_front_and_never_reuses_a_revision,
         }
     };
     ($open:expr; $($promise:ident),* $(,)?) => {
@@ -46,11 +50,13 @@ macro_rules! conformance {
 pub(super) use conformance;
 
 mod audit;
+mod events;
 mod extensions;
 mod peers;
 mod quota;
 mod tokens;
 pub(super) use audit::*;
+pub(super) use events::*;
 pub(super) use extensions::*;
 pub(super) use peers::*;
 pub(super) use quota::*;

@@ -28,6 +28,7 @@ const MIGRATIONS: &[(u32, &str)] = &[
     (2, include_str!("../migrations/002_tokens.sql")),
     (3, include_str!("../migrations/003_audit.sql")),
     (4, include_str!("../migrations/004_peers.sql")),
+    (6, include_str!("../migrations/006_events.sql")),
 ];
 const LATEST: u32 = match MIGRATIONS {
     [.., (latest, _)] => *latest,

@@ -6,6 +6,7 @@ use standpipe_api::{
     Hint, Kind, Mapping, MappingState, PeerId, ProviderId, Resource, ResourceId, Scope, Timestamp,
 };
 
+use super::event;
 use super::rows::{Rows as _, limit as bound};
 use super::writer::Changed;
 use crate::store::{Claim, Filter, Imported, StoreError, Write};
@@ -235,16 +236,23 @@ fn undecided() -> StoreError {
 pub(super) fn apply(db: &Connection, writes: Vec<Write>, changed: &mut Changed) -> Result<(), StoreError> {
     let now = Timestamp::now();
     for write in writes {
-        changed.push(apply_one(db, write, now)?);
+        let written = apply_one(db, write, now, changed)?;
+        changed.extend(written);
     }
     Ok(())
 }
 
-fn apply_one(db: &Connection, write: Write, now: Timestamp) -> Result<Resource, StoreError> {
+/// The mapping that was written, if it was one.
+fn apply_one(
+    db: &Connection,
+    write: Write,
+    now: Timestamp,
+    changed: &mut Changed,
+) -> Result<Option<Resource>, StoreError> {
     match write {
-        Write::Put(mapping) => put(db, &mapping, now).map(|()| mapping.resource),
+        Write::Put(mapping) => put(db, &mapping, now).map(|()| Some(mapping.resource)),
         Write::State { resource, state, expires_at } => {
-            set_state(db, &resource, state, expires_at, now).map(|()| resource)
+            set_state(db, &resource, state, expires_at, now).map(|()| Some(resource))
         }
         Write::DropClaim { resource, created_at } => {
             let params = named_params! {
@@ -252,7 +260,7 @@ fn apply_one(db: &Connection, write: Write, now: Timestamp) -> Result<Resource, 
                 ":scope": resource.scope.as_str(), ":created_at": created_at.as_millis(),
             };
             db.change("dropping a claim", DROP_CLAIM, params)?;
-            Ok(resource)
+            Ok(Some(resource))
         }
         Write::Remove { resource } => {
             let params = named_params! {
@@ -260,8 +268,9 @@ fn apply_one(db: &Connection, write: Write, now: Timestamp) -> Result<Resource, 
                 ":scope": resource.scope.as_str(),
             };
             db.change("removing a mapping", REMOVE, params)?;
-            Ok(resource)
+            Ok(Some(resource))
         }
+        Write::Event(event) => event::append(db, &event, now, changed).map(|()| None),
     }
 }
 

@@ -4,6 +4,7 @@
 //! Nothing here blocks a core: queues refuse when they are full, and answers are awaited for a bounded time.
 
 mod audit;
+mod event;
 mod file;
 mod job;
 mod mapping;
@@ -21,9 +22,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use standpipe_api::{
-    Change, Conflict, JobId, JobOutcome, Kind, Mapping, PeerId, Record, Resource, ResourceId, Timestamp,
+    Change, Conflict, EventPage, JobId, JobOutcome, Kind, Mapping, Outdated, PeerId, Record, Resource,
+    ResourceId, Timestamp,
 };
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use self::readers::Readers;
 use self::rows::Rows as _;
@@ -80,7 +82,9 @@ impl Sqlite {
         let seal = Arc::new(Seal::new(key)?);
         let database = file::prepare(data_dir, &seal)?;
         let observers = Arc::new(Observers::default());
-        let writer = Writer::start(database.writer()?, options, observers.clone())?;
+        let db = database.writer()?;
+        observers.last_event.send_replace(event::last(&db)?);
+        let writer = Writer::start(db, options, observers.clone())?;
         let readers = Readers::start(&database, options)?;
         Ok(Self { readers, writer, seal, observers, tombstone: options.tombstone })
     }
@@ -93,16 +97,19 @@ pub(super) fn exists(data_dir: &Path) -> bool {
 
 /// Whoever is told of changes. Grows by one per cache, that is, once.
 #[derive(Default)]
-struct Observers(Mutex<Vec<Weak<dyn Observer>>>);
+struct Observers {
+    caches: Mutex<Vec<Weak<dyn Observer>>>,
+    last_event: watch::Sender<u64>,
+}
 
 impl Observers {
     fn add(&self, observer: Weak<dyn Observer>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(observer);
+        self.caches.lock().unwrap_or_else(PoisonError::into_inner).push(observer);
     }
 
     fn changed(&self, resources: &[Resource]) {
         // Upgraded before they are told, so that the lock is not held meanwhile.
-        let observers = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let observers = self.caches.lock().unwrap_or_else(PoisonError::into_inner).clone();
         observers.iter().filter_map(Weak::upgrade).for_each(|observer| observer.changed(resources));
     }
 }
@@ -283,6 +290,18 @@ impl Store for Sqlite {
 
     async fn purge_audit(&self, before: Timestamp, most: u64, limit: usize) -> Result<usize, StoreError> {
         self.writer.write(move |db, _| audit::purge(db, before, most, limit)).await
+    }
+
+    async fn events(&self, after: u64, limit: usize) -> Result<Result<EventPage, Outdated>, StoreError> {
+        self.readers.read(move |db| event::page(db, after, limit)).await
+    }
+
+    fn last_event(&self) -> watch::Receiver<u64> {
+        self.observers.last_event.subscribe()
+    }
+
+    async fn purge_events(&self, before: Timestamp, most: u64, limit: usize) -> Result<usize, StoreError> {
+        self.writer.write(move |db, _| event::purge(db, before, most, limit)).await
     }
 
     async fn job_waits(&self, namespace: &Namespace, id: &JobId) -> Result<bool, StoreError> {

@@ -9,7 +9,7 @@ use standpipe_api::{Change, Conflict, MappingState, Record, Revision, Timestamp}
 
 use super::rows::{Rows as _, limit as bound};
 use super::writer::Changed;
-use super::{job, mapping};
+use super::{event, job, mapping};
 use crate::store::seal::{Place, Seal};
 use crate::store::{Namespace, SecretBytes, StoreError};
 
@@ -109,7 +109,11 @@ impl Transaction {
             let (key, expected) = match change {
                 Change::Put { key, expected, .. } => (key, *expected),
                 Change::Remove { key, expected } => (key, Some(*expected)),
-                Change::Learn(_) | Change::Forget(_) | Change::Schedule(_) | Change::Cancel(_) => continue,
+                Change::Learn(_)
+                | Change::Forget(_)
+                | Change::Schedule(_)
+                | Change::Cancel(_)
+                | Change::Event(_) => continue,
             };
             let params = [self.namespace.as_str(), key.as_str()];
             let current = db.first("reading a record", REVISION, params, |row| revision(row, 0))?;
@@ -155,6 +159,7 @@ impl Transaction {
             }
             Change::Schedule(scheduled) => job::schedule(db, &self.seal, &self.namespace, &scheduled, now),
             Change::Cancel(id) => job::cancel(db, &self.namespace, &id).map(drop),
+            Change::Event(written) => event::append(db, &written, now, changed),
         }
     }
 }

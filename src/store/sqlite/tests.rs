@@ -353,7 +353,11 @@ fn no_question_reads_or_sorts_the_table() {
     let dir = tempfile::tempdir().unwrap();
     drop(reopen(dir.path()));
     let db = raw(dir.path());
-    for (sql, index) in super::mapping::questions().into_iter().chain(super::audit::questions()) {
+    for (sql, index) in super::mapping::questions()
+        .into_iter()
+        .chain(super::audit::questions())
+        .chain(super::event::questions())
+    {
         let mut statement = db.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
         let plan: Vec<String> =
             statement.raw_query().mapped(|row| row.get(3)).collect::<Result<_, _>>().unwrap();

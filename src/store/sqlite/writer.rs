@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 use standpipe_api::Resource;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
-use super::{Observers, Options, answer};
+use super::{Observers, Options, answer, event};
 use crate::fail_point::{FailPoint, reach};
 use crate::store::StoreError;
 
@@ -23,8 +23,29 @@ const IDLE: Duration = Duration::from_millis(200);
 /// Pages (of 4 KiB) in the log at which it is copied even under load: 16 MiB.
 const LOG_PAGES: i64 = 4096;
 
-/// Mappings that a transaction touches.
-pub(super) type Changed = Vec<Resource>;
+/// What a transaction touches.
+#[derive(Default)]
+pub(super) struct Changed {
+    mappings: Vec<Resource>,
+    events: bool,
+}
+
+impl Changed {
+    /// A mapping.
+    pub(super) fn push(&mut self, resource: Resource) {
+        self.mappings.push(resource);
+    }
+
+    /// Many mappings.
+    pub(super) fn extend(&mut self, resources: impl IntoIterator<Item = Resource>) {
+        self.mappings.extend(resources);
+    }
+
+    /// The feed.
+    pub(super) fn has_event(&mut self) {
+        self.events = true;
+    }
+}
 
 /// A write that waits, and whoever waits for it.
 trait Waiting: Send {
@@ -167,20 +188,31 @@ fn write_all(db: Connection, queue: &Receiver<Box<dyn Waiting>>, observers: &Obs
 }
 
 fn commit(db: &Connection, mut group: Vec<Box<dyn Waiting>>, observers: &Observers) {
-    let mut changed = Changed::new();
+    let mut changed = Changed::default();
     let lost = transact(db, &mut group, &mut changed).err();
     if lost.is_some() && !db.is_autocommit() {
         // If this fails too, the next BEGIN says so to the next group.
         let _failed = db.execute_batch("ROLLBACK");
     }
     // Also after a failure: emptying a slot is always right.
-    if !changed.is_empty() {
-        observers.changed(&changed);
+    if !changed.mappings.is_empty() {
+        observers.changed(&changed.mappings);
     }
     if lost.is_none() {
+        if changed.events {
+            tell_followers(db, &observers.last_event);
+        }
         reach(FailPoint::CommitAfter);
     }
     group.into_iter().for_each(|waiting| waiting.finish(lost.as_ref()));
+}
+
+/// Wakes those who follow the feed, before those who wrote it hear that it is durable.
+fn tell_followers(db: &Connection, last_event: &watch::Sender<u64>) {
+    match event::last(db) {
+        Ok(last) => drop(last_event.send_replace(last)),
+        Err(error) => tracing::warn!(%error, "those who follow events hear of the next one only"),
+    }
 }
 
 /// Runs the group in one transaction. An error means that nothing of the group was written.
