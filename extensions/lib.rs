@@ -33,6 +33,7 @@ pub const RESERVED: &[&str] = &[
 /// Every extension, in the order in which they are asked.
 pub fn all() -> Vec<Box<dyn Extension>> {
     let resources = Arc::new(cloudpipe::Resources::default());
+    let brokers = Arc::new(osb::Brokers::default());
     vec![
         Box::new(cloudpipe::Cloudpipe::new(resources.clone())),
         Box::new(cloudpipe::Aggregate::new(resources.clone())),
@@ -41,6 +42,6 @@ pub fn all() -> Vec<Box<dyn Extension>> {
         Box::new(cloudpipe::mediate::Mediate::default()),
         Box::new(cloudpipe::TellPeers),
         Box::new(cloudpipe::broker::CloudpipeBroker::default()),
-        Box::new(osb::Osb::default()),
+        Box::new(osb::Osb::new(brokers)),
     ]
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
-use http::{HeaderName, Response, StatusCode};
+use http::{HeaderMap, HeaderName, Method, Response, StatusCode};
 use serde_json::{Map, Value};
 use standpipe_api::{
     Body, CallId, Caller, Dialect, Effect, Error, ErrorKind, Face, Hint, Kind, Operation, Outcome,
@@ -12,10 +12,10 @@ use standpipe_api::{
     Verdict,
 };
 
-use super::catalog::Catalogs;
+use super::Brokers;
 use super::ids::Ids;
+use super::question;
 use super::settings::ProviderSettings;
-use crate::path::encode;
 
 /// The word in `dialect = "osb"`.
 pub(super) const NAME: &str = "osb";
@@ -46,13 +46,13 @@ pub(super) const POLL_BINDING: Operation = Operation::new("poll-binding", Effect
 
 /// The OSB dialect.
 pub struct OsbDialect {
-    catalogs: Arc<Catalogs>,
+    brokers: Arc<Brokers>,
 }
 
 impl OsbDialect {
-    /// Knows services and plans from these catalogs.
-    pub fn new(catalogs: Arc<Catalogs>) -> Self {
-        Self { catalogs }
+    /// Knows services and plans from the brokers' catalogs.
+    pub fn new(brokers: Arc<Brokers>) -> Self {
+        Self { brokers }
     }
 }
 
@@ -66,22 +66,26 @@ impl Dialect for OsbDialect {
     }
 
     fn operations(&self) -> Vec<(Route, Operation)> {
+        let read = |pattern: &str| Route::of([Method::GET, Method::HEAD], pattern);
         let instance = "/v2/service_instances/{instance}";
         let binding = "/v2/service_instances/{instance}/service_bindings/{binding}";
         vec![
-            (Route::get("/v2/catalog"), CATALOG),
+            (read("/v2/catalog"), CATALOG),
             (Route::put(instance), PROVISION),
             (Route::patch(instance), UPDATE),
             (Route::delete(instance), DEPROVISION),
-            (Route::get(instance), FETCH),
-            (Route::get(&format!("{instance}/last_operation")), POLL),
+            (read(instance), FETCH),
+            (read(&format!("{instance}/last_operation")), POLL),
             (Route::put(binding), BIND),
             (Route::delete(binding), UNBIND),
-            (Route::get(binding), FETCH_BINDING),
-            (Route::get(&format!("{binding}/last_operation")), POLL_BINDING),
-            // Brokers of some platforms have more below an instance; it goes where the instance is.
+            (read(binding), FETCH_BINDING),
+            (read(&format!("{binding}/last_operation")), POLL_BINDING),
+            // Brokers of some platforms have more; it goes where the instance is, or to the only broker.
             (Route::any(&format!("{binding}/{{*rest}}")), Operation::OTHER),
             (Route::any(&format!("{instance}/{{*rest}}")), Operation::OTHER),
+            (Route::any(instance), Operation::OTHER),
+            (Route::any("/v2/{*rest}"), Operation::OTHER),
+            (Route::any("/v2"), Operation::OTHER),
         ]
     }
 
@@ -103,8 +107,7 @@ impl Dialect for OsbDialect {
     }
 
     fn scope(&self, caller: Option<&Caller>) -> Scope {
-        let tenant = caller.and_then(|caller| caller.tenant.as_deref());
-        tenant.map_or(Scope::SHARED, Scope::tenant)
+        scope(caller)
     }
 
     fn hints(&self, operation: Operation, request: &RequestView<'_>) -> Vec<Hint> {
@@ -118,17 +121,24 @@ impl Dialect for OsbDialect {
         if hint.kind == PLAN {
             return Preference::Nobody;
         }
-        self.catalogs.first_with(hint.value.as_str(), candidates).map_or(Preference::Nobody, Preference::One)
+        self.brokers
+            .catalogs
+            .first_with(hint.value.as_str(), candidates)
+            .map_or(Preference::Nobody, Preference::One)
     }
 
     fn unroutable(&self, operation: Operation, request: &RequestView<'_>, seen: &[ProviderId]) -> Unroutable {
-        if !request.headers.contains_key(VERSION) {
-            return Unroutable::Answer(no_version());
+        if let Some(refusal) = version_refused(request.headers) {
+            return Unroutable::Answer(refusal);
         }
-        let unheard = self.catalogs.unheard(seen);
-        if matches!(operation, FETCH | FETCH_BINDING) || operation == Operation::OTHER {
-            return Unroutable::Search;
+        match operation {
+            Operation::OTHER if request.params.get("instance").is_empty() => {
+                return Unroutable::Answer(verdict(StatusCode::NOT_FOUND, "nothing is served at this path"));
+            }
+            FETCH | FETCH_BINDING | Operation::OTHER => return Unroutable::Search,
+            _ => {}
         }
+        let unheard = self.brokers.catalogs.unheard(seen);
         if !unheard.is_empty() {
             return Unroutable::Unheard(unheard);
         }
@@ -148,14 +158,7 @@ impl Dialect for OsbDialect {
     }
 
     fn question(&self, resource: &Resource) -> Option<Query> {
-        let id = encode(resource.id.as_str());
-        let path = match &resource.parent {
-            None => format!("/v2/service_instances/{id}"),
-            Some(instance) => {
-                format!("/v2/service_instances/{}/service_bindings/{id}", encode(instance.as_str()))
-            }
-        };
-        http::Request::get(path).header(VERSION, "2.17").body(Bytes::new()).ok()
+        question::read(resource, "2.17")
     }
 
     /// An instance never moves, and a 404 proves nothing: brokers give it for what they do not let be fetched, and while they
@@ -212,6 +215,12 @@ impl Dialect for OsbDialect {
     }
 }
 
+/// The scope of the ids that a caller chooses: its tenant's.
+pub(super) fn scope(caller: Option<&Caller>) -> Scope {
+    let tenant = caller.and_then(|caller| caller.tenant.as_deref());
+    tenant.map_or(Scope::SHARED, Scope::tenant)
+}
+
 fn ids(in_body: bool, request: &RequestView<'_>) -> Ids {
     if in_body {
         request.body.map(Ids::of_body).unwrap_or_default()
@@ -238,9 +247,20 @@ const fn word(kind: ErrorKind) -> Option<&'static str> {
     })
 }
 
-/// The answer to a request without a version (spec, "API Version Header").
-pub(super) fn no_version() -> Response<Body> {
-    verdict(StatusCode::PRECONDITION_FAILED, "the header X-Broker-API-Version is missing")
+/// The answer to a request of no version, or of one that is not this API's (spec, "API Version Header").
+pub(super) fn version_refused(headers: &HeaderMap) -> Option<Response<Body>> {
+    let version = headers.get(VERSION).map(|version| version.to_str().unwrap_or_default());
+    let text = match version {
+        None => "the header X-Broker-API-Version is missing",
+        Some(version) => {
+            let is_two = |(major, minor): (&str, &str)| major == "2" && minor.parse::<u32>().is_ok();
+            if version.split_once('.').is_some_and(is_two) {
+                return None;
+            }
+            "X-Broker-API-Version must be 2.x"
+        }
+    };
+    Some(verdict(StatusCode::PRECONDITION_FAILED, text))
 }
 
 /// An answer of standpipe's own in the shape of the spec's errors.

@@ -1,27 +1,37 @@
-//! The extension: catalogs in the background, and what federation forces on single calls.
+//! The extension: catalogs and open operations in the background, and its hooks on calls under `/v2`.
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH};
+use http::{HeaderValue, Method, Request, Response, Uri};
 use standpipe_api::{
-    Background, Body, Call, Dialect, Error, Extension, Federation, Flow, ProviderId, Result, Route, Target,
+    Background, Body, Call, Dialect, Extension, Federation, Flow, Problem, Problems, Provider, Result, Route,
+    Sent, Target,
 };
 
-use super::catalog::{Catalogs, Merged, View, keep};
-use super::dialect::{INSTANCE, NAME, OsbDialect, VERSION, no_version};
-use super::ids::Ids;
+use super::Brokers;
+use super::catalog::keep;
+use super::dialect::{NAME, OsbDialect};
+use super::operations::reconcile;
+use super::settings::ProviderSettings;
+use super::visibility::Visibility;
+use super::{prefix, recording};
 
-/// How long the first caller after a start waits for catalogs that nobody has seen yet.
-const FIRST_CATALOGS: Duration = Duration::from_secs(10);
+/// Bytes of an answer in which ids get their prefix; longer ones are passed on as they are.
+const LONGEST: usize = 1 << 20;
 
 /// The OSB extension.
-#[derive(Default)]
 pub struct Osb {
-    catalogs: Arc<Catalogs>,
+    brokers: Arc<Brokers>,
+}
+
+impl Osb {
+    /// Shares what it knows of the brokers.
+    pub fn new(brokers: Arc<Brokers>) -> Self {
+        Self { brokers }
+    }
 }
 
 #[async_trait(?Send)]
@@ -30,21 +40,44 @@ impl Extension for Osb {
         NAME
     }
 
+    fn configure(&mut self, table: &toml::Table) -> Result<(), Problems> {
+        let mut problems = Problems::new();
+        for (key, value) in table {
+            match (key.as_str(), value.as_array()) {
+                ("visibility", Some(rules)) => match Visibility::read(rules) {
+                    Ok(rules) => self.brokers.show(rules),
+                    Err(found) => problems.extend(found.into_iter().map(|problem| problem.under(key))),
+                },
+                ("visibility", None) => problems.push(Problem::at(key, "must be a list of tables")),
+                _ => problems.push(Problem::at(key, "unknown key: there is `visibility`")),
+            }
+        }
+        if problems.is_empty() { Ok(()) } else { Err(problems) }
+    }
+
     fn routes(&self) -> Vec<Route> {
+        let instance = "/v2/service_instances/{instance}";
+        let binding = "/v2/service_instances/{instance}/service_bindings/{binding}";
         vec![
-            Route::get("/v2/catalog"),
-            Route::put("/v2/service_instances/{instance}"),
-            Route::patch("/v2/service_instances/{instance}"),
-            Route::put("/v2/service_instances/{instance}/service_bindings/{binding}"),
+            Route::of([Method::GET, Method::HEAD], "/v2/catalog"),
+            Route::of([Method::PUT, Method::PATCH, Method::DELETE, Method::GET], instance),
+            Route::of([Method::PUT, Method::DELETE, Method::GET], binding),
+            Route::get(&format!("{instance}/last_operation")),
+            Route::get(&format!("{binding}/last_operation")),
         ]
     }
 
     fn dialects(&self) -> Vec<Arc<dyn Dialect>> {
-        vec![Arc::new(OsbDialect::new(self.catalogs.clone()))]
+        vec![Arc::new(OsbDialect::new(self.brokers.clone()))]
     }
 
     async fn start(&self, background: Rc<dyn Background>) -> Result<()> {
-        keep(self.catalogs.clone(), background).await;
+        self.brokers.operations.open(background.state());
+        let handle = background.handle();
+        tokio::join!(
+            keep(self.brokers.catalogs.clone(), background),
+            reconcile(self.brokers.operations.clone(), handle),
+        );
         Ok(())
     }
 
@@ -55,10 +88,9 @@ impl Extension for Osb {
         fed: &dyn Federation,
     ) -> Result<Flow> {
         if call.params.get("instance").is_empty() {
-            self.catalog(request, fed).await
-        } else {
-            Ok(Flow::Continue)
+            return Ok(self.brokers.catalog(request, fed).await);
         }
+        self.brokers.lead(call, request, fed).await
     }
 
     async fn before_forward(
@@ -68,113 +100,79 @@ impl Extension for Osb {
         to: &Target,
         fed: &dyn Federation,
     ) -> Result<()> {
-        if !call.params.get("instance").is_empty() {
-            self.refuse_swap(call, request, to, fed).await?;
+        if call.params.get("instance").is_empty() {
+            return Ok(());
+        }
+        self.brokers.refuse_swap(call, request, to, fed).await?;
+        let prefix = id_prefix(to, fed);
+        if !prefix.is_empty() {
+            without_prefix(call, request, &prefix);
+        }
+        let known = (&*self.brokers.operations, &*self.brokers.catalogs);
+        recording::begin(known, call, request, to, fed).await
+    }
+
+    async fn after_forward(
+        &self,
+        call: &mut Call,
+        response: &mut Response<Body>,
+        from: &Target,
+        fed: &dyn Federation,
+    ) -> Result<()> {
+        if call.params.get("instance").is_empty() {
+            return Ok(());
+        }
+        recording::answered(&self.brokers.operations, call, response, from, fed).await?;
+        let prefix = id_prefix(from, fed);
+        if !prefix.is_empty() && call.method == Method::GET && !recording::is_poll(call) {
+            with_prefix(response, &prefix).await?;
         }
         Ok(())
     }
-}
 
-impl Osb {
-    /// Answers the catalog of all providers that the caller sees. With one, it answers itself.
-    async fn catalog(&self, request: &Request<Body>, fed: &dyn Federation) -> Result<Flow> {
-        if fed.pinned().is_some() {
-            return Ok(Flow::Continue);
-        }
-        let view = self.view(fed);
-        if self.catalogs.now().members.is_empty() {
-            // Nothing was read yet, not even what was kept from earlier.
-            self.first_round(fed).await;
-        }
-        let many = match &view.providers {
-            None => self.catalogs.now().members.len() > 1,
-            Some(providers) => providers.len() > 1,
-        };
-        if !many {
-            return Ok(Flow::Continue);
-        }
-        if !request.headers().contains_key(VERSION) {
-            return Ok(Flow::Respond(no_version()));
-        }
-        let mut merged = self.catalogs.merged(&view);
-        if !merged.missing.is_empty() {
-            // A broker that has never answered may do so in the first round, which others wait for together.
-            self.first_round(fed).await;
-            merged = self.catalogs.merged(&view);
-        }
-        Ok(Flow::Respond(answer(&merged, request.headers())))
-    }
-
-    async fn first_round(&self, fed: &dyn Federation) {
-        if fed.providers().iter().any(|provider| provider.dialect == NAME) {
-            // What has not come by then is missing, and said to be.
-            let _late = tokio::time::timeout(FIRST_CATALOGS, self.catalogs.heard()).await;
-        }
-    }
-
-    fn view(&self, fed: &dyn Federation) -> View {
-        if fed.sees_everything() {
-            return View::default();
-        }
-        let seen = fed.providers().into_iter().filter(|provider| provider.dialect == NAME);
-        let seen: Vec<ProviderId> = seen.map(|provider| provider.id).collect();
-        View { providers: Some(seen.into()) }
-    }
-
-    /// An instance of one provider with a service of another: the one conflict that only standpipe can see, because neither
-    /// broker knows both (federation of catalogs; spec, "Conflict").
-    async fn refuse_swap(
+    async fn after_failure(
         &self,
-        call: &Call,
-        request: &Request<Body>,
-        to: &Target,
-        fed: &dyn Federation,
+        call: &mut Call,
+        sent: Sent,
+        _to: &Target,
+        _fed: &dyn Federation,
     ) -> Result<()> {
-        let Some(service) = request.body().as_bytes().and_then(|body| Ids::of_body(body).service) else {
-            return Ok(());
-        };
-        let now = self.catalogs.now();
-        let here = now.member(&to.provider).is_some_and(|member| member.knows(&service));
-        let elsewhere = |fed: &dyn Federation| {
-            let mut others = now.members.iter().filter(|member| member.provider.id != to.provider);
-            others.any(|member| member.knows(&service) && fed.provider(&member.provider.id).is_some())
-        };
-        if here || !elsewhere(fed) {
-            return Ok(());
-        }
-        let instance = call.params.get("instance");
-        let known = fed.mappings(&INSTANCE, &instance.into(), 16).await?;
-        let is_there = |mapping: &standpipe_api::Mapping| mapping.provider == to.provider;
-        if !known.iter().any(is_there) {
-            return Ok(());
-        }
-        Err(Error::conflict(format!("service_instance {instance} is not of the service {service}")))
+        recording::unanswered(&self.brokers.operations, call, sent).await
     }
 }
 
-/// A merged catalog, or that the caller has it already.
-fn answer(merged: &Merged, asked: &HeaderMap) -> Response<Body> {
-    let mut response = Response::new(Body::empty());
-    let headers = response.headers_mut();
-    headers.insert(ETAG, merged.etag.clone());
-    headers.insert(VARY, HeaderValue::from_static("authorization"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
-    let lines: Vec<String> = merged.missing.iter().map(|id| format!("{id};reason=unreachable")).collect();
-    if let (false, Ok(missing)) = (lines.is_empty(), HeaderValue::try_from(lines.join(", "))) {
-        headers.insert("standpipe-partial", missing);
-    }
-    if has(asked, &merged.etag) {
-        *response.status_mut() = StatusCode::NOT_MODIFIED;
-        return response;
-    }
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    *response.body_mut() = Body::from(merged.body.clone());
-    response
+fn id_prefix(at: &Target, fed: &dyn Federation) -> String {
+    let prefix = |provider: Provider| ProviderSettings::of(&provider).id_prefix;
+    fed.provider(&at.provider).map(prefix).unwrap_or_default()
 }
 
-/// Whether `If-None-Match` names a validator (RFC 9110, section 13.1.2: compared weakly).
-fn has(asked: &HeaderMap, etag: &HeaderValue) -> bool {
-    let fields = asked.get_all(IF_NONE_MATCH).iter().filter_map(|field| field.to_str().ok());
-    let mut named = fields.flat_map(|field| field.split(',')).map(str::trim);
-    named.any(|name| name == "*" || name.strip_prefix("W/").unwrap_or(name).as_bytes() == etag.as_bytes())
+/// Takes a provider's prefix off the ids of a request.
+fn without_prefix(call: &Call, request: &mut Request<Body>, prefix: &str) {
+    if call.method == Method::GET {
+        // The prefix cannot be put into a compressed answer.
+        request.headers_mut().remove(ACCEPT_ENCODING);
+    }
+    if let Some(body) = request.body().as_bytes().and_then(|body| prefix::off_body(body, prefix)) {
+        request.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+        *request.body_mut() = Body::from(body);
+    }
+    let query = request.uri().query().and_then(|query| prefix::off_query(query, prefix));
+    if let Some(query) = query {
+        let mut parts = request.uri().clone().into_parts();
+        let target = format!("{}?{query}", request.uri().path());
+        parts.path_and_query = target.parse().ok();
+        if let Ok(uri) = Uri::from_parts(parts) {
+            *request.uri_mut() = uri;
+        }
+    }
+}
+
+/// Puts a provider's prefix on the ids of an answer.
+async fn with_prefix(response: &mut Response<Body>, prefix: &str) -> Result<()> {
+    let Some(body) = response.body_mut().bytes_within(LONGEST).await? else { return Ok(()) };
+    if let Some(body) = prefix::on_body(&body, prefix) {
+        response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+        *response.body_mut() = Body::from(body);
+    }
+    Ok(())
 }

@@ -36,12 +36,14 @@ impl Ids {
 
 /// The first value of a parameter of a query, decoded; `None` when the query does not have it.
 pub(super) fn parameter(query: &str, name: &str) -> Option<String> {
-    let value = query.split('&').find_map(|pair| match pair.split_once('=') {
-        Some((key, value)) => (key == name).then_some(value),
-        None => (pair == name).then_some(""),
-    })?;
-    let spaced = value.replace('+', " ");
-    Some(percent_decode_str(&spaced).decode_utf8_lossy().into_owned())
+    query.split('&').find_map(|pair| {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (decoded(key) == name).then(|| decoded(value))
+    })
+}
+
+fn decoded(text: &str) -> String {
+    percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned()
 }
 
 #[cfg(test)]
@@ -55,6 +57,6 @@ mod tests {
         for body in ["", "[]", r#"{"service_id":""}"#, r#"{"service_id":null}"#, "{"] {
             assert_eq!(of(body), Ids::default(), "{body}");
         }
-        assert_eq!(Ids::of_query("service_id=&plan_id=a%20b+c").plan.as_deref(), Some("a b c"));
+        assert_eq!(Ids::of_query("service_id=&plan%5Fid=a%20b+c").plan.as_deref(), Some("a b c"));
     }
 }

@@ -1,16 +1,50 @@
 //! Open Service Broker (spec 2.17): many brokers behind `/v2`, as if they were one.
 //!
 //! [`OsbDialect`] says where a request goes and what an answer means. [`Osb`] polls the catalogs, answers `/v2/catalog` for
-//! all brokers at once, and sees to what federation forces: the swap conflict, ids with a prefix, groups of identical
-//! offerings. Nothing else is judged here: whatever a broker answers directly it answers through standpipe.
+//! all brokers at once (`catalog`, `face`), writes operations down and settles them (`operations`, `recording`), and sees to
+//! what federation forces (`leading`, `prefix`, `visibility`). Nothing else is judged here: whatever a broker answers directly
+//! it answers through standpipe.
 
 mod catalog;
 mod dialect;
 pub mod event;
+mod face;
 mod front;
 mod ids;
+mod leading;
+mod operations;
+mod prefix;
+mod question;
+mod recording;
 mod settings;
+mod tell;
+mod visibility;
 
-pub use catalog::Catalogs;
+use std::sync::{Arc, OnceLock};
+
 pub use dialect::OsbDialect;
 pub use front::Osb;
+
+use self::catalog::Catalogs;
+use self::operations::Operations;
+use self::visibility::Visibility;
+
+/// What standpipe knows of the OSB brokers behind it; shared by the extensions of this folder.
+#[derive(Default)]
+pub struct Brokers {
+    catalogs: Arc<Catalogs>,
+    operations: Arc<Operations>,
+    visibility: OnceLock<Visibility>,
+}
+
+impl Brokers {
+    /// Sets the rules of who sees what; once, when the configuration is read.
+    fn show(&self, rules: Visibility) {
+        // Nothing configures an extension twice.
+        let _first = self.visibility.set(rules);
+    }
+
+    fn visibility(&self) -> Option<&Visibility> {
+        self.visibility.get()
+    }
+}

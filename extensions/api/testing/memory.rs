@@ -74,6 +74,7 @@ impl Memory {
             Change::Remove { key, expected } => (key, Some(*expected)),
             Change::Learn(_)
             | Change::Forget(_)
+            | Change::Move(..)
             | Change::Schedule(_)
             | Change::Cancel(_)
             | Change::Event(_) => return None,
@@ -92,6 +93,11 @@ impl Memory {
             Change::Remove { key, .. } => drop(self.records.remove(&key)),
             Change::Learn(mapping) => drop(self.mappings.insert(mapping.resource.clone(), mapping)),
             Change::Forget(resource) => drop(self.mappings.remove(&resource)),
+            Change::Move(resource, state) => {
+                if let Some(mapping) = self.mappings.get_mut(&resource) {
+                    mapping.state = state;
+                }
+            }
             Change::Schedule(job) => drop(self.jobs.insert(job.id.clone(), job)),
             Change::Cancel(job) => drop(self.jobs.remove(&job)),
             Change::Event(event) => {

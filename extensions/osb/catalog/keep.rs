@@ -244,7 +244,7 @@ impl Keeper {
             let text = (!lines.is_empty()).then(|| lines.join("; "));
             self.background.note(&member.provider.id, HIDDEN, text.as_deref());
         }
-        let generation = Generation { members: now.members.clone(), names: now.names.clone() };
+        let generation = Generation::new(now.members.clone(), now.names.clone());
         self.catalogs.replace(generation);
     }
 }

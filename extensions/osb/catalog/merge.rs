@@ -1,6 +1,6 @@
 //! The merged catalog: every offering that a caller sees, as its broker wrote it but for what collides.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use aws_lc_rs::digest;
@@ -12,19 +12,22 @@ use serde_json::Value;
 use standpipe_api::ProviderId;
 
 use super::snapshot::replaced;
-use super::{Generation, Member, Service};
+use super::{Generation, Member, Plan, Service};
+use crate::osb::visibility::{Shown, Sight};
 
 /// What a caller sees of the catalogs; two callers with equal views get one merged catalog.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(in crate::osb) struct View {
     /// The providers, in configured order; `None`: all.
     pub providers: Option<Arc<[ProviderId]>>,
+    /// The rules that are for the caller; `None`: it sees every plan.
+    pub sight: Option<Sight>,
 }
 
 impl View {
     /// Whether nothing is left out.
     pub(super) fn is_whole(&self) -> bool {
-        self.providers.is_none()
+        self.providers.is_none() && self.sight.is_none()
     }
 
     fn shows(&self, member: &Member) -> bool {
@@ -59,12 +62,10 @@ impl Merged {
     pub(super) fn of(now: &Generation, view: &View) -> Self {
         let shown: Vec<&Member> = now.members.iter().filter(|member| view.shows(member)).collect();
         let mut body = String::from(r#"{"services":["#);
-        for (at, (member, service)) in offerings(&shown).into_iter().enumerate() {
-            if at > 0 {
-                body.push(',');
-            }
-            body.push_str(&written(now, member, service));
-        }
+        let offered = offerings(shown.iter().copied()).into_iter();
+        let texts: Vec<String> =
+            offered.filter_map(|(member, service)| written(now, view, member, service)).collect();
+        body.push_str(&texts.join(","));
         body.push_str("]}");
         let silent = shown.iter().filter(|member| member.snapshot.is_none());
         let missing = silent.map(|member| member.provider.id.clone()).collect();
@@ -76,17 +77,34 @@ impl Merged {
 }
 
 /// The offerings to be shown, in order; of several with one id the first.
-fn offerings<'a>(members: &[&'a Member]) -> Vec<(&'a Member, &'a Service)> {
-    let mut first: HashMap<String, ()> = HashMap::new();
+fn offerings<'a>(members: impl IntoIterator<Item = &'a Member>) -> Vec<(&'a Member, &'a Service)> {
+    let mut first = HashSet::new();
     let mut shown = Vec::new();
     for member in members {
         for service in member.snapshot.iter().flat_map(|snapshot| &snapshot.services) {
-            if first.insert(format!("{}{}", member.prefix, service.id), ()).is_none() {
-                shown.push((*member, service));
+            if first.insert(format!("{}{}", member.prefix, service.id)) {
+                shown.push((member, service));
             }
         }
     }
     shown
+}
+
+/// The services that several providers offer alike, by their ids on the federated face.
+pub(super) fn shared(members: &[Member]) -> HashSet<String> {
+    let mut first: HashMap<String, &Service> = HashMap::new();
+    let mut shared = HashSet::new();
+    for member in members {
+        for service in member.snapshot.iter().flat_map(|snapshot| &snapshot.services) {
+            let id = format!("{}{}", member.prefix, service.id);
+            match first.get(&id) {
+                None => drop(first.insert(id, service)),
+                Some(same) if is_same(same, service) => drop(shared.insert(id)),
+                Some(_) => {}
+            }
+        }
+    }
+    shared
 }
 
 /// The offerings that are not shown although they differ from the one that is.
@@ -117,25 +135,41 @@ pub(super) fn is_same(one: &Service, other: &Service) -> bool {
     one.text == other.text || Value::from(one.fields()) == Value::from(other.fields())
 }
 
-/// An offering as it stands in the merged catalog.
-fn written(now: &Generation, member: &Member, service: &Service) -> String {
+/// An offering as it stands in the merged catalog; `None`: the view shows none of its plans.
+fn written(now: &Generation, view: &View, member: &Member, service: &Service) -> Option<String> {
+    let name = now.name(&member.provider.id, service);
+    let plans: Vec<&Plan> =
+        service.plans.iter().filter(|plan| sees(view, member, service, name, plan)).collect();
+    if plans.is_empty() && !service.plans.is_empty() {
+        return None;
+    }
     let mut changes = Vec::new();
-    if let Some(name) = now.names.of(&member.provider.id, &service.id, &service.name)
-        && name != service.name
-    {
+    if name != service.name {
         changes.push((service.name_at.clone(), Value::from(name).to_string()));
     }
     if !member.prefix.is_empty() {
         changes.push((service.id_at.clone(), prefixed(member, &service.id)));
-        let plans: Vec<String> = service
-            .plans
-            .iter()
-            .map(|plan| replaced(&plan.text, &[(plan.id_at.clone(), prefixed(member, &plan.id))]))
-            .collect();
-        changes.push((service.plans_at.clone(), format!("[{}]", plans.join(","))));
+    }
+    if !member.prefix.is_empty() || plans.len() < service.plans.len() {
+        let texts: Vec<String> = plans.into_iter().map(|plan| plan_text(member, plan)).collect();
+        changes.push((service.plans_at.clone(), format!("[{}]", texts.join(","))));
     }
     changes.sort_by_key(|(place, _)| place.start);
-    replaced(&service.text, &changes)
+    Some(replaced(&service.text, &changes))
+}
+
+fn sees(view: &View, member: &Member, service: &Service, name: &str, plan: &Plan) -> bool {
+    let Some(sight) = &view.sight else { return true };
+    let [service_id, plan_id] = [&service.id, &plan.id].map(|id| format!("{}{id}", member.prefix));
+    let provider = &member.provider.id;
+    sight.sees(Shown { provider, service: [&service_id, name], plan: [&plan_id, &plan.name] })
+}
+
+fn plan_text(member: &Member, plan: &Plan) -> String {
+    if member.prefix.is_empty() {
+        return plan.text.clone();
+    }
+    replaced(&plan.text, &[(plan.id_at.clone(), prefixed(member, &plan.id))])
 }
 
 fn prefixed(member: &Member, id: &str) -> String {

@@ -20,7 +20,8 @@ use tokio::sync::watch;
 
 pub(super) use keep::keep;
 pub(super) use merge::{Merged, View};
-pub(super) use snapshot::{Service, Snapshot};
+use snapshot::Snapshot;
+pub(super) use snapshot::{Plan, Service, place, replaced};
 
 use self::names::Names;
 use super::settings::ProviderSettings;
@@ -29,7 +30,7 @@ use super::settings::ProviderSettings;
 const MOST_VIEWS: usize = 256;
 
 /// The catalogs of all OSB providers.
-pub struct Catalogs {
+pub(super) struct Catalogs {
     now: ArcSwap<Generation>,
     merged: Mutex<Vec<(View, Arc<Merged>)>>,
     /// The merged catalog of callers who see everything.
@@ -50,6 +51,8 @@ enum Heard {
 pub(super) struct Generation {
     /// The providers, in configured order.
     pub members: Vec<Member>,
+    /// Services that several providers offer alike, by their ids on the federated face.
+    pub shared: HashSet<String>,
     /// The names that stand in the merged catalog.
     names: Names,
 }
@@ -148,6 +151,18 @@ impl Generation {
     }
 }
 
+impl Generation {
+    fn new(members: Vec<Member>, names: Names) -> Self {
+        let shared = merge::shared(&members);
+        Self { members, shared, names }
+    }
+
+    /// The name of a provider's service in the merged catalog.
+    pub(super) fn name<'a>(&'a self, provider: &ProviderId, service: &'a Service) -> &'a str {
+        self.names.of(provider, &service.id, &service.name).unwrap_or(&service.name)
+    }
+}
+
 impl Member {
     fn new(provider: Provider) -> Self {
         let prefix = ProviderSettings::of(&provider).id_prefix.into();
@@ -158,6 +173,12 @@ impl Member {
     pub(super) fn service(&self, id: &str) -> Option<&Service> {
         let own = id.strip_prefix(&*self.prefix)?;
         self.snapshot.as_ref()?.services.iter().find(|service| service.id == own)
+    }
+
+    /// A plan of one of its services, by the id it has on the federated face.
+    pub(super) fn plan<'a>(&self, service: &'a Service, id: &str) -> Option<&'a Plan> {
+        let own = id.strip_prefix(&*self.prefix)?;
+        service.plans.iter().find(|plan| plan.id == own)
     }
 
     /// Whether an id of a service or plan, as it is on the federated face, is or was the provider's.

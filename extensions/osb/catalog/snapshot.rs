@@ -98,6 +98,13 @@ impl Service {
     }
 }
 
+impl Plan {
+    /// Its fields, read.
+    pub(in crate::osb) fn fields(&self) -> Map<String, Value> {
+        serde_json::from_str(&self.text).unwrap_or_default()
+    }
+}
+
 fn service(raw: &RawValue, path: &str) -> Result<Service, BadCatalog> {
     let members = object(raw, path)?;
     let (id, id_at) = identifier(&members, raw, path, "id")?;
@@ -213,13 +220,13 @@ fn wrong(path: String, text: &str) -> BadCatalog {
 }
 
 /// Where in the text of one value another stands that was borrowed from it.
-pub(super) fn place(inner: &RawValue, outer: &RawValue) -> Range<usize> {
+pub(in crate::osb) fn place(inner: &RawValue, outer: &RawValue) -> Range<usize> {
     let start = inner.get().as_ptr().addr().saturating_sub(outer.get().as_ptr().addr());
     start..start + inner.get().len()
 }
 
 /// A text with some places of it replaced; the places are in order and do not overlap.
-pub(super) fn replaced(text: &str, changes: &[(Range<usize>, String)]) -> String {
+pub(in crate::osb) fn replaced(text: &str, changes: &[(Range<usize>, String)]) -> String {
     let mut whole = String::with_capacity(text.len() + 64);
     let mut from = 0;
     for (place, new) in changes {

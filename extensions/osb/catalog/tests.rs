@@ -25,7 +25,7 @@ fn member(name: &str, prefix: &str, services: &[Value]) -> Member {
 
 fn merged(members: Vec<Member>) -> Value {
     let names = Names::default().with(&members);
-    let body = Merged::of(&Generation { members, names }, &View::default()).body;
+    let body = Merged::of(&Generation::new(members, names), &View::default()).body;
     serde_json::from_slice(&body).unwrap()
 }
 
@@ -39,7 +39,7 @@ fn what_a_broker_wrote_stays_as_it_wrote_it() {
         "metadata":{"n":12345678901234567890.000,"a":null}, "plans":[{"id":"p","name":"n","description":"x","free":false}]}]}"#;
     let mut one = member("alpha", "", &[]);
     one.snapshot = Some(Arc::new(Snapshot::read(Bytes::from(text)).unwrap()));
-    let generation = Generation { names: Names::default().with(&[one.clone()]), members: vec![one] };
+    let generation = Generation::new(vec![one.clone()], Names::default().with(&[one]));
     let body = Merged::of(&generation, &View::default()).body;
     assert_eq!(body, text);
 }
@@ -55,7 +55,7 @@ fn a_second_service_of_a_name_gets_another_and_keeps_it() {
     // Alpha's goes, and comes back: nobody got its name meanwhile.
     let alone = vec![member("beta", "", &[service("b", "db")])];
     let later = names.with(&alone).with(&members);
-    let body = Merged::of(&Generation { members: alone, names: later }, &View::default()).body;
+    let body = Merged::of(&Generation::new(alone, later), &View::default()).body;
     assert_eq!(serde_json::from_slice::<Value>(&body).unwrap()["services"][0]["name"], "db-beta");
 }
 
@@ -63,9 +63,11 @@ fn a_second_service_of_a_name_gets_another_and_keeps_it() {
 fn one_id_is_shown_once_and_only_a_different_offering_is_a_conflict() {
     let same = vec![member("alpha", "", &[service("a", "db")]), member("beta", "", &[service("a", "db")])];
     assert!(merge::hidden(&same).is_empty());
+    assert!(merge::shared(&same).contains("a"));
     assert_eq!(merged(same)["services"].as_array().unwrap().len(), 1);
     let other = vec![member("alpha", "", &[service("a", "db")]), member("beta", "", &[service("a", "sql")])];
     let hidden = merge::hidden(&other);
+    assert!(merge::shared(&other).is_empty());
     assert_eq!((hidden[0].provider.as_str(), hidden[0].first.as_str()), ("beta", "alpha"));
     assert_eq!(merged(other)["services"][0]["name"], "db");
 }
@@ -86,7 +88,7 @@ fn an_id_leads_to_the_first_that_has_it_and_then_to_who_had_it() {
     let mut old = member("alpha", "", &[]);
     old.withdrawn = Arc::new(["a".to_owned()].into());
     let members = vec![old, member("beta", "", &[service("a", "db")])];
-    catalogs.replace(Generation { members, names: Names::default() });
+    catalogs.replace(Generation::new(members, Names::default()));
     let both = ["alpha".into(), "beta".into()];
     assert_eq!(catalogs.first_with("a", &both), Some("beta".into()));
     assert_eq!(catalogs.first_with("a", &both[..1]), Some("alpha".into()));

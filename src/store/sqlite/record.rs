@@ -111,6 +111,7 @@ impl Transaction {
                 Change::Remove { key, expected } => (key, Some(*expected)),
                 Change::Learn(_)
                 | Change::Forget(_)
+                | Change::Move(..)
                 | Change::Schedule(_)
                 | Change::Cancel(_)
                 | Change::Event(_) => continue,
@@ -154,6 +155,11 @@ impl Transaction {
             Change::Forget(resource) => {
                 let end = now.plus(self.tombstone);
                 mapping::set_state(db, &resource, MappingState::Gone, Some(end), now)?;
+                changed.push(resource);
+                Ok(())
+            }
+            Change::Move(resource, state) => {
+                mapping::set_state(db, &resource, state, None, now)?;
                 changed.push(resource);
                 Ok(())
             }

@@ -1,0 +1,92 @@
+//! `/v2/catalog` of all brokers that a caller sees.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use serde_json::Map;
+use standpipe_api::{Body, Federation, Flow, ProviderId};
+
+use super::Brokers;
+use super::catalog::{Merged, View};
+use super::dialect::{NAME, version_refused};
+use super::visibility::User;
+
+/// How long the first caller after a start waits for catalogs that nobody has seen yet.
+const FIRST_CATALOGS: Duration = Duration::from_secs(10);
+
+impl Brokers {
+    /// Answers the catalog of all providers that the caller sees. With one, and nothing hidden of it, it answers itself.
+    pub(super) async fn catalog(&self, request: &Request<Body>, fed: &dyn Federation) -> Flow {
+        if fed.pinned().is_some() {
+            return Flow::Continue;
+        }
+        let view = self.view(request.headers(), fed);
+        if self.catalogs.now().members.is_empty() {
+            // Nothing was read yet, not even what was kept from earlier.
+            self.first_round(fed).await;
+        }
+        let many = match &view.providers {
+            None => self.catalogs.now().members.len() > 1,
+            Some(providers) => providers.len() > 1,
+        };
+        if !many && view.sight.is_none() {
+            return Flow::Continue;
+        }
+        if let Some(refusal) = version_refused(request.headers()) {
+            return Flow::Respond(refusal);
+        }
+        let mut merged = self.catalogs.merged(&view);
+        if !merged.missing.is_empty() {
+            // A broker that has never answered may do so in the first round, which others wait for together.
+            self.first_round(fed).await;
+            merged = self.catalogs.merged(&view);
+        }
+        Flow::Respond(answer(&merged, request.headers()))
+    }
+
+    async fn first_round(&self, fed: &dyn Federation) {
+        if fed.providers().iter().any(|provider| provider.dialect == NAME) {
+            // What has not come by then is missing, and said to be.
+            let _late = tokio::time::timeout(FIRST_CATALOGS, self.catalogs.heard()).await;
+        }
+    }
+
+    /// What a caller sees of the catalogs.
+    pub(super) fn view(&self, headers: &HeaderMap, fed: &dyn Federation) -> View {
+        let user = User::of(headers, &Map::new());
+        let sight = self.visibility().and_then(|rules| rules.of(fed.caller(), &user));
+        let seen = || fed.providers().into_iter().filter(|provider| provider.dialect == NAME);
+        let providers: Option<Arc<[ProviderId]>> =
+            (!fed.sees_everything()).then(|| seen().map(|provider| provider.id).collect());
+        View { providers, sight }
+    }
+}
+
+/// A merged catalog, or that the caller has it already.
+fn answer(merged: &Merged, asked: &HeaderMap) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    let headers = response.headers_mut();
+    headers.insert(ETAG, merged.etag.clone());
+    headers.insert(VARY, HeaderValue::from_static("authorization"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+    let lines: Vec<String> = merged.missing.iter().map(|id| format!("{id};reason=unreachable")).collect();
+    if let (false, Ok(missing)) = (lines.is_empty(), HeaderValue::try_from(lines.join(", "))) {
+        headers.insert("standpipe-partial", missing);
+    }
+    if has(asked, &merged.etag) {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        return response;
+    }
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    *response.body_mut() = Body::from(merged.body.clone());
+    response
+}
+
+/// Whether `If-None-Match` names a validator (RFC 9110, section 13.1.2: compared weakly).
+fn has(asked: &HeaderMap, etag: &HeaderValue) -> bool {
+    let fields = asked.get_all(IF_NONE_MATCH).iter().filter_map(|field| field.to_str().ok());
+    let mut named = fields.flat_map(|field| field.split(',')).map(str::trim);
+    named.any(|name| name == "*" || name.strip_prefix("W/").unwrap_or(name).as_bytes() == etag.as_bytes())
+}

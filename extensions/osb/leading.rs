@@ -1,0 +1,171 @@
+//! What no table can tell alone: a plan that the caller does not see, offerings that several brokers share, and an instance of
+//! one broker with a service of another.
+
+use http::{Method, Request, StatusCode};
+use standpipe_api::{
+    Body, Call, Error, Federation, Flow, Mapping, MappingState, Query, Resource, Result, Target,
+};
+
+use super::Brokers;
+use super::catalog::{Generation, Member};
+use super::dialect::verdict;
+use super::ids::Ids;
+use super::operations::object;
+use super::question;
+use super::recording::{ids, is_poll, named};
+use super::settings::ProviderSettings;
+use super::visibility::{Shown, User};
+
+/// Bytes of a body that are read for its ids; the engine reads no more either by default.
+const LONGEST: usize = 1 << 20;
+/// Mappings of one id that are looked at, of all tenants.
+const MOST_MAPPINGS: usize = 64;
+
+impl Brokers {
+    /// Decides where a call goes, or that it goes nowhere, as far as that is not the engine's to find out.
+    ///
+    /// # Errors
+    /// Somebody who could know did not answer, or the store does not.
+    pub(super) async fn lead(
+        &self,
+        call: &Call,
+        request: &mut Request<Body>,
+        fed: &dyn Federation,
+    ) -> Result<Flow> {
+        let now = self.catalogs.now();
+        if fed.pinned().is_some() || (self.visibility().is_none() && now.shared.is_empty()) {
+            return Ok(Flow::Continue);
+        }
+        if matches!(call.method, Method::PUT | Method::PATCH) {
+            request.body_mut().bytes(LONGEST).await?;
+        }
+        let ids = ids(&call.method, request);
+        if self.hides(&now, call, request, &ids) {
+            let text = "service_id and plan_id are of no service in the catalog";
+            return Ok(Flow::Respond(verdict(StatusCode::BAD_REQUEST, text)));
+        }
+        match ids.service.as_deref().filter(|service| now.shared.contains(*service)) {
+            Some(service) => self.lead_in_group(&now, call, service, fed).await,
+            None => Ok(Flow::Continue),
+        }
+    }
+
+    /// Whether a call is about a plan that its caller does not see. What exists can always be polled and deleted.
+    fn hides(&self, now: &Generation, call: &Call, request: &Request<Body>, ids: &Ids) -> bool {
+        let changes =
+            matches!(call.method, Method::PUT | Method::PATCH) && call.params.get("binding").is_empty();
+        let (Some(rules), true) = (self.visibility(), changes) else { return false };
+        let (Some(service_id), Some(plan_id)) = (&ids.service, &ids.plan) else { return false };
+        let body = request.body().as_bytes().map(|body| object(body)).unwrap_or_default();
+        let Some(sight) = rules.of(&call.caller, &User::of(request.headers(), &body)) else { return false };
+        let mut known = now.members.iter().filter_map(|member| {
+            let service = member.service(service_id)?;
+            let plan = member.plan(service, plan_id)?;
+            Some(sight.sees(Shown {
+                provider: &member.provider.id,
+                service: [service_id, now.name(&member.provider.id, service)],
+                plan: [plan_id, &plan.name],
+            }))
+        });
+        // A plan that nobody has is for the brokers to refuse.
+        known.next().is_some_and(|first| !first && known.all(|seen| !seen))
+    }
+
+    /// A service that several brokers offer alike: an instance stays where it is; one that nobody has written down is asked
+    /// for first, because only all of them together can say that it does not exist (decision 49).
+    async fn lead_in_group(
+        &self,
+        now: &Generation,
+        call: &Call,
+        service: &str,
+        fed: &dyn Federation,
+    ) -> Result<Flow> {
+        let instance = Resource { parent: None, kind: super::dialect::INSTANCE, ..named(call) };
+        let instance = Resource { id: call.params.get("instance").into(), ..instance };
+        if mapping(fed, &instance).await?.is_some() {
+            return Ok(Flow::Continue);
+        }
+        let has = |member: &&Member| member.service(service).is_some();
+        let members: Vec<&Member> = now.members.iter().filter(has).collect();
+        let seen = members.into_iter().filter(|member| fed.provider(&member.provider.id).is_some());
+        let seen: Vec<&Member> = seen.collect();
+        let creates = call.method == Method::PUT && call.params.get("binding").is_empty();
+        if creates || seen.len() < 2 {
+            return Ok(Flow::Continue);
+        }
+        let question = |member: &Member| -> Option<(Target, Query)> {
+            let version = ProviderSettings::of(&member.provider).api_version;
+            Some((Target::from(&member.provider), question::read(&instance, &version)?))
+        };
+        let questions = seen.iter().filter_map(|member| question(member)).collect();
+        let (mut yes, mut silent) = (Vec::new(), Vec::new());
+        for (target, answer) in fed.query_each(questions).await {
+            match answer.map(|answer| answer.status()) {
+                Ok(status) if status.is_success() => yes.push(target),
+                Ok(StatusCode::NOT_FOUND | StatusCode::GONE) => {}
+                Ok(_) | Err(_) => silent.push(target.provider),
+            }
+        }
+        match (yes.len(), silent.is_empty()) {
+            (1, _) => Ok(yes.pop().map_or(Flow::Continue, Flow::To)),
+            (0, true) => Ok(Flow::Respond(nowhere(call))),
+            (0, false) => Err(Error::could_not_ask(&instance, silent)),
+            _ => Err(Error::ambiguous(&instance, yes.into_iter().map(|target| target.provider).collect())),
+        }
+    }
+
+    /// An instance of one provider with a service of another: the one conflict that only standpipe can see, because neither
+    /// broker knows both.
+    ///
+    /// # Errors
+    /// The conflict; or the store does not answer.
+    pub(super) async fn refuse_swap(
+        &self,
+        call: &Call,
+        request: &Request<Body>,
+        to: &Target,
+        fed: &dyn Federation,
+    ) -> Result<()> {
+        if !matches!(call.method, Method::PUT | Method::PATCH) {
+            return Ok(());
+        }
+        let Some(service) = ids(&call.method, request).service else { return Ok(()) };
+        let now = self.catalogs.now();
+        let here = now.member(&to.provider).is_some_and(|member| member.knows(&service));
+        let elsewhere = || {
+            let mut others = now.members.iter().filter(|member| member.provider.id != to.provider);
+            others.any(|member| member.knows(&service) && fed.provider(&member.provider.id).is_some())
+        };
+        if here || !elsewhere() {
+            return Ok(());
+        }
+        let instance = Resource {
+            parent: None,
+            kind: super::dialect::INSTANCE,
+            id: call.params.get("instance").into(),
+            ..named(call)
+        };
+        if mapping(fed, &instance).await?.is_none_or(|mapping| mapping.provider != to.provider) {
+            return Ok(());
+        }
+        Err(Error::conflict(format!("{instance} is not of the service {service}")))
+    }
+}
+
+/// The mapping of a resource, if it is known to exist.
+async fn mapping(fed: &dyn Federation, resource: &Resource) -> Result<Option<Mapping>> {
+    let known = fed.mappings(&resource.kind, &resource.id, MOST_MAPPINGS).await?;
+    let is_it = |row: &Mapping| row.resource == *resource && row.state != MappingState::Gone;
+    Ok(known.into_iter().find(is_it))
+}
+
+/// What a caller is told of an instance that none of those who share its service has.
+fn nowhere(call: &Call) -> http::Response<Body> {
+    let (status, text) = match call.method {
+        Method::DELETE => (StatusCode::GONE, "none of the brokers of this service has the instance"),
+        Method::GET if is_poll(call) => (StatusCode::NOT_FOUND, "no operation of this instance is known"),
+        Method::GET => (StatusCode::NOT_FOUND, "none of the brokers of this service has the instance"),
+        _ => (StatusCode::BAD_REQUEST, "none of the brokers of this service has the instance"),
+    };
+    verdict(status, text)
+}

@@ -1,0 +1,180 @@
+//! Operations at brokers: rows from before a request leaves until it is settled, so that nothing is lost with this process and
+//! nothing stays in progress for ever.
+//!
+//! `operation` is the row, `step` what an answer means for it. [`Operations`] writes it down, in one transaction with mappings
+//! and the feed. Polls of platforms settle operations; what nobody asks about, `reconcile` does.
+
+mod operation;
+mod reconcile;
+mod step;
+#[cfg(test)]
+mod tests;
+
+use std::sync::{Arc, OnceLock};
+
+use http::StatusCode;
+use serde_json::{Map, Value};
+use standpipe_api::{Change, Error, MappingState, ProviderId, Record, Resource, Result, State};
+
+pub(super) use operation::{Operation, OperationId, OperationKind, OperationState, Reconciled};
+pub(super) use reconcile::reconcile;
+pub(super) use step::Heard;
+
+use self::operation::group;
+use self::step::{Step, step, told};
+
+/// Unsettled operations of one resource that are looked at.
+const MOST_AT_ONCE: usize = 64;
+/// Attempts to write a row that somebody else writes too.
+const ATTEMPTS: usize = 5;
+
+/// The operations of all OSB providers.
+#[derive(Default)]
+pub(super) struct Operations {
+    state: OnceLock<Arc<dyn State>>,
+}
+
+impl Operations {
+    /// Gives it its records, once, when the extension starts.
+    pub(super) fn open(&self, state: Arc<dyn State>) {
+        // A second start does not happen, and would bring the same records.
+        let _first = self.state.set(state);
+    }
+
+    fn state(&self) -> Result<&Arc<dyn State>> {
+        self.state.get().ok_or_else(|| Error::internal("operations cannot be written down yet; try again"))
+    }
+
+    /// Writes an operation down before its request leaves. Durable on return.
+    ///
+    /// # Errors
+    /// The store does not answer; nothing may be sent then.
+    pub(super) async fn begin(&self, operation: &Operation) -> Result<()> {
+        let put = Change::Put { key: operation.key(), value: operation.written(), expected: None };
+        let written = self.state()?.commit(vec![put]).await?;
+        written.map_err(|conflict| Error::internal(format!("{} is there twice", conflict.key)))
+    }
+
+    /// Writes down what was heard of an operation.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub(super) async fn heard(&self, operation: &Operation, heard: Heard<'_>) -> Result<()> {
+        self.rewrite(&operation.key(), |operation| step(operation, heard)).await
+    }
+
+    /// Writes down what a broker said of one of a resource's operations when it was asked how it goes.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub(super) async fn polled(
+        &self,
+        (provider, resource): (&ProviderId, &Resource),
+        external: Option<&str>,
+        heard: Heard<'_>,
+    ) -> Result<()> {
+        let mut known = self.of(resource).await?;
+        known.retain(|operation| operation.provider == *provider);
+        let named = known
+            .iter()
+            .rposition(|operation| external.is_some() && operation.external.as_deref() == external);
+        // Platforms also poll without a name, or with one the broker never gave: then it is the last one.
+        match named.or(known.len().checked_sub(1)).and_then(|at| known.get(at)) {
+            Some(operation) => self.heard(operation, heard).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Brings an operation to an end that nobody reported.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    async fn settle(&self, operation: &Operation, state: OperationState, why: &str) -> Result<()> {
+        let settled = |operation: Operation| {
+            Step::Settled(Box::new(operation.ended(state, Some(why.to_owned()))), Vec::new())
+        };
+        self.rewrite(&operation.key(), settled).await
+    }
+
+    /// The unsettled operations of a resource, in the order in which they began.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub(super) async fn of(&self, resource: &Resource) -> Result<Vec<Operation>> {
+        let records = self.state()?.list(&group(resource), None, MOST_AT_ONCE).await?;
+        Ok(records.iter().filter_map(read).collect())
+    }
+
+    /// Changes a row that is not settled; one that is settled meanwhile stays so.
+    async fn rewrite(&self, key: &str, change: impl Fn(Operation) -> Step) -> Result<()> {
+        let state = self.state()?;
+        for _ in 0..ATTEMPTS {
+            let Some(record) = state.get(key).await? else { return Ok(()) };
+            let Some(before) = read(&record) else { return Ok(()) };
+            let began = before.state;
+            let remove = Change::Remove { key: record.key.clone(), expected: record.revision };
+            let changes = match change(before.clone()) {
+                Step::Stays => return Ok(()),
+                Step::GoesOn(operation) => {
+                    let put = Change::Put {
+                        key: record.key,
+                        value: operation.written(),
+                        expected: Some(record.revision),
+                    };
+                    let started =
+                        began == OperationState::Requested && operation.state == OperationState::Accepted;
+                    let event = started.then(|| told(&operation));
+                    let leaves = started && operation.kind == OperationKind::Delete;
+                    let resource = operation.resource.clone();
+                    let leaving = leaves.then_some(Change::Move(resource, MappingState::Deleting));
+                    [put].into_iter().chain(event).chain(leaving).collect()
+                }
+                Step::Leaves(more) => {
+                    [remove].into_iter().chain(self.superseded(&before, more).await?).collect()
+                }
+                Step::Settled(operation, more) => {
+                    let put = Change::Put {
+                        key: operation.settled_key(),
+                        value: operation.written(),
+                        expected: None,
+                    };
+                    let more = self.superseded(&operation, more).await?;
+                    [remove, put, told(&operation)].into_iter().chain(more).collect()
+                }
+            };
+            if state.commit(changes).await?.is_ok() {
+                return Ok(());
+            }
+        }
+        Err(Error::internal("an operation is written by too many at once"))
+    }
+
+    /// With its deletion, whatever else is still open of a resource is over.
+    async fn superseded(&self, operation: &Operation, mut changes: Vec<Change>) -> Result<Vec<Change>> {
+        let is_gone = |change: &Change| matches!(change, Change::Forget(gone) if *gone == operation.resource);
+        if !changes.iter().any(is_gone) {
+            return Ok(changes);
+        }
+        for record in self.state()?.list(&group(&operation.resource), None, MOST_AT_ONCE).await? {
+            if record.key != operation.key() {
+                changes.push(Change::Remove { key: record.key, expected: record.revision });
+            }
+        }
+        Ok(changes)
+    }
+}
+
+fn read(record: &Record) -> Option<Operation> {
+    let read = serde_json::from_slice(&record.value);
+    read.inspect_err(|error| tracing::error!(key = record.key, %error, "an operation cannot be read")).ok()
+}
+
+/// A body as far as it is a JSON object.
+pub(super) fn object(body: &[u8]) -> Map<String, Value> {
+    serde_json::from_slice(body).unwrap_or_default()
+}
+
+/// Whether an answer to a DELETE means that the provider does not know the resource.
+pub(super) fn is_unknown(status: StatusCode, unknown: &[StatusCode]) -> bool {
+    unknown.contains(&status)
+}

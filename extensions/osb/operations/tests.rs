@@ -1,0 +1,174 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+use serde_json::{Map, Value, json};
+use standpipe_api::testing::MemoryState;
+use standpipe_api::{Change, Kind, Mapping, MappingState, Resource, State as _, Timestamp};
+
+use super::step::{Step, step};
+use super::*;
+use crate::osb::dialect::{BINDING, INSTANCE};
+
+fn operation(kind: OperationKind) -> Operation {
+    let now = Timestamp::from_millis(1_000_000);
+    Operation {
+        id: OperationId(format!("{kind:?}")),
+        kind,
+        resource: Resource::new(INSTANCE, "i"),
+        provider: "alpha".into(),
+        service_id: "s".into(),
+        plan_id: "p".into(),
+        external: None,
+        state: OperationState::Requested,
+        description: None,
+        started_at: now,
+        asked_at: now,
+        ask_after: now,
+        deadline: now.plus(Duration::from_secs(10)),
+        reconciled: Reconciled::ByPlatform,
+        attempts: 0,
+        settled_at: None,
+        owner: None,
+        tenant: None,
+        told: json!({ "instance": "i" }),
+    }
+}
+
+fn body(value: Value) -> Map<String, Value> {
+    value.as_object().cloned().unwrap()
+}
+
+/// What a step does, in one word and the state it leaves.
+fn told(step: Step) -> (&'static str, Option<OperationState>) {
+    match step {
+        Step::GoesOn(operation) => ("goes on", Some(operation.state)),
+        Step::Leaves(changes) => (if changes.is_empty() { "leaves" } else { "leaves changed" }, None),
+        Step::Settled(operation, _) => ("settled", Some(operation.state)),
+        Step::Stays => ("stays", None),
+    }
+}
+
+#[test]
+fn an_answer_means_what_the_specification_says() {
+    use OperationKind::{Create, Delete, Update};
+    use OperationState::{Accepted, Lost};
+    let none = Map::new();
+    for (kind, status, expected) in [
+        (Create, 201, ("leaves changed", None)),
+        (Create, 200, ("leaves", None)),
+        (Create, 202, ("goes on", Some(Accepted))),
+        (Create, 400, ("leaves", None)),
+        (Create, 408, ("leaves", None)),
+        (Create, 409, ("leaves", None)),
+        (Create, 422, ("leaves", None)),
+        (Create, 500, ("goes on", Some(Lost))),
+        (Create, 204, ("goes on", Some(Lost))),
+        (Update, 200, ("leaves changed", None)),
+        (Update, 500, ("goes on", Some(Lost))),
+        (Delete, 200, ("leaves changed", None)),
+        (Delete, 410, ("leaves changed", None)),
+        (Delete, 202, ("goes on", Some(Accepted))),
+        (Delete, 404, ("leaves", None)),
+        (Delete, 503, ("goes on", Some(Lost))),
+    ] {
+        let status = StatusCode::from_u16(status).unwrap();
+        let step = step(operation(kind), Heard::Answered(status, &none));
+        assert_eq!(told(step), expected, "{kind:?} {status}");
+    }
+    assert_eq!(told(step(operation(Create), Heard::NotSent)), ("leaves", None));
+    assert_eq!(told(step(operation(Delete), Heard::Lost)), ("goes on", Some(Lost)));
+}
+
+#[test]
+fn a_poll_settles_only_what_it_is_about() {
+    use OperationKind::{Create, Delete, Update};
+    use OperationState::{Accepted, Failed, Lost, Succeeded};
+    let state = |word: &str| body(json!({ "state": word, "description": "d" }));
+    let poll = |kind, status: u16, body: &Map<String, Value>| {
+        told(step(operation(kind), Heard::Polled(StatusCode::from_u16(status).unwrap(), body, None)))
+    };
+    assert_eq!(poll(Create, 200, &state("succeeded")), ("settled", Some(Succeeded)));
+    assert_eq!(poll(Create, 200, &state("failed")), ("settled", Some(Failed)));
+    assert_eq!(poll(Create, 200, &state("in progress")), ("goes on", Some(Accepted)));
+    assert_eq!(poll(Create, 200, &Map::new()), ("stays", None));
+    assert_eq!(poll(Create, 410, &Map::new()), ("stays", None), "only a delete ends with 410");
+    assert_eq!(poll(Update, 410, &Map::new()), ("stays", None));
+    assert_eq!(poll(Delete, 410, &Map::new()), ("settled", Some(Succeeded)));
+    assert_eq!(poll(Delete, 404, &Map::new()), ("stays", None));
+    assert_eq!(poll(Delete, 500, &state("succeeded")), ("stays", None));
+    let here = Operation { reconciled: Reconciled::Here, ..operation(Create) };
+    let failed = step(here, Heard::Polled(StatusCode::OK, &state("failed"), None));
+    assert_eq!(told(failed), ("goes on", Some(Lost)), "it is cleaned up after, if the platform does not");
+}
+
+async fn opened() -> (Operations, Arc<MemoryState>) {
+    let (operations, memory) = (Operations::default(), Arc::new(MemoryState::default()));
+    operations.open(memory.clone());
+    let instance = Resource::new(INSTANCE, "i");
+    let mapping = Mapping::learned(instance, "alpha".into(), Timestamp::now());
+    memory.commit(vec![Change::Learn(mapping)]).await.unwrap().unwrap();
+    (operations, memory)
+}
+
+fn mapped(memory: &MemoryState) -> Option<MappingState> {
+    memory.mappings().first().map(|mapping| mapping.state)
+}
+
+fn kinds(memory: &MemoryState) -> Vec<String> {
+    memory.events().into_iter().map(|event| event.kind).collect()
+}
+
+#[tokio::test]
+async fn a_deletion_that_succeeds_ends_everything_open() {
+    let (operations, memory) = opened().await;
+    let lost = operation(OperationKind::Create);
+    operations.begin(&lost).await.unwrap();
+    operations.heard(&lost, Heard::Lost).await.unwrap();
+    let delete = operation(OperationKind::Delete);
+    operations.begin(&delete).await.unwrap();
+    operations
+        .heard(&delete, Heard::Answered(StatusCode::ACCEPTED, &body(json!({ "operation": "d1" }))))
+        .await
+        .unwrap();
+    let (place, gone) = ((&"alpha".into(), &lost.resource), body(json!({ "state": "succeeded" })));
+    operations.polled(place, Some("d1"), Heard::Polled(StatusCode::OK, &gone, None)).await.unwrap();
+    assert!(operations.of(&lost.resource).await.unwrap().is_empty());
+    assert_eq!(mapped(&memory), None);
+    assert_eq!(kinds(&memory), ["operation.started", "operation.settled", "instance.deleted"]);
+}
+
+#[tokio::test]
+async fn a_poll_finds_its_operation_by_name_else_the_last() {
+    let (operations, memory) = opened().await;
+    let later = Timestamp::from_millis(2_000_000);
+    let (create, mut delete) = (operation(OperationKind::Create), operation(OperationKind::Delete));
+    delete.started_at = later;
+    for (one, name) in [(&create, "c1"), (&delete, "d1")] {
+        operations.begin(one).await.unwrap();
+        let answer = body(json!({ "operation": name }));
+        operations.heard(one, Heard::Answered(StatusCode::ACCEPTED, &answer)).await.unwrap();
+    }
+    let place = (&"alpha".into(), &create.resource);
+    let done = body(json!({ "state": "succeeded" }));
+    operations.polled(place, Some("c1"), Heard::Polled(StatusCode::OK, &done, None)).await.unwrap();
+    assert_eq!(mapped(&memory), Some(MappingState::Live), "the creation's success is no deletion's");
+    // One checker says "deprovision" whatever the broker called it.
+    let gone = Heard::Polled(StatusCode::GONE, &done, None);
+    operations.polled(place, Some("deprovision"), gone).await.unwrap();
+    assert_eq!(mapped(&memory), None);
+    let elsewhere = (&"beta".into(), &create.resource);
+    operations.polled(elsewhere, None, gone).await.unwrap();
+}
+
+#[test]
+fn ids_of_any_shape_have_places_of_their_own() {
+    let key = |resource: Resource| operation_at(resource).key();
+    let one = key(Resource::new(BINDING, "b").within("a/x"));
+    assert_ne!(one, key(Resource::new(BINDING, "x/b").within("a")));
+    assert_ne!(key(Resource::new(INSTANCE, "a/b")), key(Resource::new(Kind::of("service_instance"), "a")));
+}
+
+fn operation_at(resource: Resource) -> Operation {
+    Operation { resource, ..operation(OperationKind::Create) }
+}

@@ -1,0 +1,72 @@
+//! Requests that standpipe itself makes of a broker.
+
+use bytes::Bytes;
+use http::{Method, Request};
+use standpipe_api::{Query, Resource};
+
+use super::dialect::VERSION;
+use crate::path::{encode, encode_query};
+
+/// What a request is about. The ids of service and plan are those the broker knows; empty ones are left out.
+#[derive(Clone, Debug)]
+pub(super) struct Asked<'a> {
+    /// The method.
+    pub method: Method,
+    /// The instance or binding.
+    pub resource: &'a Resource,
+    /// The id of its service.
+    pub service_id: &'a str,
+    /// The id of its plan.
+    pub plan_id: &'a str,
+}
+
+/// Where a resource is at its broker.
+pub(super) fn path(resource: &Resource) -> String {
+    let id = encode(resource.id.as_str());
+    match &resource.parent {
+        None => format!("/v2/service_instances/{id}"),
+        Some(instance) => {
+            format!("/v2/service_instances/{}/service_bindings/{id}", encode(instance.as_str()))
+        }
+    }
+}
+
+/// A question how an operation goes.
+pub(super) fn last_operation(asked: &Asked<'_>, operation: Option<&str>, version: &str) -> Option<Query> {
+    let mut target = format!("{}/last_operation", path(asked.resource));
+    let named = operation.map(|operation| ("operation", operation));
+    add(&mut target, ids(asked).into_iter().chain(named));
+    build(asked.method.clone(), &target, version, Bytes::new())
+}
+
+/// A request without a body, which the broker may take its time for.
+pub(super) fn request(asked: &Asked<'_>, version: &str) -> Option<Query> {
+    let mut target = path(asked.resource);
+    add(&mut target, ids(asked).into_iter().chain([("accepts_incomplete", "true")]));
+    build(asked.method.clone(), &target, version, Bytes::new())
+}
+
+/// A read.
+pub(super) fn read(resource: &Resource, version: &str) -> Option<Query> {
+    build(Method::GET, &path(resource), version, Bytes::new())
+}
+
+fn ids<'a>(asked: &Asked<'a>) -> Vec<(&'static str, &'a str)> {
+    let both = [("service_id", asked.service_id), ("plan_id", asked.plan_id)];
+    both.into_iter().filter(|(_, id)| !id.is_empty()).collect()
+}
+
+fn add<'a>(target: &mut String, parameters: impl IntoIterator<Item = (&'a str, &'a str)>) {
+    for (at, (name, value)) in parameters.into_iter().enumerate() {
+        target.push(if at == 0 { '?' } else { '&' });
+        target.push_str(name);
+        target.push('=');
+        target.push_str(&encode_query(value));
+    }
+}
+
+fn build(method: Method, target: &str, version: &str, body: Bytes) -> Option<Query> {
+    let request = Request::builder().method(method).uri(target).header(VERSION, version);
+    let request = if body.is_empty() { request } else { request.header("content-type", "application/json") };
+    request.body(body).ok()
+}

@@ -1,0 +1,219 @@
+//! Hooks that write operations down: before a request leaves, when its answer comes, when a platform asks how it goes.
+
+use std::time::Duration;
+
+use http::header::{CONTENT_LENGTH, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use serde_json::{Map, Value};
+use standpipe_api::{
+    Body, Call, Error, ErrorKind, Fault, Federation, MappingState, ProviderId, Resource, Result, Sent,
+    Target, Timestamp,
+};
+
+use super::catalog::{Catalogs, Generation};
+use super::dialect::{BINDING, INSTANCE, scope};
+use super::ids::{Ids, parameter};
+use super::operations::{
+    Heard, Operation, OperationId, OperationKind, OperationState, Operations, Reconciled, is_unknown, object,
+};
+use super::settings::ProviderSettings;
+use super::tell::{self, About};
+
+/// Bytes of an answer that are read for what it says of an operation; longer ones are passed on unread.
+const LONGEST: usize = 1 << 20;
+
+/// The operation a call began, for the hooks behind it.
+#[derive(Clone)]
+struct Begun(Operation);
+
+/// Whether a call asks how an operation goes.
+pub(super) fn is_poll(call: &Call) -> bool {
+    call.method == Method::GET && call.uri.path().trim_end_matches('/').ends_with("/last_operation")
+}
+
+/// The binding or instance that a call names.
+pub(super) fn named(call: &Call) -> Resource {
+    let (instance, binding) = (call.params.get("instance"), call.params.get("binding"));
+    let mut resource = match binding {
+        "" => Resource::new(INSTANCE, instance),
+        binding => Resource::new(BINDING, binding).within(instance),
+    };
+    resource.scope = scope(Some(&call.caller));
+    resource
+}
+
+/// The ids that a call says: in its body, or in its query.
+pub(super) fn ids(method: &Method, request: &Request<Body>) -> Ids {
+    if *method == Method::PUT || *method == Method::PATCH {
+        request.body().as_bytes().map(Ids::of_body).unwrap_or_default()
+    } else {
+        request.uri().query().map(Ids::of_query).unwrap_or_default()
+    }
+}
+
+/// Writes down what a call is about to begin.
+///
+/// # Errors
+/// The store does not answer; nothing is sent then.
+pub(super) async fn begin(
+    (operations, catalogs): (&Operations, &Catalogs),
+    call: &mut Call,
+    request: &Request<Body>,
+    to: &Target,
+    fed: &dyn Federation,
+) -> Result<()> {
+    let Some(kind) = kind(&call.method) else { return Ok(()) };
+    let (resource, ids) = (named(call), ids(&call.method, request));
+    let body = request.body().as_bytes().map(|body| object(body)).unwrap_or_default();
+    let about =
+        About { resource: &resource, provider: &to.provider, ids: &ids, body: &body, caller: &call.caller };
+    let settings = fed.provider(&to.provider).map(|provider| ProviderSettings::of(&provider));
+    let settings = settings.unwrap_or_default();
+    let id = OperationId(call.id.to_string());
+    let operation = new(&catalogs.now(), about, (id, kind), &settings);
+    operations.begin(&operation).await?;
+    call.notes.insert(Begun(operation));
+    Ok(())
+}
+
+/// An operation that is about to begin.
+pub(super) fn new(
+    now: &Generation,
+    about: About<'_>,
+    (id, kind): (OperationId, OperationKind),
+    settings: &ProviderSettings,
+) -> Operation {
+    let told = match about.resource.kind == BINDING {
+        true => tell::binding(about),
+        false => tell::instance(now, about),
+    };
+    let own = |id: &Option<String>| {
+        let id = id.as_deref().unwrap_or_default();
+        id.strip_prefix(&settings.id_prefix).unwrap_or(id).to_owned()
+    };
+    let started_at = Timestamp::now();
+    let patience = polling_duration(now, about).unwrap_or(settings.maximum_polling_duration);
+    Operation {
+        id,
+        kind,
+        resource: about.resource.clone(),
+        provider: about.provider.clone(),
+        service_id: own(&about.ids.service),
+        plan_id: own(&about.ids.plan),
+        external: None,
+        state: OperationState::Requested,
+        description: None,
+        started_at,
+        asked_at: started_at,
+        ask_after: started_at,
+        deadline: started_at.plus(patience),
+        reconciled: if settings.reconcile { Reconciled::Here } else { Reconciled::ByPlatform },
+        attempts: 0,
+        settled_at: None,
+        owner: Some(about.caller.id.clone()),
+        tenant: about.caller.tenant.clone(),
+        told,
+    }
+}
+
+/// How long an operation may take by its plan.
+fn polling_duration(now: &Generation, about: About<'_>) -> Option<Duration> {
+    let member = now.member(about.provider)?;
+    let service = member.service(about.ids.service.as_deref()?)?;
+    let plan = member.plan(service, about.ids.plan.as_deref()?)?;
+    plan.fields().get("maximum_polling_duration")?.as_u64().map(Duration::from_secs)
+}
+
+/// Writes down what an answer says of an operation.
+///
+/// # Errors
+/// The store does not answer, or the answer broke off.
+pub(super) async fn answered(
+    operations: &Operations,
+    call: &mut Call,
+    response: &mut Response<Body>,
+    from: &Target,
+    fed: &dyn Federation,
+) -> Result<()> {
+    if is_poll(call) {
+        let body = small(call, response, &from.provider).await?;
+        let external = call.uri.query().and_then(|query| parameter(query, "operation"));
+        let heard = Heard::Polled(response.status(), &body, retry_after(response.headers()));
+        return operations.polled((&from.provider, &named(call)), external.as_deref(), heard).await;
+    }
+    let Some(Begun(operation)) = call.notes.remove::<Begun>() else { return Ok(()) };
+    let body = match response.status() {
+        StatusCode::ACCEPTED => small(call, response, &from.provider).await?,
+        _ => Map::new(),
+    };
+    let heard = operations.heard(&operation, Heard::Answered(response.status(), &body)).await;
+    if operation.kind == OperationKind::Delete {
+        force_delete(&operation, response, from, fed).await?;
+    }
+    heard
+}
+
+/// Writes down that no answer came.
+///
+/// # Errors
+/// The store does not answer.
+pub(super) async fn unanswered(operations: &Operations, call: &mut Call, sent: Sent) -> Result<()> {
+    let Some(Begun(operation)) = call.notes.remove::<Begun>() else { return Ok(()) };
+    let heard = if sent == Sent::Perhaps { Heard::Lost } else { Heard::NotSent };
+    operations.heard(&operation, heard).await
+}
+
+/// Where the operator wants it, a DELETE of what neither standpipe nor the broker knows succeeds, so that a platform gets rid of
+/// its record. The audit has the call.
+async fn force_delete(
+    operation: &Operation,
+    response: &mut Response<Body>,
+    from: &Target,
+    fed: &dyn Federation,
+) -> Result<()> {
+    let Some(provider) = fed.provider(&from.provider) else { return Ok(()) };
+    let settings = ProviderSettings::of(&provider);
+    let is_binding = operation.resource.kind == BINDING;
+    let wanted = if is_binding { settings.force_delete_bindings } else { settings.force_delete_instances };
+    if !wanted || !is_unknown(response.status(), &settings.unknown_answers) {
+        return Ok(());
+    }
+    let known = fed.mappings(&operation.resource.kind, &operation.resource.id, 64).await?;
+    let is_it = |resource: &Resource| *resource == operation.resource;
+    if known.iter().any(|row| is_it(&row.resource) && row.state != MappingState::Gone) {
+        return Ok(());
+    }
+    tracing::warn!(resource = %operation.resource, provider = %from.provider, status = response.status().as_u16(), "nobody knows what was to be deleted; the platform is told that it is gone");
+    *response.status_mut() = StatusCode::OK;
+    response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("2"));
+    response.headers_mut().insert("content-type", HeaderValue::from_static("application/json"));
+    *response.body_mut() = Body::from(bytes::Bytes::from_static(b"{}"));
+    Ok(())
+}
+
+/// The JSON object of an answer that is not long; the answer stays whole.
+async fn small(
+    call: &Call,
+    response: &mut Response<Body>,
+    provider: &ProviderId,
+) -> Result<Map<String, Value>> {
+    let read = response.body_mut().bytes_within(LONGEST);
+    let read = tokio::time::timeout_at(call.deadline.into(), read).await.map_err(|_| {
+        let public = format!("the answer of {provider} did not end in time");
+        Error::new(ErrorKind::Timeout, Fault::Provider(provider.clone()), public)
+    })?;
+    Ok(read?.map(|body| object(&body)).unwrap_or_default())
+}
+
+fn kind(method: &Method) -> Option<OperationKind> {
+    match *method {
+        Method::PUT => Some(OperationKind::Create),
+        Method::PATCH => Some(OperationKind::Update),
+        Method::DELETE => Some(OperationKind::Delete),
+        _ => None,
+    }
+}
+
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    headers.get(RETRY_AFTER)?.to_str().ok()?.parse().ok().map(Duration::from_secs)
+}
