@@ -5,6 +5,7 @@ use std::sync::Arc;
 use standpipe_api::Extension;
 
 pub mod cloudpipe;
+pub mod events;
 pub mod osb;
 mod path;
 
@@ -43,5 +44,7 @@ pub fn all() -> Vec<Box<dyn Extension>> {
         Box::new(cloudpipe::TellPeers),
         Box::new(cloudpipe::broker::CloudpipeBroker::default()),
         Box::new(osb::Osb::new(brokers)),
+        Box::new(osb::Osb::default()),
+        Box::new(events::Events::default()),
     ]
 }

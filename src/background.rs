@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
 
 use self::verify::Verifying;
+use crate::announce;
 use crate::config::Retention;
 use crate::engine::Engine;
 use crate::forward::Forward;
@@ -79,6 +80,12 @@ impl Thread {
         tokio::task::spawn_local(forward.clone().run());
         tokio::task::spawn_local(crate::outbound::run(self.outgoing, self.engine.clone(), forward.clone()));
         let shared = Shared { engine: self.engine, forward, drain: self.drain, reloads: self.reloads };
+        if let Err(error) = announce::configured(&shared.engine).await {
+            tracing::warn!(
+                error = error.log_text(),
+                "the feed does not hear of providers before the next reload"
+            );
+        }
         let started = shared.start_upstreams().await;
         let failed = started.is_err();
         // Whoever waits gave up only if the process is ending.
@@ -104,6 +111,7 @@ impl Thread {
         tokio::task::spawn_local(purge(shared.engine.clone(), self.tokens));
         tokio::task::spawn_local(look_at_secrets(self.secret_files));
         tokio::task::spawn_local(renew_tokens(shared.engine.clone()));
+        tokio::task::spawn_local(announce::after_reloads(shared.engine.clone(), shared.reloads.clone()));
         let issuer = shared.engine.issuer.clone();
         tokio::task::spawn_local(async move { issuer.keep_rotating().await });
         shared.run_jobs().await;

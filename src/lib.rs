@@ -76,6 +76,8 @@ pub mod federation;
 
 pub mod background;
 
+pub mod announce;
+
 pub mod outbound;
 
 // From a command line to a running process, and its operator.

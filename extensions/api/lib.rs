@@ -48,6 +48,9 @@ pub use federation::{Answer, Delivery, Federation, Injection, Located, OwnAuthor
 mod event;
 pub use event::{Event, EventPage, NewEvent, Outdated};
 
+mod event_query;
+pub use event_query::EventQuery;
+
 mod state;
 pub use state::{Change, Conflict, Record, RecordKey, Revision, State};
 

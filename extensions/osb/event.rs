@@ -11,7 +11,7 @@ pub mod kind {
     pub const INSTANCE_CREATED: &str = "instance.created";
     /// An instance has another plan or other parameters: an [`super::InstanceEvent`] as it is from now on.
     pub const INSTANCE_UPDATED: &str = "instance.updated";
-    /// An instance is gone: an [`super::InstanceEvent`], of which `instance` and `provider` count.
+    /// An instance is gone: an [`super::InstanceEvent`], of which `instance`, `provider` and `tenant` count.
     pub const INSTANCE_DELETED: &str = "instance.deleted";
     /// A binding exists: a [`super::BindingEvent`].
     pub const BINDING_CREATED: &str = "binding.created";

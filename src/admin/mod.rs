@@ -6,6 +6,7 @@
 
 mod answer;
 mod audit;
+mod events;
 mod guard;
 mod mappings;
 mod operator;
@@ -23,7 +24,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use percent_encoding::percent_decode_str;
-use standpipe_api::{Body, CallId, Error, ErrorKind, Fault, Result, Upstream};
+use standpipe_api::{Body, CallId, Error, ErrorKind, EventPage, Fault, Outdated, Result, Upstream};
+use tokio::sync::watch;
 
 pub use audit::AuditPage;
 pub(crate) use guard::read_token;
@@ -73,6 +75,15 @@ pub trait Engine: KnownEndpoints {
     /// The store does not answer.
     async fn audit(&self, filter: &AuditFilter, after: i64, limit: usize) -> Result<Vec<AuditRow>>;
 
+    /// Events of the feed behind a revision, at most `limit`.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    async fn events(&self, after: u64, limit: usize) -> Result<Result<EventPage, Outdated>>;
+
+    /// The revision of the last event.
+    fn last_event(&self) -> watch::Receiver<u64>;
+
     /// The durable jobs of extensions.
     fn outbox(&self) -> Arc<dyn Outbox>;
 
@@ -98,6 +109,7 @@ enum Page<'a> {
     Tokens,
     RotateKey,
     Audit,
+    Events,
     Peers,
     Peer {
         name: &'a str,
@@ -139,6 +151,7 @@ impl Page<'_> {
             ["tokens"] => Page::Tokens,
             ["keys", "rotate"] => Page::RotateKey,
             ["audit"] => Page::Audit,
+            ["events"] => Page::Events,
             ["peers"] => Page::Peers,
             ["peers", name, "gave"] => Page::Peer { name, side: Side::Gave },
             ["peers", name, "given"] => Page::Peer { name, side: Side::Given },
@@ -158,6 +171,7 @@ impl Page<'_> {
             | Page::Metrics
             | Page::Providers
             | Page::Audit
+            | Page::Events
             | Page::Peers
             | Page::Outbox => &[Method::GET, Method::HEAD],
             Page::Tokens | Page::Peer { .. } => &[Method::GET, Method::HEAD, Method::DELETE],
@@ -231,6 +245,7 @@ impl AdminService {
             Page::Tokens => vault::tokens(&*self.engine.vault().ok_or_else(no_page)?, &request).await,
             Page::RotateKey => vault::rotate(&*self.engine.vault().ok_or_else(no_page)?, request).await,
             Page::Audit => audit::list(&*self.engine, &request).await,
+            Page::Events => events::list(&*self.engine, &request).await,
             Page::Peers => peers::list(&self.engine.ledger().ok_or_else(no_page)?).await,
             Page::Peer { name, side } => {
                 let (ledger, name) = (self.engine.ledger().ok_or_else(no_page)?, decoded("peer", name)?);
@@ -278,7 +293,7 @@ impl AdminService {
 
 fn no_page() -> Error {
     Error::new(ErrorKind::NoRoute, Fault::Caller, "the admin listener has no such path").advise(
-        "there are /live, /ready, /metrics, /providers, /providers/{name}/..., /audit, /mappings, \
+        "there are /live, /ready, /metrics, /providers, /providers/{name}/..., /audit, /events, /mappings, \
              /mappings/{kind}/{id}, /outbox, /tokens, /keys/rotate, /peers and /peers/{name}/gave and /given",
     )
 }

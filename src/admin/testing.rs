@@ -13,10 +13,11 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use standpipe_api::{
-    Body, BoxError, Error, Kind, Mapping, MappingState, Origin, ProviderId, Resource, Result, Scope,
-    Timestamp,
+    Body, BoxError, Error, EventPage, Kind, Mapping, MappingState, NewEvent, Origin, Outdated, ProviderId,
+    Resource, Result, Scope, Timestamp,
 };
 use tokio::net::UnixListener;
+use tokio::sync::watch;
 
 use super::{
     AdminService, BreakerState, Engine, Filter, Guard, Imported, KnownEndpoints, MappingTable, PoolStatus,
@@ -131,6 +132,8 @@ pub(crate) struct FakeEngine {
     pub(crate) draining: AtomicBool,
     pub(crate) failures: Mutex<Vec<String>>,
     pub(crate) audit: Mutex<Vec<AuditRow>>,
+    /// The feed holds as many events.
+    pub(crate) last_event: watch::Sender<u64>,
 }
 
 impl KnownEndpoints for FakeEngine {
@@ -176,6 +179,20 @@ impl Engine for FakeEngine {
                 && filter.caller.as_ref().is_none_or(|caller| row.event.caller.as_ref() == Some(caller))
         };
         Ok(rows.iter().filter(taken).take(limit).cloned().collect())
+    }
+
+    async fn events(&self, after: u64, limit: usize) -> Result<std::result::Result<EventPage, Outdated>> {
+        let last = *self.last_event.borrow();
+        let written = |revision| NewEvent::new("a.b", &revision).written(revision, Timestamp::from_millis(0));
+        if after > last {
+            return Ok(Err(Outdated { oldest: 1, last }));
+        }
+        let events: Vec<_> = (after + 1..=last).take(limit).map(written).collect();
+        Ok(Ok(EventPage { next: after + events.len() as u64, events, oldest: 1 }))
+    }
+
+    fn last_event(&self) -> watch::Receiver<u64> {
+        self.last_event.subscribe()
     }
 
     fn outbox(&self) -> Arc<dyn super::Outbox> {

@@ -91,6 +91,29 @@ async fn the_audit_is_paged_by_id_and_through_its_filters() {
     assert_eq!(json(&service, "DELETE", "/audit", "").await.0, 405);
 }
 
+#[tokio::test(start_paused = true)]
+async fn the_feed_is_paged_by_revision_and_waits_for_what_comes() {
+    let engine = Arc::new(FakeEngine::default());
+    engine.last_event.send_replace(3);
+    let service =
+        AdminService::new(Guard::Socket, engine.clone(), Arc::new(FakeTable::default()), Metrics::new());
+    let (_, page) = json(&service, "GET", "/events?after=1&limit=1", "").await;
+    assert_eq!((&page["events"][0]["revision"], &page["next"]), (&2.into(), &2.into()), "{page}");
+    let (_, now) = json(&service, "GET", "/events", "").await;
+    assert_eq!(
+        (&now["events"], &now["next"], &now["oldest"]),
+        (&serde_json::json!([]), &3.into(), &1.into())
+    );
+    let waiting = json(&service, "GET", "/events?wait=1m", "");
+    let ((_, page), _) = futures_util::join!(waiting, async { engine.last_event.send_replace(4) });
+    assert_eq!(page["events"][0]["revision"], 4, "{page}");
+    let (status, page) = json(&service, "GET", "/events?wait=1m", "").await;
+    assert_eq!((status, &page["events"]), (200, &serde_json::json!([])), "nothing came");
+    let (status, gone) = json(&service, "GET", "/events?after=5", "").await;
+    assert_eq!((status, &gone["last"]), (410, &4.into()));
+    assert_eq!(json(&service, "DELETE", "/events", "").await.0, 405);
+}
+
 #[tokio::test]
 async fn metrics_are_in_the_format_of_prometheus() {
     let response = service(&Arc::default()).answer(request("GET", "/metrics", "")).await;

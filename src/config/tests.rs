@@ -4,11 +4,11 @@ use std::path::Path;
 fn known() -> Known {
     Known {
         dialects: vec!["cloudpipe"],
-        faces: vec!["providers", "oidc", "peer", "cloudpipe"],
+        faces: vec!["providers", "oidc", "peer", "cloudpipe", "events"],
         upstreams: vec!["broker"],
         authenticators: vec!["anonymous", "basic", "mtls", "oidc"],
         credentials: vec!["none", "basic", "bearer", "passthrough", "exchange", "digest"],
-        extensions: vec!["cloudpipe"],
+        extensions: vec!["cloudpipe", "events"],
     }
 }
 
@@ -89,10 +89,10 @@ fn names_that_nobody_brought_are_mistakes() {
     assert_eq!(
         found,
         [
-            "listener[0].faces: `osb` is unknown; known are providers, oidc, peer, cloudpipe",
+            "listener[0].faces: `osb` is unknown; known are providers, oidc, peer, cloudpipe, events",
             "provider[0].dialect: `soap` is unknown; known are cloudpipe",
             "provider[0].credential.kind: `magic` is unknown; known are none, basic, bearer, passthrough, exchange, digest",
-            "extensions.nobody: no extension has this name; known are cloudpipe",
+            "extensions.nobody: no extension has this name; known are cloudpipe, events",
         ]
     );
 }

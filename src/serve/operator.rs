@@ -10,8 +10,9 @@ use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use http::{Request, Response};
-use standpipe_api::{Body, Connection, ProviderId, Upstream};
+use standpipe_api::{Body, Connection, EventPage, Outdated, ProviderId, Upstream};
 use tokio::net::UnixListener;
+use tokio::sync::watch;
 
 use crate::admin::{
     AdminService, BreakerState, Guard, KnownEndpoints, LastError, Outbox, PoolStatus, ProviderStatus,
@@ -145,6 +146,14 @@ impl crate::admin::Engine for Operator {
         limit: usize,
     ) -> standpipe_api::Result<Vec<AuditRow>> {
         Ok(self.engine.store.audit(filter, after, limit).await?)
+    }
+
+    async fn events(&self, after: u64, limit: usize) -> standpipe_api::Result<Result<EventPage, Outdated>> {
+        Ok(self.engine.store.events(after, limit).await?)
+    }
+
+    fn last_event(&self) -> watch::Receiver<u64> {
+        self.engine.store.last_event()
     }
 
     fn background_failures(&self) -> Vec<String> {

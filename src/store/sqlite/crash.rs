@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
-use standpipe_api::{Change, JobId, JobOutcome, MappingState, NewJob, Timestamp};
+use standpipe_api::{Change, JobId, JobOutcome, MappingState, NewEvent, NewJob, Timestamp};
 
 use super::tests::reopen;
 use crate::fail_point::{self, FailPoint};
@@ -50,7 +50,8 @@ async fn child() {
         say("live", number);
         let record = Change::Put { key: id.clone(), value: id.into(), expected: None };
         let scheduled = NewJob { id: job(number), payload: "payload".into(), delay: Duration::ZERO };
-        store.commit(&namespace(), vec![record, Change::Schedule(scheduled)]).await.unwrap().unwrap();
+        let told = Change::Event(NewEvent::new("record.written", &number));
+        store.commit(&namespace(), vec![record, Change::Schedule(scheduled), told]).await.unwrap().unwrap();
         say("record", number);
         for due in store.due_jobs(Timestamp::now(), 10).await.unwrap() {
             store.finish_job(&due, JobOutcome::Done).await.unwrap();
@@ -118,6 +119,18 @@ impl Acknowledged {
                 store.record(&namespace(), &number).await.unwrap().is_some(),
                 "{context}: job {number} alone"
             );
+        }
+        // What was acknowledged is told once, and nothing is told that is not there.
+        let told = store.events(0, usize::MAX).await.unwrap().unwrap().events;
+        assert!(told.is_sorted_by(|one, next| one.revision < next.revision), "{context}");
+        let numbers: BTreeSet<u64> = told.iter().filter_map(|event| event.payload.as_u64()).collect();
+        assert_eq!(numbers.len(), told.len(), "{context}: an event is there twice");
+        for (_, number) in self.0.iter().filter(|(what, _)| what == "record") {
+            assert!(numbers.contains(number), "{context}: nobody is told of record {number}");
+        }
+        for number in numbers {
+            let record = store.record(&namespace(), &number.to_string()).await.unwrap();
+            assert!(record.is_some(), "{context}: record {number} was told of and is not there");
         }
         store.health().await.unwrap();
     }
