@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::{Explained, audit, mappings, outbox, peers, pipes, vault};
+use super::{Explained, audit, mappings, outbox, peers, pipes, usage, vault};
 
 /// One endpoint in front of many providers' brokers.
 #[derive(Debug, Parser)]
@@ -94,6 +94,16 @@ pub enum Command {
         /// What to do with it
         #[command(subcommand)]
         command: audit::Command,
+        /// Where the configuration is
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+    /// Add up how long service instances lived and what their plans cost, from the events that are kept
+    #[command(after_help = "Example: standpipe usage --by team --from 2026-01-01T00:00:00Z --format csv")]
+    Usage {
+        /// What is added up
+        #[command(flatten)]
+        asked: usage::Asked,
         /// Where the configuration is
         #[command(flatten)]
         config: ConfigFile,

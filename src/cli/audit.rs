@@ -6,11 +6,10 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
-use super::AdminClient;
 use super::mappings::Failure;
+use super::opened::Opened;
 use super::table::Table;
-use crate::assemble::{self, Front};
-use crate::store::{AuditEvent, AuditFilter, AuditRow, DataDirLock, Sqlite, Store as _, StoreError};
+use crate::store::{AuditEvent, AuditFilter, AuditRow, Store as _};
 
 /// Events read at once.
 const PAGE: usize = 250;
@@ -46,42 +45,26 @@ pub struct Which {
     limit: Option<usize>,
 }
 
-/// Where the audit is: in a running server, or in the file itself (decision 21).
-enum Source {
-    Server(AdminClient),
-    File(Box<Sqlite>, #[expect(dead_code, reason = "held for as long as the file is open")] DataDirLock),
-}
-
-impl Source {
-    async fn page(&self, filter: &AuditFilter, after: i64, limit: usize) -> Result<Vec<AuditRow>, Failure> {
-        match self {
-            Self::Server(client) => client.audit(filter, after, limit).await,
-            Self::File(store, _) => {
-                store.audit(filter, after, limit).await.map_err(|error| Failure::Store(error.into()))
-            }
+async fn page(
+    tables: &Opened,
+    filter: &AuditFilter,
+    after: i64,
+    limit: usize,
+) -> Result<Vec<AuditRow>, Failure> {
+    match tables {
+        Opened::Server(client) => client.audit(filter, after, limit).await,
+        Opened::File(store, _) => {
+            store.audit(filter, after, limit).await.map_err(|error| Failure::Store(error.into()))
         }
     }
 }
 
 /// Carries out a command.
 pub(super) fn run(path: Option<PathBuf>, command: Command, out: &mut dyn Write) -> Result<ExitCode, String> {
-    let extensions = standpipe_extensions::all();
-    let loaded = assemble::load(path.as_deref(), extensions, standpipe_extensions::RESERVED, Front::Proxy);
-    let (config, _) = loaded.map_err(|problems| super::lines(&problems))?;
-    let source = match DataDirLock::take(&config.data_dir) {
-        Err(StoreError::Locked { .. }) => {
-            Source::Server(AdminClient::new(&config.admin).map_err(|error| error.to_string())?)
-        }
-        Err(error) => return Err(error.to_string()),
-        Ok(lock) => {
-            let store = crate::serve::open_store(&config).map_err(|error| error.to_string())?;
-            Source::File(Box::new(store), lock)
-        }
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| error.to_string())?;
+    let tables = Opened::of(path)?;
+    let runtime = super::runtime()?;
     let Command::List { which, json } = command;
-    match runtime.block_on(list(&source, which, json.then_some(Json), out)) {
+    match runtime.block_on(list(&tables, which, json.then_some(Json), out)) {
         // Who reads only the first lines wanted only those.
         Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
         outcome => outcome.map(|()| ExitCode::SUCCESS).map_err(|failure| failure.to_string()),
@@ -91,7 +74,7 @@ pub(super) fn run(path: Option<PathBuf>, command: Command, out: &mut dyn Write) 
 /// JSON Lines in place of a table.
 struct Json;
 
-async fn list(source: &Source, which: Which, json: Option<Json>, out: &mut dyn Write) -> Result<(), Failure> {
+async fn list(tables: &Opened, which: Which, json: Option<Json>, out: &mut dyn Write) -> Result<(), Failure> {
     let filter =
         AuditFilter { caller: which.caller.map(Into::into), provider: which.provider.map(Into::into) };
     let (mut after, mut left) = (which.after, which.limit.unwrap_or(usize::MAX));
@@ -113,7 +96,7 @@ async fn list(source: &Source, which: Which, json: Option<Json>, out: &mut dyn W
         None => Lines::Table(Table::new(out, &head)),
     };
     while left > 0 {
-        let rows = source.page(&filter, after, left.min(PAGE)).await?;
+        let rows = page(tables, &filter, after, left.min(PAGE)).await?;
         let Some(last) = rows.last() else { break };
         after = last.id;
         left -= rows.len().min(left);

@@ -9,6 +9,7 @@ mod explain;
 mod hash_password;
 mod local;
 pub mod mappings;
+mod opened;
 pub mod outbox;
 pub mod peers;
 pub mod pipes;
@@ -17,6 +18,7 @@ mod source;
 mod table;
 #[cfg(test)]
 mod tests;
+pub mod usage;
 pub mod vault;
 
 use std::io::Write;
@@ -33,6 +35,7 @@ pub use source::Chunks;
 
 use crate::admin::KnownEndpoints;
 use crate::assemble::{self, Front, Tools};
+use crate::config::Config;
 use crate::engine::Running;
 use crate::store::{DataDirLock, Mappings, StoreError};
 use crate::telemetry::Metrics;
@@ -45,6 +48,7 @@ pub fn run(arguments: Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Ex
         Command::Demo { data_dir, port } => demo::run(data_dir, port, out),
         Command::Check { explained, config } => check::run(config.path(), *explained, out),
         Command::Audit { command, config } => audit::run(config.path(), command, out),
+        Command::Usage { asked, config } => usage::run(config.path(), &asked, out, err),
         Command::HashPassword => hash_password::run(out),
         Command::Pipes { command, config } => pipes::run(config.path(), command, out),
         Command::Peers { command, config } => peers::run(config.path(), command, out),
@@ -79,7 +83,7 @@ enum Tables {
 enum Absent {
     /// It makes them.
     Made,
-    /// It has nothing to say: an empty answer about the wrong folder would look like a true one.
+    /// It has nothing to say.
     Refused,
 }
 
@@ -92,11 +96,8 @@ impl Tables {
             Front::Proxy,
         );
         let (config, parts) = loaded.map_err(|problems| lines(&problems))?;
-        if absent == Absent::Refused && !config.data_dir.exists() {
-            let folder = config.data_dir.display();
-            return Err(format!(
-                "no standpipe has kept data in {folder}; name its configuration with --config"
-            ));
+        if absent == Absent::Refused {
+            has_data(&config)?;
         }
         match DataDirLock::take(&config.data_dir) {
             Err(StoreError::Locked { .. }) => {
@@ -112,6 +113,13 @@ impl Tables {
             }
         }
     }
+}
+
+/// An empty answer about the wrong folder would look like a true one.
+fn has_data(config: &Config) -> Result<(), String> {
+    let folder = config.data_dir.display();
+    let missing = || format!("no standpipe has kept data in {folder}; name its configuration with --config");
+    if config.data_dir.exists() { Ok(()) } else { Err(missing()) }
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, String> {

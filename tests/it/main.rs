@@ -19,6 +19,7 @@ mod canary;
 mod cloudpipe;
 mod commands;
 mod crash;
+mod events;
 mod extension;
 mod hops;
 mod http;
