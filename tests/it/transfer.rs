@@ -186,6 +186,7 @@ fn an_upload_that_breaks_off_never_looks_whole_to_the_provider() {
         drop(client);
         origin.wait_for(before + 1);
         let request = origin.said().pop().unwrap();
-        assert!(!request.contains("0\r\n\r\n"), "{request}");
+        // Anywhere else it may be the end of a head, whose last field is a random name.
+        assert!(!request.ends_with("0\r\n\r\n"), "{request}");
     }
 }
