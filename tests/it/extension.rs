@@ -16,7 +16,7 @@ use standpipe::telemetry::{AccessLog, Metrics};
 use standpipe_api::{
     Authenticator, Background, Body, Call, Caller, Change, Connection, Credential, CredentialRequest,
     CredentialSource, CredentialStrategy, Extension, Federation, Flow, Hint, Identified, Job, JobId,
-    JobOutcome, Kind, NewJob, Problems, Provider, Result, Route, Secrets, Target, Upstream,
+    JobOutcome, Kind, NewEvent, NewJob, Problems, Provider, Result, Route, Secrets, Target, Upstream,
 };
 
 use crate::support::{Answer, House, exchange, until};
@@ -61,7 +61,15 @@ impl Extension for Probe {
                     payload: Bytes::from_static(b"work"),
                     delay: Duration::ZERO,
                 };
-                fed.state().commit(vec![put, Change::Schedule(job)]).await?.expect("nobody else writes");
+                let told = Change::Event(NewEvent::new("probe.state", &"kept").of(fed.caller()));
+                let changes = vec![put, Change::Schedule(job), told];
+                fed.state().commit(changes).await?.expect("nobody else writes");
+                fed.event_behind(0).await;
+                let page = fed.events(0, 100).await?.expect("nothing was removed");
+                let told =
+                    page.events.iter().find(|event| event.kind == "probe.state").expect("just written");
+                assert_eq!((told.owner.as_ref(), &told.payload), (Some(&fed.caller().id), &"kept".into()));
+                assert_eq!(fed.last_event(), page.next);
                 let record = fed.state().get("k").await?.expect("just written");
                 text(String::from_utf8_lossy(&record.value).into_owned())
             }
