@@ -44,7 +44,6 @@ pub fn all() -> Vec<Box<dyn Extension>> {
         Box::new(cloudpipe::TellPeers),
         Box::new(cloudpipe::broker::CloudpipeBroker::default()),
         Box::new(osb::Osb::new(brokers)),
-        Box::new(osb::Osb::default()),
         Box::new(events::Events::default()),
     ]
 }
