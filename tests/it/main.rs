@@ -28,6 +28,7 @@ mod identity;
 mod mediated;
 mod openid;
 mod osb;
+mod osb_operations;
 mod outage;
 mod peer_tokens;
 mod peers;

@@ -5,19 +5,19 @@ use serde_json::{Value, json};
 use crate::support::osb::{broker, front, message, service};
 use crate::support::{Answer, Origin, Standpipe, until};
 
-const VERSION: (&str, &str) = ("x-broker-api-version", "2.17");
+pub const VERSION: (&str, &str) = ("x-broker-api-version", "2.17");
 
-fn call(standpipe: &Standpipe, method: &str, path: &str, body: &str) -> Answer {
+pub fn call(standpipe: &Standpipe, method: &str, path: &str, body: &str) -> Answer {
     standpipe.call(method, path, &[VERSION, ("content-type", "application/json")], body)
 }
 
-fn put(standpipe: &Standpipe, instance: &str, service: &str) -> Answer {
+pub fn put(standpipe: &Standpipe, instance: &str, service: &str) -> Answer {
     let body = json!({"service_id": service, "plan_id": format!("{service}-small"),
         "organization_guid": "o", "space_guid": "s"});
     call(standpipe, "PUT", &format!("/v2/service_instances/{instance}"), &body.to_string())
 }
 
-fn said(origin: &Origin, begins: &str) -> usize {
+pub fn said(origin: &Origin, begins: &str) -> usize {
     origin.said().iter().filter(|said| said.starts_with(begins)).count()
 }
 

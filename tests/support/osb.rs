@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use super::{House, Origin};
 
-/// What a broker answers to a request that is not for its catalog: the whole message, or nothing at all.
-pub type Script = fn(&str) -> Option<String>;
+/// A message, or nothing at all.
+pub type Answered = Option<String>;
 
 /// A service with the plan `<id>-small`.
 pub fn service(id: &str, name: &str) -> Value {
@@ -23,13 +23,21 @@ pub fn message(status: &str, body: &str) -> String {
 }
 
 /// A broker with these services; `None` from the script: the connection hangs until the test tells it to go on.
-pub fn broker(services: &[Value], script: Script) -> Origin {
+pub fn broker(services: &[Value], script: fn(&str) -> Answered) -> Origin {
+    telling(services, move |request, _| script(request))
+}
+
+/// The same, with a script that knows whether the test has told it to go on.
+pub fn telling(
+    services: &[Value],
+    script: impl Fn(&str, bool) -> Answered + Send + Sync + 'static,
+) -> Origin {
     let catalog = json!({ "services": services }).to_string();
     Origin::new(move |mut peer| {
         while let Some(request) = peer.request() {
             if request.starts_with("GET /v2/catalog ") {
                 peer.wire.send(message("200 OK", &catalog));
-            } else if let Some(answer) = script(&request) {
+            } else if let Some(answer) = script(&request, peer.told()) {
                 peer.wire.send(answer);
             } else {
                 super::until("the test goes on", || peer.told());

@@ -1,0 +1,204 @@
+//! Operations that take their time, and what becomes of them when standpipe, the broker or the platform goes away.
+
+use crate::osb::{call, put, said};
+use crate::support::osb::{Answered, broker, front, message, service, telling};
+use crate::support::{House, Origin, Standpipe, until};
+
+const INSTANCE: &str = "/v2/service_instances/i";
+const POLL: &str = "GET /v2/service_instances/i/last_operation";
+
+/// Accepts what it is asked for and is at it until the test tells it to go on.
+fn slow(request: &str, told: bool) -> Answered {
+    let state = |word: &str| message("200 OK", &format!(r#"{{"state":"{word}"}}"#));
+    Some(match request.split(' ').next() {
+        Some("PUT") => message("202 Accepted", r#"{"operation":"o 1"}"#),
+        Some("DELETE") => message("202 Accepted", r#"{"operation":"d1"}"#),
+        _ if request.contains("/last_operation") && request.contains("d1") => message("410 Gone", "{}"),
+        _ if request.contains("/last_operation") => state(if told { "succeeded" } else { "in progress" }),
+        _ => message("404 Not Found", "{}"),
+    })
+}
+
+fn two(first: &Origin, settings: &str) -> (House, Origin) {
+    let other = broker(&[service("b", "mq")], |_| Some(message("404 Not Found", "{}")));
+    (front(&[("alpha", first, settings), ("beta", &other, "")], ""), other)
+}
+
+fn served(house: &House) -> Standpipe {
+    let standpipe = house.serve();
+    until("the catalogs are there", || call(&standpipe, "GET", "/v2/catalog", "").status == 200);
+    standpipe
+}
+
+fn events(standpipe: &Standpipe) -> Vec<String> {
+    let page = standpipe.get("/events?after=0&limit=1000").json();
+    let kinds = page["events"].as_array().unwrap().iter().map(|event| event["kind"].as_str().unwrap());
+    kinds
+        .filter(|kind| !kind.starts_with("provider.") && !kind.starts_with("catalog."))
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn a_platforms_poll_is_answered_by_the_right_broker_after_a_crash() {
+    let alpha = telling(&[service("a", "db")], slow);
+    let (house, other) = two(&alpha, "");
+    let mut standpipe = served(&house);
+    assert_eq!(put(&standpipe, "i", "a").status, 202);
+    standpipe.kill();
+    let standpipe = served(&house);
+    let poll = format!("{INSTANCE}/last_operation?operation=o%201");
+    let answer = call(&standpipe, "GET", &poll, "");
+    assert_eq!((answer.status, answer.json()["state"].as_str()), (200, Some("in progress")));
+    assert!(alpha.said().iter().any(|said| said.starts_with(&format!("{POLL}?operation=o%201 "))));
+    assert_eq!(events(&standpipe), ["operation.started"]);
+    alpha.tell();
+    assert_eq!(call(&standpipe, "GET", &poll, "").json()["state"], "succeeded");
+    assert_eq!(events(&standpipe), ["operation.started", "operation.settled", "instance.created"]);
+    let (code, shown) = house.command(&["mappings", "show", "service_instance", "i"]);
+    assert!(code == 0 && shown.contains("live"), "{shown}");
+
+    assert_eq!(call(&standpipe, "DELETE", INSTANCE, "").status, 202);
+    let (_, shown) = house.command(&["mappings", "show", "service_instance", "i"]);
+    assert!(shown.contains("deleting"), "{shown}");
+    assert_eq!(call(&standpipe, "GET", &format!("{INSTANCE}/last_operation?operation=d1"), "").status, 410);
+    assert_eq!(events(&standpipe)[3..], ["operation.started", "operation.settled", "instance.deleted"]);
+    assert_eq!(call(&standpipe, "GET", &format!("{INSTANCE}/last_operation?operation=d1"), "").status, 410);
+    assert_eq!(said(&other, "GET /v2/service"), 0);
+}
+
+#[test]
+fn with_reconcile_an_operation_settles_although_nobody_asks() {
+    let alpha = telling(&[service("a", "db")], slow);
+    let (house, _other) = two(&alpha, "reconcile = true\nreconcile_after = \"1s\"");
+    let mut standpipe = served(&house);
+    assert_eq!(put(&standpipe, "i", "a").status, 202);
+    standpipe.kill();
+    alpha.tell();
+    let standpipe = served(&house);
+    until("it settles by itself", || events(&standpipe).contains(&"instance.created".to_owned()));
+    assert!(alpha.said().iter().any(|said| said.starts_with(POLL) && said.contains("operation=o%201")));
+}
+
+#[test]
+fn with_reconcile_a_lost_creation_is_cleaned_up_after() {
+    let alpha = telling(&[service("a", "db")], |request, _| {
+        Some(if request.starts_with("PUT") {
+            message("500 Oops", r#"{"description":"half done"}"#)
+        } else {
+            message("200 OK", "{}")
+        })
+    });
+    let (house, _other) = two(&alpha, "reconcile = true\nreconcile_after = \"1s\"");
+    let standpipe = served(&house);
+    assert_eq!(put(&standpipe, "i", "a").status, 500);
+    let delete = "DELETE /v2/service_instances/i?service_id=a&plan_id=a-small&accepts_incomplete=true ";
+    until("it is deleted", || said(&alpha, delete) == 1);
+    until("that is settled", || events(&standpipe).contains(&"operation.settled".to_owned()));
+    assert_eq!(said(&alpha, "DELETE"), 1);
+    let (_, shown) = house.command(&["mappings", "show", "service_instance", "i"]);
+    assert!(shown.contains("gone"), "{shown}");
+}
+
+#[test]
+fn without_reconcile_nothing_is_asked_and_an_overdue_operation_is_unknown_and_routed() {
+    let mut small = service("a", "db");
+    small["plans"][0]["maximum_polling_duration"] = 1.into();
+    let alpha = telling(&[small], slow);
+    let (house, _other) = two(&alpha, "");
+    let standpipe = served(&house);
+    assert_eq!(put(&standpipe, "i", "a").status, 202);
+    until("it is overdue", || events(&standpipe).contains(&"operation.settled".to_owned()));
+    let page = standpipe.get("/events?after=0").json();
+    let settled =
+        page["events"].as_array().unwrap().iter().find(|event| event["kind"] == "operation.settled");
+    assert_eq!(settled.unwrap()["payload"]["state"], "unknown");
+    assert_eq!(said(&alpha, POLL), 0);
+    assert_eq!(call(&standpipe, "GET", &format!("{INSTANCE}/last_operation"), "").status, 200);
+}
+
+#[test]
+fn what_nobody_knows_is_deleted_only_where_the_operator_says_so() {
+    let unknown = |_: &str, _| Some(message("404 Not Found", "{}"));
+    let [alpha, beta] = ["a", "b"].map(|id| telling(&[service(id, id)], unknown));
+    let forced = "force_delete_unknown = { instances = true, answers = [404] }";
+    let house = front(&[("alpha", &alpha, forced), ("beta", &beta, "")], "");
+    let standpipe = served(&house);
+    let delete = |service: &str, below: &str| {
+        let path = format!("{INSTANCE}{below}?service_id={service}&plan_id={service}-small");
+        call(&standpipe, "DELETE", &path, "")
+    };
+    let forced = delete("a", "");
+    assert_eq!((forced.status, forced.body.as_str()), (200, "{}"));
+    assert_eq!(delete("b", "").status, 404);
+    assert_eq!(delete("a", "/service_bindings/x").status, 404, "bindings have a switch of their own");
+    assert_eq!(said(&alpha, "DELETE"), 2, "the broker is asked all the same");
+}
+
+#[test]
+fn a_prefix_is_standpipes_alone() {
+    let echo = |request: &str, _| {
+        Some(match request.split(' ').next() {
+            Some("GET") => message("200 OK", r#"{"service_id":"a", "plan_id":"a-small","n":1.0}"#),
+            _ => message("201 Created", "{}"),
+        })
+    };
+    let [alpha, beta] = [(), ()].map(|()| telling(&[service("a", "db")], echo));
+    let house = front(&[("alpha", &alpha, ""), ("beta", &beta, "id_prefix = \"b.\"")], "");
+    let standpipe = served(&house);
+    let body = r#"{"service_id":"b.a", "plan_id":"b.a-small","parameters":{"x":1.50}}"#;
+    assert_eq!(call(&standpipe, "PUT", INSTANCE, body).status, 201);
+    let put = beta.said().into_iter().find(|said| said.starts_with("PUT")).unwrap();
+    assert!(put.ends_with(r#"{"service_id":"a", "plan_id":"a-small","parameters":{"x":1.50}}"#), "{put}");
+    let read = call(&standpipe, "GET", &format!("{INSTANCE}?service_id=b.a"), "");
+    assert_eq!(read.body, r#"{"service_id":"b.a", "plan_id":"b.a-small","n":1.0}"#);
+    assert_eq!(said(&beta, "GET /v2/service_instances/i?service_id=a "), 1);
+    assert_eq!(said(&alpha, "PUT"), 0);
+}
+
+#[test]
+fn a_shared_offering_is_asked_for_before_anybody_says_that_it_is_gone() {
+    let has = |request: &str, _| {
+        Some(match request.split(' ').next() {
+            Some("GET") | Some("PATCH") => message("200 OK", "{}"),
+            Some("DELETE") => message("200 OK", "{}"),
+            _ => message("201 Created", "{}"),
+        })
+    };
+    let lacks = |request: &str, _| {
+        Some(if request.starts_with("GET") {
+            message("404 Not Found", "{}")
+        } else {
+            message("410 Gone", "{}")
+        })
+    };
+    let alpha = telling(&[service("a", "db")], lacks);
+    let beta = telling(&[service("a", "db")], has);
+    let house = front(&[("alpha", &alpha, ""), ("beta", &beta, "")], "");
+    let standpipe = served(&house);
+    let catalog = call(&standpipe, "GET", "/v2/catalog", "").json();
+    assert_eq!(catalog["services"].as_array().unwrap().len(), 1);
+    let path = format!("{INSTANCE}?service_id=a&plan_id=a-small");
+    assert_eq!(call(&standpipe, "DELETE", &path, "").status, 200);
+    assert_eq!((said(&alpha, "DELETE"), said(&beta, "DELETE")), (0, 1));
+}
+
+#[test]
+fn a_plan_that_a_caller_does_not_see_is_as_if_absent() {
+    let created = |_: &str, _| Some(message("201 Created", "{}"));
+    let alpha = telling(&[service("a", "db"), service("c", "secret")], created);
+    let rules = "[[extensions.osb.visibility]]\nservices = [\"db\"]\n";
+    let house = front(&[("alpha", &alpha, "")], "");
+    let config = std::fs::read_to_string(&house.config).unwrap();
+    std::fs::write(&house.config, format!("{config}{rules}")).unwrap();
+    let standpipe = served(&house);
+    let catalog = call(&standpipe, "GET", "/v2/catalog", "").json();
+    assert_eq!(catalog["services"].as_array().unwrap().len(), 1);
+    assert_eq!(put(&standpipe, "i", "c").status, 400);
+    assert_eq!(said(&alpha, "PUT"), 0);
+    assert_eq!(put(&standpipe, "i", "a").status, 201);
+    assert_eq!(
+        call(&standpipe, "DELETE", "/v2/service_instances/x?service_id=c&plan_id=c-small", "").status,
+        201
+    );
+}
