@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use secrecy::SecretString;
 use standpipe_api::{
     Answer, Caller, Change, Credential, Delivery, Error, ErrorKind, EventPage, Federation, Injection, Kind,
     Located, Mapping, MappingState, NewJob, Outcome, Outdated, PeerId, Provider, ProviderId, Query,
-    RemoteScope, Resource, ResourceId, Result, State, Target,
+    RemoteScope, Resource, ResourceId, Result, SigningAlgorithm, State, Target,
 };
 
 use crate::access::Sight;
@@ -253,6 +254,15 @@ impl Federation for Handle {
         // The sender lives as long as the store.
         let mut last = self.engine().store.last_event();
         let _closed = last.wait_for(|last| *last > revision).await;
+    }
+
+    async fn sign(
+        &self,
+        claims: &serde_json::Value,
+        algorithm: SigningAlgorithm,
+        typ: &'static str,
+    ) -> Result<SecretString> {
+        self.engine().issuer.signed(claims, algorithm, typ)
     }
 
     fn state(&self) -> Arc<dyn State> {

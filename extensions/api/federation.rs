@@ -9,7 +9,7 @@ use http::{Request, Response};
 
 use crate::{
     Caller, Credential, EventPage, Mapping, NewJob, Outdated, PeerId, Provider, ProviderId, RemoteScope,
-    Resource, Result, State, Target,
+    Resource, Result, SigningAlgorithm, State, Target,
 };
 
 /// A question to a provider: the path is as the provider sees it, relative to its base URL.
@@ -159,6 +159,19 @@ pub trait Federation {
 
     /// Resolves when there is an event behind a revision. It may be one that the caller does not see.
     async fn event_behind(&self, revision: u64);
+
+    /// Signs claims as standpipe's own issuer: a compact JWS whose `typ` says what it is for.
+    ///
+    /// # Errors
+    /// No key can sign.
+    async fn sign(
+        &self,
+        _claims: &serde_json::Value,
+        _algorithm: SigningAlgorithm,
+        _typ: &'static str,
+    ) -> Result<secrecy::SecretString> {
+        Err(crate::Error::internal("nothing is signed here"))
+    }
 
     /// Durable, sealed records of the extension, one transaction with mappings and jobs.
     fn state(&self) -> Arc<dyn State>;

@@ -17,7 +17,7 @@ use super::dialect::{NAME, OsbDialect};
 use super::operations::reconcile;
 use super::settings::ProviderSettings;
 use super::visibility::Visibility;
-use super::{prefix, recording};
+use super::{prefix, recording, sign};
 
 /// Bytes of an answer in which ids get their prefix; longer ones are passed on as they are.
 const LONGEST: usize = 1 << 20;
@@ -107,6 +107,11 @@ impl Extension for Osb {
         let prefix = id_prefix(to, fed);
         if !prefix.is_empty() {
             without_prefix(call, request, &prefix);
+        }
+        if let Some(provider) = fed.provider(&to.provider)
+            && let Some(algorithm) = ProviderSettings::of(&provider).sign_context
+        {
+            sign::sign(request, &provider, algorithm, fed).await?;
         }
         let known = (&*self.brokers.operations, &*self.brokers.catalogs);
         recording::begin(known, call, request, to, fed).await

@@ -17,6 +17,7 @@ mod prefix;
 mod question;
 mod recording;
 mod settings;
+mod sign;
 mod tell;
 mod visibility;
 

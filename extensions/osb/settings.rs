@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use serde::Deserialize;
-use standpipe_api::{Problem, Problems, Provider, Settings};
+use standpipe_api::{Problem, Problems, Provider, Settings, SigningAlgorithm};
 
 /// How often a catalog is read again when the operator does not say.
 const CATALOG_REFRESH: Duration = Duration::from_secs(300);
@@ -27,6 +27,8 @@ pub(super) struct ProviderSettings {
     pub id_prefix: String,
     /// `X-Broker-API-Version` of standpipe's own questions.
     pub api_version: String,
+    /// What the platform's context is signed with; `None`: it is not.
+    pub sign_context: Option<SigningAlgorithm>,
     /// Whether standpipe itself settles operations that nobody asks about, and cleans up after those that were lost.
     pub reconcile: bool,
     /// How long an operation must have been left alone before it does.
@@ -48,6 +50,7 @@ struct Table {
     #[serde(default)]
     id_prefix: String,
     api_version: Option<String>,
+    sign_context: Option<String>,
     #[serde(default)]
     reconcile: bool,
     reconcile_after: Option<String>,
@@ -72,6 +75,7 @@ impl Default for ProviderSettings {
             catalog_refresh: CATALOG_REFRESH,
             id_prefix: String::new(),
             api_version: API_VERSION.to_owned(),
+            sign_context: None,
             reconcile: false,
             reconcile_after: RECONCILE_AFTER,
             maximum_polling_duration: MAXIMUM_POLLING,
@@ -132,6 +136,12 @@ impl ProviderSettings {
         if settings.id_prefix.len() > 64 || !settings.id_prefix.bytes().all(is_plain) {
             problems
                 .push(Problem::at("id_prefix", "must be at most 64 letters, digits, `-`, `.`, `_` and `~`"));
+        }
+        match table.sign_context.as_deref() {
+            None => {}
+            Some("RS256") => settings.sign_context = Some(SigningAlgorithm::Rs256),
+            Some("ES256") => settings.sign_context = Some(SigningAlgorithm::Es256),
+            Some(_) => problems.push(Problem::at("sign_context", "must be \"RS256\" or \"ES256\"")),
         }
         if let Some(version) = table.api_version {
             match version.split_once('.') {

@@ -101,7 +101,11 @@ impl Issuer {
         })
     }
 
-    fn signed(&self, claims: &Value, algorithm: SigningAlgorithm, typ: &str) -> Result<SecretString> {
+    /// A compact JWS over the claims, of a type; `iss`, `iat` and `jti` are added where they are absent.
+    ///
+    /// # Errors
+    /// The claims are no object, or no key can sign.
+    pub fn signed(&self, claims: &Value, algorithm: SigningAlgorithm, typ: &str) -> Result<SecretString> {
         let Value::Object(mut claims) = claims.clone() else {
             return Err(Error::internal("claims must be an object"));
         };

@@ -144,6 +144,8 @@ fn the_last_good_catalog_survives_a_broker_that_is_down_and_a_restart() {
     beta.tell();
     let stale = "standpipe_provider_notes{provider=\"beta\",note=\"catalog-stale\"}";
     until("the operator sees it", || house.figures().contains(stale));
+    let feed = standpipe.get("/events?after=0").body;
+    assert!(feed.contains("catalog.changed") && feed.contains("catalog.unreachable"), "{feed}");
     assert_eq!(call(&standpipe, "GET", "/v2/catalog", "").body, whole);
     standpipe.kill();
     let standpipe = house.serve();

@@ -10,7 +10,10 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use http::StatusCode;
 use http::header::{ETAG, IF_NONE_MATCH};
-use standpipe_api::{Background, Error, Hint, Provider, ProviderId, Query, Result, State, Target, backoff};
+use serde_json::json;
+use standpipe_api::{
+    Background, Change, Error, Hint, NewEvent, Provider, ProviderId, Query, Result, State, Target, backoff,
+};
 use tokio::time::{sleep, timeout};
 
 use super::names::Names;
@@ -63,7 +66,15 @@ struct Keeper {
 struct Now {
     members: Vec<Member>,
     etags: Vec<Option<String>>,
+    reached: Vec<Reach>,
     names: Names,
+}
+
+/// Whether a broker gave its catalog when it was last asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reach {
+    There,
+    Lost,
 }
 
 /// What a reading came to.
@@ -86,11 +97,12 @@ impl Keeper {
                 ..Member::new(provider)
             });
         }
+        let reached = vec![Reach::There; members.len()];
         let keeper = Self {
             catalogs: catalogs.clone(),
             background: background.clone(),
             state,
-            now: RefCell::new(Now { members, etags, names }),
+            now: RefCell::new(Now { members, etags, reached, names }),
             writing: tokio::sync::Mutex::default(),
         };
         keeper.publish(&keeper.providers());
@@ -173,12 +185,18 @@ impl Keeper {
             Ok(Reading::Same) => None,
             Ok(Reading::New(known)) => Some(known),
             Err(error) => {
+                if self.is_news(at, Reach::Lost) {
+                    self.tell("catalog.unreachable", &id, json!({ "reason": error.public() })).await;
+                }
                 tracing::warn!(provider = %id, error = error.log_text(), "the catalog cannot be read; the last good one stays, if there is one");
                 self.background.note(&id, STALE, Some(error.public()));
                 return None;
             }
         };
         self.background.note(&id, STALE, None);
+        if self.is_news(at, Reach::There) {
+            self.tell("catalog.recovered", &id, json!({})).await;
+        }
         let mut known = known?;
         {
             let mut now = self.now.borrow_mut();
@@ -204,6 +222,20 @@ impl Keeper {
             tracing::error!(provider = %id, error = error.log_text(), "the catalog cannot be kept for later");
         }
         Some(id)
+    }
+
+    /// Whether a broker is reached otherwise than it was.
+    fn is_news(&self, at: usize, reach: Reach) -> bool {
+        let mut now = self.now.borrow_mut();
+        now.reached.get_mut(at).is_some_and(|before| std::mem::replace(before, reach) != reach)
+    }
+
+    /// Puts something into the feed that changes no record.
+    async fn tell(&self, kind: &'static str, provider: &ProviderId, payload: serde_json::Value) {
+        let event = Change::Event(NewEvent::new(kind, &payload).at(provider.clone()));
+        if let Err(error) = self.state.commit(vec![event]).await {
+            tracing::error!(%provider, kind, error = error.log_text(), "the feed lacks an event");
+        }
     }
 
     /// Names what is new, and lets everybody see what has changed.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use standpipe_api::{Change, ProviderId, Record, Result, Revision, State};
+use standpipe_api::{Change, NewEvent, ProviderId, Record, Result, Revision, State};
 
 use super::names::Names;
 use super::snapshot::Snapshot;
@@ -50,7 +50,7 @@ pub(super) async fn read(state: &dyn State, provider: &ProviderId) -> Result<Kno
     Ok(known.unwrap_or_default())
 }
 
-/// Keeps a catalog.
+/// Keeps a catalog, and tells the feed that it changed. What it offers is not for the feed: not everybody sees every plan.
 ///
 /// # Errors
 /// The store does not answer.
@@ -61,7 +61,10 @@ pub(super) async fn write(state: &dyn State, provider: &ProviderId, known: &Know
         body: body.unwrap_or_default(),
         withdrawn: (*known.withdrawn).clone(),
     };
-    put(state, key(provider), serde_json::to_vec(&row).unwrap_or_default()).await
+    let services = known.snapshot.as_ref().map_or(0, |snapshot| snapshot.services.len());
+    let event = NewEvent::new("catalog.changed", &serde_json::json!({ "services": services }));
+    let event = Change::Event(event.at(provider.clone()));
+    put(state, key(provider), serde_json::to_vec(&row).unwrap_or_default(), Some(event)).await
 }
 
 /// Reads the names that were given.
@@ -78,13 +81,14 @@ pub(super) async fn names(state: &dyn State) -> Result<Names> {
 /// # Errors
 /// The store does not answer.
 pub(super) async fn write_names(state: &dyn State, names: &Names) -> Result<()> {
-    put(state, NAMES.to_owned(), serde_json::to_vec(names).unwrap_or_default()).await
+    put(state, NAMES.to_owned(), serde_json::to_vec(names).unwrap_or_default(), None).await
 }
 
-/// Writes a record that nobody else writes.
-async fn put(state: &dyn State, key: String, value: Vec<u8>) -> Result<()> {
+/// Writes a record that nobody else writes, with an event.
+async fn put(state: &dyn State, key: String, value: Vec<u8>, event: Option<Change>) -> Result<()> {
     let revision = |record: Record| -> Revision { record.revision };
     let expected = state.get(&key).await?.map(revision);
-    let written = state.commit(vec![Change::Put { key, value: value.into(), expected }]).await?;
+    let put = Change::Put { key, value: value.into(), expected };
+    let written = state.commit([put].into_iter().chain(event).collect()).await?;
     written.map_err(|conflict| standpipe_api::Error::internal(format!("{} has two writers", conflict.key)))
 }
