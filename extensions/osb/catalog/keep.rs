@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use http::StatusCode;
 use http::header::{ETAG, IF_NONE_MATCH};
@@ -25,6 +26,8 @@ use crate::osb::settings::ProviderSettings;
 
 /// How long the first round waits for a broker; a slow one joins later.
 const FIRST: Duration = Duration::from_secs(10);
+/// Brokers that are asked at once in the first round.
+const AT_ONCE: usize = 64;
 /// How long one reading may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The first wait after a reading that failed; doubling to the provider's own interval.
@@ -116,9 +119,10 @@ impl Keeper {
     async fn run(&self) {
         let places = 0..self.now.borrow().members.len();
         // All of the first round are named together, so that which one answers first decides nothing.
-        let first = join_all(places.clone().map(|at| timeout(FIRST, self.read(at)))).await;
+        let readings = places.clone().map(|at| async move { (at, timeout(FIRST, self.read(at)).await) });
+        let first: Vec<_> = futures_util::stream::iter(readings).buffered(AT_ONCE).collect().await;
         let mut changed = Vec::new();
-        for (at, reading) in first.into_iter().enumerate() {
+        for (at, reading) in first {
             let reading = reading.unwrap_or_else(|_| Err(Error::internal("no answer in time")));
             changed.extend(self.take(at, reading).await);
         }
