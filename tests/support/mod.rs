@@ -2,12 +2,14 @@
 
 mod authority;
 mod canaries;
+mod faulty;
 mod login;
 mod openid;
 mod origin;
 pub mod osb;
 mod reference;
 mod sts;
+mod third_party;
 mod wire;
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -21,11 +23,13 @@ use std::time::{Duration, Instant};
 
 pub use self::authority::Authority;
 pub use self::canaries::{Canaries, MARK, secret};
+pub use self::faulty::{FaultyBroker, whole};
 pub use self::login::{Login, claims, now};
 pub use self::openid::OpenId;
 pub use self::origin::{Origin, Peer};
 pub use self::reference::ReferenceBroker;
 pub use self::sts::{Keeper, Mood, SECRET, Sts, bearer};
+pub use self::third_party::{LOGIN, Library, ServiceBroker};
 pub use self::wire::Wire;
 
 /// Nothing here takes longer, except when it hangs.
@@ -304,6 +308,12 @@ impl Answer {
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
     }
+}
+
+/// Says that this test tries nothing here and why, past the test harness, which hides what a test prints.
+fn skipped(why: &str) {
+    let test = thread::current().name().unwrap_or_default().to_owned();
+    std::io::stderr().write_all(format!("SKIPPED: {test}: {why}\n").as_bytes()).unwrap();
 }
 
 /// Waits for a condition.

@@ -2,7 +2,7 @@
 //! exchanges their tokens there.
 
 use std::env;
-use std::io::{BufRead as _, BufReader, Write as _, stderr};
+use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -13,7 +13,7 @@ use std::thread;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::{Answer, PATIENCE, SECRET, exchange};
+use super::{Answer, PATIENCE, SECRET, exchange, skipped};
 
 /// The folder it is installed in.
 const INSTALLED: &str = "STANDPIPE_OPENID";
@@ -30,12 +30,10 @@ pub struct OpenId {
 }
 
 impl OpenId {
-    /// Starts one; where it is not installed it says so, past the test harness, which hides what a test prints.
+    /// Starts one; where it is not installed it says so.
     pub fn start(lifetime: u64) -> Option<Self> {
         let Some(_) = installed() else {
-            let name = thread::current().name().unwrap_or_default().to_owned();
-            let why = format!("{INSTALLED} is not set; tests/run installs the OpenID provider and sets it");
-            stderr().write_all(format!("SKIPPED: {name}: {why}\n").as_bytes()).unwrap();
+            skipped(&format!("{INSTALLED} is not set; tests/run installs the OpenID provider and sets it"));
             return None;
         };
         let folder = tempfile::tempdir().unwrap();
