@@ -12,6 +12,7 @@
 mod support;
 
 mod access;
+mod administrators;
 mod audit;
 mod automatic;
 mod bounds;
@@ -21,6 +22,7 @@ mod commands;
 mod crash;
 mod events;
 mod extension;
+mod greeting;
 mod hops;
 mod http;
 mod http2;
@@ -32,6 +34,7 @@ mod osb_operations;
 mod outage;
 mod peer_tokens;
 mod peers;
+mod providers;
 mod tls;
 mod tokens;
 mod transfer;
