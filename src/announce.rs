@@ -33,20 +33,27 @@ pub enum ProviderChange {
     Updated,
     /// It takes nothing new.
     Draining,
+    /// It takes new things again.
+    Active,
     /// It is no longer there.
     Removed,
 }
 
 impl ProviderChange {
-    /// The event, for the transaction that changes the provider. Its payload is `{"dialect":...}`.
-    pub fn event(self, provider: &ProviderId, dialect: &str) -> NewEvent {
-        let kind = match self {
+    /// The kind of its event.
+    pub const fn kind(self) -> &'static str {
+        match self {
             Self::Added => "provider.added",
             Self::Updated => "provider.updated",
             Self::Draining => "provider.draining",
+            Self::Active => "provider.active",
             Self::Removed => "provider.removed",
-        };
-        NewEvent::new(kind, &serde_json::json!({ "dialect": dialect })).at(provider.clone())
+        }
+    }
+
+    /// The event, for the transaction that changes the provider. Its payload is `{"dialect":...}`.
+    pub fn event(self, provider: &ProviderId, dialect: &str) -> NewEvent {
+        NewEvent::new(self.kind(), &serde_json::json!({ "dialect": dialect })).at(provider.clone())
     }
 }
 

@@ -1,15 +1,16 @@
 //! From a configuration to running parts: extensions, providers, doors. All mistakes are reported together.
 
+mod providers;
+
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use standpipe_api::{
-    Authenticator, CredentialStrategy, Extension, Outbound, Problem, Problems, Provider as Public, Settings,
-    Signer,
-};
+use standpipe_api::{Authenticator, CredentialStrategy, Extension, Outbound, Problem, Problems, Signer};
 
-use crate::config::{self, Admin, At, Config, Known};
+use self::providers::{Making, Reread};
+use crate::admin::AdminDoor;
+use crate::config::{self, Admin, Config, Known};
 use crate::engine::{Door, Running};
 use crate::identify::{Anonymous, Authenticators, Basic, Mtls, Oidc};
 use crate::issuer::Issuer;
@@ -17,12 +18,12 @@ use crate::jwt::Issuers;
 use crate::listener::Shared;
 use crate::outbound;
 use crate::peer::Peers;
-use crate::providers::{Bases, Place, Provider};
 use crate::rate_limit::RateLimits;
-use crate::route::{DialectId, FaceId, Router};
+use crate::registry::AtRunTime;
+use crate::route::{FaceId, Router};
 use crate::store::Store;
 use crate::telemetry::Metrics;
-use crate::token::{Credentials, FollowedSecrets, SecretFiles, Site, TokenMappings, strategies};
+use crate::token::{SecretFiles, TokenMappings, strategies};
 
 /// What listens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,11 +35,14 @@ pub enum Front {
 }
 
 /// What the extensions bring, before any configuration was read.
+#[derive(Clone)]
 pub struct Parts {
     /// The extensions, configured, in calling order.
     pub extensions: Vec<Arc<dyn Extension>>,
     /// What they registered.
     pub router: Router,
+    /// The words a configuration may use.
+    pub known: Known,
     /// What will listen.
     pub front: Front,
 }
@@ -136,13 +140,17 @@ pub fn mistakes(
         Err(unreadable) => return unreadable,
     };
     problems.extend(Shared::new(&config.listeners, &config.limits).err().into_iter().flatten());
+    problems.extend(crate::serve::admin_shared(&config).err().into_iter().flatten());
     if let Admin::Tcp { token_file, .. } = &config.admin
         && let Err(error) = crate::admin::read_token(token_file)
     {
         problems.push(Problem::at("admin.token_file", error.to_string()));
     }
     let found = match configured(&config, extensions, reserved, front) {
-        Ok(parts) => running(config, &parts, &Tools::idle(), &Metrics::new(), None).err(),
+        Ok(parts) => {
+            let at_run_time = AtRunTime::default();
+            running(config, at_run_time, &parts, &Tools::idle(), &Metrics::new(), None).err()
+        }
         Err(found) => Some(found),
     };
     // A provider whose dialect nobody knows has no more to be asked about.
@@ -173,9 +181,10 @@ fn configured(
             problems.extend(found.into_iter().map(|problem| problem.under(&under)));
         }
     }
+    let known = known(&extensions);
     let extensions: Vec<Arc<dyn Extension>> = extensions.into_iter().map(Arc::from).collect();
     match Router::build(&extensions, reserved) {
-        Ok(router) if problems.is_empty() => Ok(Parts { extensions, router, front }),
+        Ok(router) if problems.is_empty() => Ok(Parts { extensions, router, known, front }),
         Ok(_) => Err(problems),
         Err(found) => {
             problems.extend(found);
@@ -191,34 +200,14 @@ fn configured(
 /// Every mistake that only dialects, credentials and files can tell.
 pub fn running(
     config: Config,
+    at_run_time: AtRunTime,
     parts: &Parts,
     tools: &Tools,
     metrics: &Metrics,
     earlier: Option<&Running>,
 ) -> Result<Running, Problems> {
-    let mut problems = Problems::new();
-    let mut providers = Vec::with_capacity(config.providers.len());
-    for (at, settings) in config.providers.iter().enumerate() {
-        let before = earlier.and_then(|earlier| earlier.find(&settings.id));
-        // Secrets and certificates may have changed behind the same names: only a provider without any is kept unread.
-        let same = |before: &&Arc<Provider>| {
-            before.config == *settings
-                && settings.tls.is_none()
-                && settings.credentials_document.is_none()
-                && settings.credentials.iter().all(|credential| credential.table.is_empty())
-        };
-        let made = match before.filter(same) {
-            Some(kept) => Ok(kept.clone()),
-            None => provider(settings, (parts, tools), metrics, &config, before.map(|before| &**before))
-                .map(Arc::new),
-        };
-        match made {
-            Ok(provider) => providers.push(provider),
-            Err(found) => {
-                problems.extend(found.into_iter().map(|problem| problem.under(&format!("provider[{at}]"))))
-            }
-        }
-    }
+    let making = Making { config: &config, parts, tools, metrics, earlier, reread: Reread::Secrets };
+    let (providers, left_out, mut problems) = making.all(&at_run_time);
     let oidc = Arc::new(Oidc::new(config.trusted_issuers.clone(), tools.issuers.clone()));
     let doors = doors(&config, parts, &oidc);
     let peers = Peers::new(&config.peers).unwrap_or_else(|found| {
@@ -233,94 +222,36 @@ pub fn running(
     let rate_limits = kept
         .filter(|kept| kept.are(&config.limits))
         .or_else(|| RateLimits::new(&config.limits, metrics).map(Arc::new));
-    Ok(Running::new(config, providers, doors, oidc, rate_limits).with_peers(Arc::new(peers)))
+    let admin = admin_door(&config, parts, &oidc);
+    let mut running = Running::new(config, providers, doors, oidc, rate_limits).with_peers(Arc::new(peers));
+    (running.at_run_time, running.left_out, running.admin) = (at_run_time, left_out, admin);
+    Ok(running)
 }
 
-fn provider(
-    settings: &config::Provider,
-    (parts, tools): (&Parts, &Tools),
-    metrics: &Metrics,
-    config: &Config,
-    earlier: Option<&Provider>,
-) -> Result<Provider, Problems> {
-    let id = parts.router.dialect_named(&settings.dialect).unwrap_or(DialectId(0));
-    let dialect = parts.router.dialect(id);
-    let mut problems = Problems::new();
-    let parsed = dialect.provider_settings(&settings.dialect_settings);
-    let parsed = parsed.unwrap_or_else(|found| {
-        problems.extend(found);
-        Settings::new(())
-    });
-    let url = match &settings.at {
-        At::Url(url) => url.clone(),
-        At::InProcess { .. } if parts.front == Front::Broker => config.public_url.clone(),
-        At::InProcess { .. } => format!("{}/providers/{}", config.public_url, settings.id),
-    };
-    let public = Public {
-        id: settings.id.clone(),
-        dialect: dialect.name(),
-        url: url.clone(),
-        local: settings.local,
-        folder: config.folder.clone(),
-        settings: parsed,
-    };
-    let place = place(settings, &public, parts, earlier);
-    let credentials = Credentials::build(&Site {
-        provider: settings,
-        strategies: &credential_strategies(parts, tools),
-        secrets: &FollowedSecrets::new(tools.secret_files.clone()),
-        mappings: &tools.tokens,
-        metrics,
-    });
-    let names: Vec<&'static str> = dialect.operations().iter().map(|(_, operation)| operation.name).collect();
-    let figures = metrics.provider(&settings.id, &names);
-    if url.starts_with("https")
-        && let Err(problem) = crate::forward::tls::client_config(settings.tls.as_ref())
-    {
-        problems.push(problem);
-    }
-    match (place, credentials) {
-        (Ok(place), Ok(credentials)) if problems.is_empty() => {
-            Ok(Provider::new(public, id, settings.clone(), place, credentials, figures))
-        }
-        (place, credentials) => {
-            problems.extend(place.err().into_iter().flatten());
-            problems.extend(credentials.err().into_iter().flatten());
-            Err(problems)
-        }
-    }
-}
-
-fn place(
-    settings: &config::Provider,
-    public: &Public,
+/// The same configuration after something else was said of providers at run time. All that it was not said of stay as
+/// they are.
+pub fn with_providers(
+    running: &Running,
+    at_run_time: AtRunTime,
     parts: &Parts,
-    earlier: Option<&Provider>,
-) -> Result<Place, Problems> {
-    match &settings.at {
-        At::Url(url) => {
-            Bases::new(url).map(Place::Remote).map_err(|error| vec![Problem::at("url", error.to_string())])
-        }
-        At::InProcess { kind, table } => {
-            // What runs in this process has state; a reload changes its settings and leaves it running.
-            if let Some(Place::InProcess(upstream)) = earlier.map(|earlier| &earlier.place) {
-                upstream.reload(public, table).map_err(|found| under(found, kind))?;
-                return Ok(Place::InProcess(upstream.clone()));
-            }
-            let serving =
-                parts.extensions.iter().find(|extension| extension.upstream_kind() == Some(kind.as_str()));
-            let unknown = || vec![Problem::at(kind.clone(), "no extension serves such providers")];
-            let upstream = serving.ok_or_else(unknown)?.upstream(public, table);
-            upstream.map(Place::InProcess).map_err(|found| under(found, kind))
-        }
-    }
+    tools: &Tools,
+    metrics: &Metrics,
+) -> Running {
+    let (config, earlier) = (&running.config, Some(running));
+    let making = Making { config, parts, tools, metrics, earlier, reread: Reread::Nothing };
+    // Configured providers are kept, and cannot have become wrong.
+    let (providers, left_out, _none) = making.all(&at_run_time);
+    let mut changed = running.clone().with_providers(providers);
+    (changed.at_run_time, changed.left_out) = (at_run_time, left_out);
+    changed
 }
 
-fn under(found: Problems, key: &str) -> Problems {
-    found.into_iter().map(|problem| problem.under(key)).collect()
-}
-
-fn doors(config: &Config, parts: &Parts, oidc: &Arc<Oidc>) -> Vec<Door> {
+/// Authenticators by the words that listeners name them with.
+fn authenticators(
+    config: &Config,
+    parts: &Parts,
+    oidc: &Arc<Oidc>,
+) -> HashMap<&'static str, Arc<dyn Authenticator>> {
     let mut known: HashMap<&'static str, Arc<dyn Authenticator>> = HashMap::new();
     known.insert("anonymous", Arc::new(Anonymous::new()));
     known.insert("basic", Arc::new(Basic::new(&config.callers)));
@@ -329,6 +260,19 @@ fn doors(config: &Config, parts: &Parts, oidc: &Arc<Oidc>) -> Vec<Door> {
     for authenticator in parts.extensions.iter().flat_map(|extension| extension.authenticators()) {
         known.insert(authenticator.name(), authenticator);
     }
+    known
+}
+
+/// Who comes in by the admin listener for callers.
+fn admin_door(config: &Config, parts: &Parts, oidc: &Arc<Oidc>) -> Option<Arc<AdminDoor>> {
+    let admin = config.admin_listener.as_ref()?;
+    let known = authenticators(config, parts, oidc);
+    let named = admin.listener.callers.iter().filter_map(|name| known.get(name.as_str()).cloned());
+    Some(Arc::new(AdminDoor::new(Authenticators::new(named.collect()), &admin.roles)))
+}
+
+fn doors(config: &Config, parts: &Parts, oidc: &Arc<Oidc>) -> Vec<Door> {
+    let known = authenticators(config, parts, oidc);
     let names: Vec<&'static str> = parts.router.face_names().collect();
     let has = |listener: &config::Listener, face| {
         listener.faces.is_empty() || listener.faces.iter().any(|name| name == face)
@@ -347,11 +291,4 @@ fn doors(config: &Config, parts: &Parts, oidc: &Arc<Oidc>) -> Vec<Door> {
         takes_peers: has(listener, PEER_FACE),
     };
     config.listeners.iter().map(door).collect()
-}
-
-/// The strategies of the engine and its extensions.
-fn credential_strategies(parts: &Parts, tools: &Tools) -> Vec<Arc<dyn CredentialStrategy>> {
-    let mut all = tools.strategies();
-    all.extend(parts.extensions.iter().flat_map(|extension| extension.credential_strategies()));
-    all
 }

@@ -1,5 +1,6 @@
 //! Work beside calls, on a thread of its own: extensions' background work, durable jobs, purges, outbound calls.
 
+mod heard;
 mod verify;
 
 use std::pin::Pin;
@@ -17,6 +18,7 @@ use standpipe_api::{
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
 
+use self::heard::Heard;
 use self::verify::Verifying;
 use crate::announce;
 use crate::config::Retention;
@@ -27,6 +29,7 @@ use crate::listener::Drain;
 use crate::outbound::Outgoing;
 use crate::providers::Place;
 use crate::query::Querier;
+use crate::registry::Wishes;
 use crate::store::{DueJob, Namespace, Records, StoreError, TokenFilter};
 use crate::token::{EVERY, SecretFiles, TokenMappings};
 
@@ -45,8 +48,10 @@ pub struct Thread {
     pub engine: Arc<Engine>,
     /// The end.
     pub drain: Drain,
-    /// Rings after each reload.
+    /// Rings after each reload and each change of the providers.
     pub reloads: watch::Receiver<u64>,
+    /// Rings when a provider is to be asked now.
+    pub wishes: watch::Receiver<Wishes>,
     /// Outbound calls of other threads.
     pub outgoing: mpsc::Receiver<Outgoing>,
     /// Where failures to start are told.
@@ -79,7 +84,13 @@ impl Thread {
         let forward = Forward::default();
         tokio::task::spawn_local(forward.clone().run());
         tokio::task::spawn_local(crate::outbound::run(self.outgoing, self.engine.clone(), forward.clone()));
-        let shared = Shared { engine: self.engine, forward, drain: self.drain, reloads: self.reloads };
+        let reloads = self.reloads.clone();
+        let shared = Shared {
+            engine: self.engine,
+            forward,
+            drain: self.drain,
+            heard: Heard::new(self.reloads, self.wishes),
+        };
         if let Err(error) = announce::configured(&shared.engine).await {
             tracing::warn!(
                 error = error.log_text(),
@@ -111,7 +122,7 @@ impl Thread {
         tokio::task::spawn_local(purge(shared.engine.clone(), self.tokens));
         tokio::task::spawn_local(look_at_secrets(self.secret_files));
         tokio::task::spawn_local(renew_tokens(shared.engine.clone()));
-        tokio::task::spawn_local(announce::after_reloads(shared.engine.clone(), shared.reloads.clone()));
+        tokio::task::spawn_local(announce::after_reloads(shared.engine.clone(), reloads));
         let issuer = shared.engine.issuer.clone();
         tokio::task::spawn_local(async move { issuer.keep_rotating().await });
         shared.run_jobs().await;
@@ -123,7 +134,7 @@ struct Shared {
     engine: Arc<Engine>,
     forward: Forward,
     drain: Drain,
-    reloads: watch::Receiver<u64>,
+    heard: Heard,
 }
 
 impl Shared {
@@ -331,10 +342,11 @@ impl Background for Handle {
     }
 
     async fn reloaded(&self) {
-        // The sender lives as long as the process; without it there is nothing to reload.
-        if self.shared.reloads.clone().changed().await.is_err() {
-            std::future::pending().await
-        }
+        self.shared.heard.reloaded().await;
+    }
+
+    async fn refreshed(&self) -> ProviderId {
+        self.shared.heard.refreshed().await
     }
 
     /// Brokers verify RS256 and nothing else (decision 43).

@@ -11,6 +11,7 @@ use standpipe_api::{
 };
 
 use crate::access::{Access, Quotas, Refusal};
+use crate::admin::AdminDoor;
 use crate::audit::AuditLog;
 use crate::config::Config;
 use crate::forward::headers::Hop;
@@ -22,6 +23,7 @@ use crate::notes::Notes;
 use crate::peer::Peers;
 use crate::providers::Provider;
 use crate::rate_limit::RateLimits;
+use crate::registry::{AtRunTime, LeftOut};
 use crate::resolve::{By, Place, Resolver};
 use crate::route::{DialectId, FaceId, Router};
 use crate::store::Store;
@@ -100,27 +102,35 @@ impl Drop for OneWriting {
 }
 
 /// One configuration, put to work. A call keeps the one it began under.
+#[derive(Clone)]
 pub struct Running {
     /// The configuration.
     pub config: Config,
-    /// The providers, in configured order.
+    /// The providers: the configured ones, in their order, and the registered ones behind them.
     pub providers: Vec<Arc<Provider>>,
     by_id: HashMap<ProviderId, usize>,
     /// Who may come in through which listener, by its index.
     pub doors: Vec<Door>,
     /// Who may reach what.
-    pub access: Access,
+    pub access: Arc<Access>,
     /// How many resources a tenant may have.
-    pub quotas: Quotas,
+    pub quotas: Arc<Quotas>,
     /// How much callers and tenants may ask for.
     pub rate_limits: Option<Arc<RateLimits>>,
     /// Whose tokens are callers' tokens.
     pub oidc: Arc<Oidc>,
     /// Other standpipes.
     pub peers: Arc<Peers>,
+    /// What was said of providers at run time.
+    pub at_run_time: AtRunTime,
+    /// Registered providers that cannot be put to work as they are.
+    pub left_out: Vec<LeftOut>,
+    /// Who administers standpipe as a caller.
+    pub admin: Option<Arc<AdminDoor>>,
 }
 
 /// A listener as the proxy sees it.
+#[derive(Clone)]
 pub struct Door {
     /// Who may come in.
     pub authenticators: Authenticators,
@@ -141,17 +151,36 @@ impl Running {
         oidc: Arc<Oidc>,
         rate_limits: Option<Arc<RateLimits>>,
     ) -> Self {
-        let by_id = providers.iter().enumerate().map(|(at, provider)| (provider.id().clone(), at)).collect();
         let access = Access::compile(&config.access);
         let quotas = Quotas::compile(&config.quotas);
-        let peers = Arc::default();
-        Self { config, providers, by_id, doors, access, quotas, rate_limits, oidc, peers }
+        let running = Self {
+            config,
+            providers: Vec::new(),
+            by_id: HashMap::default(),
+            doors,
+            access: Arc::new(access),
+            quotas: Arc::new(quotas),
+            rate_limits,
+            oidc,
+            peers: Arc::default(),
+            at_run_time: AtRunTime::default(),
+            left_out: Vec::new(),
+            admin: None,
+        };
+        running.with_providers(providers)
     }
 
     /// The same, with other standpipes.
     #[must_use]
     pub fn with_peers(self, peers: Arc<Peers>) -> Self {
         Self { peers, ..self }
+    }
+
+    /// The same with these providers.
+    #[must_use]
+    pub fn with_providers(self, providers: Vec<Arc<Provider>>) -> Self {
+        let by_id = providers.iter().enumerate().map(|(at, provider)| (provider.id().clone(), at)).collect();
+        Self { providers, by_id, ..self }
     }
 
     /// A provider by name.

@@ -18,9 +18,9 @@ use crate::engine::{Engine, unknown_provider};
 use crate::forward::deadline::now;
 use crate::peer;
 use crate::query::Querier;
-use crate::resolve::{Place, Wanted};
+use crate::resolve::{Place, Purpose, Wanted};
 use crate::store::{Namespace, Records, Write};
-use crate::token::{Chosen, Credentials};
+use crate::token::Chosen;
 
 /// Rows that are looked through for those a caller sees, where access rules are in force.
 const MOST_FILTERED: usize = 10_000;
@@ -109,7 +109,7 @@ impl Federation for Handle {
     fn identity_at(&self, provider: &ProviderId) -> Arc<str> {
         let credentials = self.querier.running.find(provider).map(|provider| &provider.credentials);
         let chosen = credentials.and_then(|credentials| credentials.identity(Some(&self.caller)));
-        if credentials.is_some_and(Credentials::is_unattended) {
+        if credentials.is_some_and(|credentials| credentials.is_unattended()) {
             return Arc::from(chosen.unwrap_or_default());
         }
         let caller = self.caller.id.as_str();
@@ -152,7 +152,16 @@ impl Federation for Handle {
         let sight = &Sight::new(&self.querier.running.access, Some(&self.caller), resources);
         let pinned = self.pinned.as_ref();
         let speaks = &**self.engine().router.dialect(id);
-        let wanted = Wanted { dialect: id, speaks, resources, creates: None, hints: &hints, pinned, sight };
+        let wanted = Wanted {
+            dialect: id,
+            speaks,
+            resources,
+            creates: None,
+            purpose: Purpose::Known,
+            hints: &hints,
+            pinned,
+            sight,
+        };
         match self.engine().resolver.resolve(&wanted, &self.querier).await {
             Ok(place) => Ok(Located::At(place.target())),
             Err(error) if error.kind() == ErrorKind::UnknownResource => Ok(Located::Nowhere),

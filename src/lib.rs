@@ -40,6 +40,8 @@ pub mod providers;
 
 pub mod notes;
 
+pub mod registry;
+
 pub mod access;
 
 pub mod rate_limit;

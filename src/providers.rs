@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use http::{HeaderValue, Uri};
 use rustls::ClientConfig;
-use standpipe_api::{Provider as Public, ProviderId, Timestamp, Upstream};
+use standpipe_api::{Availability, Provider as Public, ProviderId, Timestamp, Upstream};
 use tokio::sync::Semaphore;
 
 use crate::config;
@@ -16,6 +16,7 @@ use crate::forward::deadline::now;
 use crate::forward::origin::{BadBase, Origin, target};
 use crate::forward::tls::client_config;
 use crate::forward::{Failure, Tls};
+use crate::registry::Registration;
 use crate::route::DialectId;
 use crate::telemetry::ProviderMetrics;
 use crate::token::Credentials;
@@ -23,7 +24,9 @@ use crate::token::Credentials;
 /// Base URLs beside its own that a provider may have at once; a template gives each resource one.
 const MOST_BASES: usize = 4096;
 
-/// One provider. What is shared by all cores is here; pools are per core.
+/// One provider. What is shared by all cores is here; pools are per core. Clones share everything but how extensions
+/// see it.
+#[derive(Clone)]
 pub struct Provider {
     /// As extensions see it.
     pub public: Public,
@@ -31,28 +34,31 @@ pub struct Provider {
     pub dialect: DialectId,
     /// What the operator wrote; a reload that changes nothing keeps the provider as it is.
     pub config: config::Provider,
+    /// What it was registered with at run time; `None` for one of the configuration.
+    pub registration: Option<Arc<Registration>>,
     /// Where it is.
     pub place: Place,
     /// What lets standpipe in.
-    pub credentials: Credentials,
+    pub credentials: Arc<Credentials>,
     /// The concurrency limit; a permit is held until an answer's body has ended.
     pub turns: Arc<Semaphore>,
     /// Its health.
-    pub breaker: Breaker,
+    pub breaker: Arc<Breaker>,
     /// Open connections of all cores.
     pub connections: Connections,
     /// What is counted of its calls.
     pub metrics: ProviderMetrics,
     /// Its name as a field of answers.
     pub field: HeaderValue,
-    tls: OnceLock<Arc<ClientConfig>>,
-    last_failure: Mutex<Option<(Timestamp, String)>>,
+    tls: Arc<OnceLock<Arc<ClientConfig>>>,
+    last_failure: Arc<Mutex<Option<(Timestamp, String)>>>,
 }
 
 /// Where a provider is.
+#[derive(Clone)]
 pub enum Place {
     /// Over TCP.
-    Remote(Bases),
+    Remote(Arc<Bases>),
     /// In this process.
     InProcess(Arc<dyn Upstream>),
 }
@@ -148,7 +154,7 @@ impl Provider {
         let turns = Arc::new(Semaphore::new(
             usize::try_from(config.concurrency.get()).unwrap_or(Semaphore::MAX_PERMITS),
         ));
-        let breaker = Breaker::new(config.breaker, now());
+        let breaker = Arc::new(Breaker::new(config.breaker, now()));
         let connections = Connections::default();
         // A configured name fits a field: the configuration has checked its characters.
         let field = HeaderValue::from_str(public.id.as_str()).unwrap_or(HeaderValue::from_static("unnamed"));
@@ -156,16 +162,30 @@ impl Provider {
             public,
             dialect,
             config,
+            registration: None,
             place,
-            credentials,
+            credentials: Arc::new(credentials),
             turns,
             breaker,
             connections,
             metrics,
             field,
-            tls: OnceLock::new(),
-            last_failure: Mutex::default(),
+            tls: Arc::default(),
+            last_failure: Arc::default(),
         }
+    }
+
+    /// The same provider with another availability, its connections and health included.
+    #[must_use]
+    pub fn with_availability(&self, availability: Availability) -> Self {
+        let mut same = self.clone();
+        same.public.availability = availability;
+        same
+    }
+
+    /// Whether it takes anything new.
+    pub fn is_active(&self) -> bool {
+        self.public.availability == Availability::Active
     }
 
     /// Its name.

@@ -2,6 +2,8 @@
 
 mod operator;
 
+pub(crate) use self::operator::admin_shared;
+
 use std::rc::Rc;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, mpsc};
@@ -11,7 +13,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use standpipe_api::{Problems, Upstream};
 use tokio::runtime::Builder;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 use tokio::task::LocalSet;
 
 use self::operator::Operator;
@@ -19,7 +21,7 @@ use crate::access::Refusal;
 use crate::assemble::{self, Front, Parts, Tools};
 use crate::audit::AuditLog;
 use crate::background::{Failures, Thread};
-use crate::config::Config;
+use crate::config::{Config, Limits};
 use crate::engine::{Engine, Running, Writing};
 use crate::forward::Forward;
 use crate::forward::headers::Hop;
@@ -29,6 +31,7 @@ use crate::listener::{BindError, Bound, CoreSockets, Drain, Service, Shared, bin
 use crate::notes::Notes;
 use crate::outbound;
 use crate::proxy::Proxy;
+use crate::registry::{AtRunTime, Registry};
 use crate::resolve::Resolver;
 use crate::standalone::Standalone;
 use crate::store::{DataDirLock, Keys, Mappings, Options, Sqlite, Store, StoreError};
@@ -69,11 +72,10 @@ fn lines(problems: &Problems) -> String {
 /// A running standpipe.
 pub struct Server {
     engine: Arc<Engine>,
-    parts: Parts,
-    tools: Tools,
+    registry: Arc<Registry>,
     shared: Arc<Shared>,
+    admin: Arc<Shared>,
     drain: Drain,
-    reloads: watch::Sender<u64>,
     bound: Vec<std::net::SocketAddr>,
     cores: Vec<JoinHandle<()>>,
     background: Option<JoinHandle<()>>,
@@ -102,16 +104,19 @@ impl Server {
         let (calls, outgoing) = outbound::queue();
         let issuer = open_issuer(&config, &store)?;
         let tools = Tools::new(issuer.clone(), Arc::new(calls), store.clone());
-        let running = assemble::running(config, &parts, &tools, metrics, None).map_err(StartError::Config)?;
+        let said = read_said(&*store)?;
+        let running = assemble::running(config, said, &parts, &tools, metrics, None);
+        let running = running.map_err(StartError::Config)?;
         let audit = AuditLog::start(store.clone(), metrics.counter(name::AUDIT_DROPPED, &[]))?;
         let engine = engine(running, &parts, store, metrics, (access_log, audit), &tools, issuer);
         let (drain, failures) = (Drain::new(), Arc::new(Failures::default()));
-        let (reloads, reloaded) = watch::channel(0);
+        let registry = Arc::new(Registry::new(engine.clone(), parts.clone(), tools.clone()));
         metrics.watch(Arc::new(operator::Figures::new(engine.clone(), shared.clone())));
         let thread = Thread {
             engine: engine.clone(),
             drain: drain.clone(),
-            reloads: reloaded,
+            reloads: registry.reloads(),
+            wishes: registry.wishes(),
             outgoing,
             failures: failures.clone(),
             tokens: tools.tokens.clone(),
@@ -119,22 +124,22 @@ impl Server {
         };
         let vault = Arc::new(Vault::new(tools.tokens.clone(), engine.store.clone(), keys));
         let (metrics, drain_too) = (metrics.clone(), drain.clone());
-        let operator = Operator { engine: engine.clone(), drain: drain_too, failures, metrics, vault };
+        let admin = admin_shared(&engine.running.load().config).map_err(StartError::Config)?;
+        let admin = Arc::new(admin);
+        let operator = Operator {
+            engine: engine.clone(),
+            drain: drain_too,
+            failures,
+            metrics,
+            vault,
+            // A broker served alone is in front of nobody, and has nothing to register.
+            registry: (parts.front == Front::Proxy).then(|| registry.clone()),
+            shared: admin.clone(),
+        };
         let background = start_background(thread, operator)?;
         let cores = start_cores(bound, parts.front, &engine, &shared, &drain)?;
         let background = Some(background);
-        Ok(Self {
-            engine,
-            parts,
-            tools,
-            shared,
-            drain,
-            reloads,
-            bound: addresses,
-            cores,
-            background,
-            _lock: lock,
-        })
+        Ok(Self { engine, registry, shared, admin, drain, bound: addresses, cores, background, _lock: lock })
     }
 
     /// Where it listens, in the order of the configuration.
@@ -147,21 +152,26 @@ impl Server {
         self.engine.running.load_full()
     }
 
-    /// Takes in a changed configuration: providers, callers, limits and certificates. Nothing is dropped. Gives back the
-    /// keys that changed and need a restart.
+    /// Takes in a changed configuration: providers, callers, limits and certificates. Nothing is dropped, and what was
+    /// registered at run time stays. Gives back the keys that changed and need a restart.
     ///
     /// # Errors
     /// Every mistake; the old configuration stays in force.
-    pub fn reload(&self, config: Config, metrics: &Metrics) -> Result<Vec<&'static str>, Problems> {
+    pub async fn reload(&self, config: Config) -> Result<Vec<&'static str>, Problems> {
         let old = self.engine.running.load_full();
         let mut config = with_real_port(config, &self.bound);
         let later = old.config.needs_restart(&config);
         // The issuer of tokens is named by it, and keeps its name.
         config.public_url.clone_from(&old.config.public_url);
-        let running = assemble::running(config, &self.parts, &self.tools, metrics, Some(&old))?;
-        self.shared.reload(&running.config.listeners, &running.config.limits)?;
-        self.engine.running.store(Arc::new(running));
-        self.reloads.send_modify(|count| *count += 1);
+        // TLS that came or went on the admin listener is said with the other keys that need a restart.
+        let admin = (!later.contains(&"admin")).then(|| operator::admin_listeners(&config));
+        let accept = |running: &Running| {
+            if let Some(listeners) = admin {
+                self.admin.reload(&listeners, &Limits::default()).map_err(operator::at_admin)?;
+            }
+            self.shared.reload(&running.config.listeners, &running.config.limits)
+        };
+        self.registry.reload(config, accept).await?;
         Ok(later)
     }
 
@@ -190,6 +200,12 @@ pub(crate) fn open_store(config: &Config) -> Result<Sqlite, StoreError> {
 /// Where the key of that database is.
 pub(crate) fn keys(config: &Config) -> Keys {
     Keys::new(&config.data_dir, config.master_key.as_ref())
+}
+
+/// What was said of providers while an earlier process ran.
+pub(crate) fn read_said(store: &dyn Store) -> Result<AtRunTime, StartError> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    Ok(runtime.block_on(AtRunTime::read(store))?)
 }
 
 /// With port 0 and no public url, links hold the port that was bound.

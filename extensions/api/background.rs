@@ -45,8 +45,13 @@ pub trait Background {
     /// Resolves when standpipe drains: finish, do not begin.
     async fn stopped(&self);
 
-    /// Resolves after each reload of the configuration.
+    /// Resolves after each reload of the configuration, and after each change of the providers at run time: at once if
+    /// there was one since this handle last said so. Work that waits beside other work takes a handle of its own.
     async fn reloaded(&self);
+
+    /// Resolves with a provider that an operator wants asked now, such as for its catalog: at once if that was said since
+    /// this handle last told it. Several wishes for one provider are one.
+    async fn refreshed(&self) -> ProviderId;
 
     /// Signs claims as standpipe's own issuer.
     ///

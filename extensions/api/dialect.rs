@@ -152,6 +152,26 @@ pub trait Dialect: Send + Sync + 'static {
         Err(Error::internal(format!("the {} dialect has no merged lists", self.name())))
     }
 
+    /// The safe question (GET or HEAD) that a provider must answer 2xx before it is registered at run time, so that a
+    /// wrong address or credential is found at once. `None`: it is taken unasked.
+    fn greeting(&self) -> Option<Query> {
+        None
+    }
+
+    /// Whether a 2xx answer to the greeting is one that this dialect can work with.
+    ///
+    /// # Errors
+    /// What is wrong, with its place in the answer; it never quotes the answer.
+    fn accepts_greeting(&self, _answer: &Answer) -> std::result::Result<(), String> {
+        Ok(())
+    }
+
+    /// The keys of a provider's table by which standpipe reads a file or runs a program of its own machine. Who
+    /// administers standpipe from elsewhere may not write them. `table` holds what [`Dialect::provider_settings`] read.
+    fn reaches_machine(&self, _table: &toml::Table) -> Vec<&'static str> {
+        Vec::new()
+    }
+
     /// Whether a bearer token that belongs to no caller may travel to this provider unchanged with this operation.
     fn accepts_foreign_bearer(&self, _operation: Operation, _provider: &Provider) -> bool {
         false

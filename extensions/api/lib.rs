@@ -17,7 +17,7 @@ mod mapping;
 pub use mapping::{Mapping, MappingState, Origin, Timestamp};
 
 mod provider;
-pub use provider::{Provider, Target};
+pub use provider::{Availability, Provider, Target};
 
 mod body;
 pub use body::{Body, BoxError};

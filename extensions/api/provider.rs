@@ -19,8 +19,36 @@ pub struct Provider {
     pub local: bool,
     /// Where relative paths in its settings begin: the folder of the configuration file.
     pub folder: Arc<Path>,
+    /// Whether it takes anything new.
+    pub availability: Availability,
     /// What the dialect made of the keys of the provider's table that the engine does not know.
     pub settings: Settings,
+}
+
+/// Whether a provider takes anything new.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Availability {
+    /// It does.
+    #[default]
+    Active,
+    /// It serves what it has: mapped resources, pins and polls. What it offers is left out of lists and catalogs, and
+    /// nothing new is sent to it unless a caller names it.
+    Draining,
+}
+
+impl Availability {
+    /// The word stored and shown.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Draining => "draining",
+        }
+    }
+
+    /// What a word stands for.
+    pub fn of(word: &str) -> Option<Self> {
+        [Self::Active, Self::Draining].into_iter().find(|availability| availability.as_str() == word)
+    }
 }
 
 impl fmt::Debug for Provider {

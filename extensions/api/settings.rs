@@ -86,10 +86,12 @@ pub enum SecretRef {
     File(PathBuf),
     /// `document:NAME`: the private key of that name in the provider's credentials document.
     Document(String),
+    /// `sealed:KEY`: a value that was given with a provider at run time and is sealed in the store.
+    Sealed(String),
 }
 
 impl SecretRef {
-    /// Parses `env:NAME`, `file:path` or `document:NAME`.
+    /// Parses `env:NAME`, `file:path`, `document:NAME` or `sealed:KEY`.
     ///
     /// # Errors
     /// A sentence that says what to write; it never repeats the text, which may be a secret written by mistake.
@@ -98,6 +100,7 @@ impl SecretRef {
             Some(("env", name)) if !name.is_empty() => Ok(Self::Env(name.to_owned())),
             Some(("file", path)) if !path.is_empty() => Ok(Self::File(PathBuf::from(path))),
             Some(("document", name)) if !name.is_empty() => Ok(Self::Document(name.to_owned())),
+            Some(("sealed", key)) if !key.is_empty() => Ok(Self::Sealed(key.to_owned())),
             _ => {
                 Err("must be `env:NAME` or `file:path`; a secret never stands in the configuration itself"
                     .into())

@@ -260,6 +260,7 @@ pub fn provider(name: &str, dialect: &'static str) -> Provider {
         dialect,
         url: format!("http://{name}.test"),
         local: false,
+        availability: crate::Availability::Active,
         folder: Path::new(".").into(),
         settings: Settings::new(()),
     }

@@ -18,8 +18,8 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, LINK, V
 use http::{Method, Request, Response, StatusCode};
 use serde_json::{Map, Value};
 use standpipe_api::{
-    Answer, Body, Call, Error, ErrorKind, Extension, Fault, Federation, Flow, Provider, ProviderId, Query,
-    Resource, ResourceId, Result, Route, Target,
+    Answer, Availability, Body, Call, Error, ErrorKind, Extension, Fault, Federation, Flow, Provider,
+    ProviderId, Query, Resource, ResourceId, Result, Route, Target,
 };
 
 use tokio::time::timeout_at;
@@ -84,6 +84,10 @@ impl Aggregate {
         for (at, provider) in fed.providers().into_iter().enumerate().filter(|(_, one)| one.dialect == NAME) {
             let chosen = filter.provider.as_deref().or(pinned.as_ref().map(ProviderId::as_str));
             if chosen.is_some_and(|chosen| chosen != provider.id.as_str()) {
+                continue;
+            }
+            // What takes nothing new offers nothing, unless somebody wants to see just that.
+            if chosen.is_none() && side != "pipes" && provider.availability == Availability::Draining {
                 continue;
             }
             // A caller's own credential must not visit all providers in turn.

@@ -76,6 +76,13 @@ impl Dialect for CloudpipeDialect {
         ProviderSettings::read(table).map(Settings::new)
     }
 
+    /// A list of resources may be a file, or what a program prints.
+    fn reaches_machine(&self, table: &toml::Table) -> Vec<&'static str> {
+        let elsewhere = table.get("resources").and_then(toml::Value::as_table);
+        let here = elsewhere.is_some_and(|list| list.contains_key("file") || list.contains_key("command"));
+        if here { vec!["resources"] } else { Vec::new() }
+    }
+
     fn needs_body(&self, operation: Operation) -> bool {
         operation == CREATE_PIPE || operation == BIND
     }

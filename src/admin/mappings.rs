@@ -14,6 +14,7 @@ use standpipe_api::{Body, BoxError, Error, ErrorKind, Fault, Kind, Mapping, Reso
 use tokio::time::timeout;
 
 use super::answer::{self, NDJSON};
+use super::body;
 use super::operator::{MappingValue, OperatorMappings, Rows};
 use super::query::{self, Parameters};
 use super::table::Filter;
@@ -140,9 +141,7 @@ pub(super) async fn one(
     resource.scope = parameters.get("scope").map_or(Scope::SHARED, Scope::tenant);
     match *request.method() {
         Method::PUT => {
-            let body = timeout(SILENCE, request.body_mut().bytes(VALUE_LIMIT)).await;
-            let body =
-                body.map_err(|_| Error::body_broken(format!("it did not end within {SILENCE:?}")))??;
+            let body = body::whole(&mut request, VALUE_LIMIT).await?;
             let value: MappingValue = serde_json::from_slice(&body)
                 .map_err(|error| Error::invalid(format!("the body is no mapping's value: {error}")))?;
             let mapping = value.of(resource);

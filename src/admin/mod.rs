@@ -6,11 +6,14 @@
 
 mod answer;
 mod audit;
+mod body;
+mod door;
 mod events;
 mod guard;
 mod mappings;
 mod operator;
 mod outbox;
+mod page;
 mod peers;
 mod providers;
 mod query;
@@ -22,12 +25,17 @@ mod vault;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use percent_encoding::percent_decode_str;
-use standpipe_api::{Body, CallId, Error, ErrorKind, EventPage, Fault, Outdated, Result, Upstream};
+use standpipe_api::{
+    Body, CallId, Connection, Error, ErrorKind, EventPage, Fault, Outdated, ProviderId, Result, Timestamp,
+    Upstream,
+};
 use tokio::sync::watch;
 
 pub use audit::AuditPage;
+pub use door::AdminDoor;
 pub(crate) use guard::read_token;
 pub use guard::{Guard, GuardError};
 pub use operator::{MappingValue, OperatorMappings, Rows};
@@ -40,10 +48,14 @@ pub use table::{Filter, Imported, KnownEndpoints, MappingTable};
 pub(crate) use transfer::Import;
 pub use transfer::{ImportReport, LineError, Lines};
 
+use self::door::Operator;
+use self::page::{Act, Page};
+use crate::config::is_name;
 use crate::peer::Ledger;
+use crate::registry::{Registry, Whence};
 use crate::respond::{self, Manner};
-use crate::store::{AuditFilter, AuditRow};
-use crate::telemetry::Metrics;
+use crate::store::{AuditEvent, AuditFilter, AuditRow};
+use crate::telemetry::{AccessEvent, Metrics};
 use crate::vault::Vault;
 use ready::Readiness;
 
@@ -68,6 +80,19 @@ pub trait Engine: KnownEndpoints {
     fn ledger(&self) -> Option<Ledger> {
         None
     }
+
+    /// Providers that come and go; `None` where there are none.
+    fn registry(&self) -> Option<Arc<Registry>> {
+        None
+    }
+
+    /// Who administers standpipe as a caller; `None`: nobody.
+    fn door(&self) -> Option<Arc<AdminDoor>> {
+        None
+    }
+
+    /// Remembers what an operator did.
+    fn record(&self, event: AuditEvent);
 
     /// Events of the audit with an id above `after`, at most `limit`.
     ///
@@ -100,95 +125,19 @@ pub struct AdminService {
     readiness: Readiness,
 }
 
-/// What a path names.
-enum Page<'a> {
-    Live,
-    Ready,
-    Metrics,
-    Providers,
-    Tokens,
-    RotateKey,
-    Audit,
-    Events,
-    Peers,
-    Peer {
-        name: &'a str,
-        side: Side,
-    },
-    Mappings,
-    Mapping {
-        kind: &'a str,
-        id: &'a str,
-    },
-    Outbox,
-    Job {
-        extension: &'a str,
-        id: &'a str,
-    },
-    Retry {
-        extension: &'a str,
-        id: &'a str,
-    },
-    /// A path of a provider that is served in this process.
-    Inside {
-        provider: &'a str,
-        path: &'a str,
-    },
+/// What is known of a request for the audit.
+#[derive(Default)]
+struct Asked {
+    /// Who asks, once that is known.
+    operator: Option<Operator>,
+    /// The provider it is about.
+    provider: Option<ProviderId>,
 }
 
-impl Page<'_> {
-    fn of(path: &str) -> Option<Page<'_>> {
-        if let Some((provider, _)) = path.strip_prefix("/providers/").and_then(|rest| rest.split_once('/')) {
-            let path = path.get("/providers/".len() + provider.len()..)?;
-            return Some(Page::Inside { provider, path });
-        }
-        let segments: Vec<&str> = path.strip_prefix('/')?.split('/').collect();
-        Some(match segments.as_slice() {
-            ["live"] => Page::Live,
-            ["ready"] => Page::Ready,
-            ["metrics"] => Page::Metrics,
-            ["providers"] => Page::Providers,
-            ["tokens"] => Page::Tokens,
-            ["keys", "rotate"] => Page::RotateKey,
-            ["audit"] => Page::Audit,
-            ["events"] => Page::Events,
-            ["peers"] => Page::Peers,
-            ["peers", name, "gave"] => Page::Peer { name, side: Side::Gave },
-            ["peers", name, "given"] => Page::Peer { name, side: Side::Given },
-            ["mappings"] => Page::Mappings,
-            ["mappings", kind, id] => Page::Mapping { kind, id },
-            ["outbox"] => Page::Outbox,
-            ["outbox", extension, id] => Page::Job { extension, id },
-            ["outbox", extension, id, "retry"] => Page::Retry { extension, id },
-            _ => return None,
-        })
-    }
-
-    fn methods(&self) -> &'static [Method] {
-        match self {
-            Page::Live
-            | Page::Ready
-            | Page::Metrics
-            | Page::Providers
-            | Page::Audit
-            | Page::Events
-            | Page::Peers
-            | Page::Outbox => &[Method::GET, Method::HEAD],
-            Page::Tokens | Page::Peer { .. } => &[Method::GET, Method::HEAD, Method::DELETE],
-            Page::RotateKey => &[Method::POST],
-            Page::Job { .. } => &[Method::DELETE],
-            Page::Retry { .. } => &[Method::POST],
-            Page::Mappings => &[Method::GET, Method::HEAD, Method::POST],
-            Page::Mapping { .. } => &[Method::GET, Method::HEAD, Method::PUT, Method::DELETE],
-            Page::Inside { .. } => {
-                &[Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE]
-            }
-        }
-    }
-
-    /// Whether an orchestrator that has no token may ask.
-    fn is_open(&self) -> bool {
-        matches!(self, Page::Live | Page::Ready)
+impl Asked {
+    fn whence(&self) -> Whence {
+        let elsewhere = self.operator.as_ref().is_none_or(|operator| operator.is_caller);
+        if elsewhere { Whence::Elsewhere } else { Whence::Here }
     }
 }
 
@@ -205,43 +154,102 @@ impl AdminService {
         Self { guard, engine, mappings, metrics, readiness: Readiness::default() }
     }
 
-    /// Answers one request.
-    pub async fn answer(&self, request: Request<Body>) -> Response<Body> {
+    /// Answers one request that came by a connection.
+    pub async fn answer(&self, request: Request<Body>, connection: &Connection) -> Response<Body> {
         let call = CallId::from_bits(fastrand::u128(..));
-        let path = request.uri().path().to_owned();
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let page = Page::of(&path);
         let allowed = page.as_ref().map_or(&[][..], Page::methods);
-        match self.page(page, request).await {
-            Ok(response) => response,
-            Err(error) => {
-                match error.fault() {
-                    Fault::Caller => {
-                        tracing::debug!(%call, error = %error.log_text(), "admin request refused")
-                    }
-                    _ => tracing::warn!(%call, error = %error.log_text(), "admin request failed"),
-                }
-                const CHALLENGE: [HeaderValue; 1] =
-                    [HeaderValue::from_static("Bearer realm=\"standpipe admin\"")];
-                respond::error(&error, call, Manner { challenges: &CHALLENGE, allowed, ..Manner::default() })
+        let mut asked = Asked::default();
+        let outcome = self.page(page, request, connection, &mut asked).await;
+        let fault = outcome.as_ref().err().map(|error| error.fault().clone());
+        let response = outcome.unwrap_or_else(|error| {
+            match error.fault() {
+                Fault::Caller => tracing::debug!(%call, error = %error.log_text(), "admin request refused"),
+                _ => tracing::warn!(%call, error = %error.log_text(), "admin request failed"),
+            }
+            let challenge = [HeaderValue::from_static("Bearer realm=\"standpipe admin\"")];
+            let door = self.guard.takes_callers().then(|| self.engine.door()).flatten();
+            let challenges = door.as_ref().map_or(&challenge[..], |door| door.challenges());
+            respond::error(&error, call, Manner { challenges, allowed, ..Manner::default() })
+        });
+        if let (false, Some(operator)) = (method.is_safe(), asked.operator) {
+            self.engine.record(AuditEvent {
+                at: Timestamp::now(),
+                call: call.to_string(),
+                caller: Some(operator.id),
+                tenant: operator.tenant,
+                method: method.to_string(),
+                path: AccessEvent::path_of(&path.parse().unwrap_or_default()).into(),
+                operation: Some("administer".into()),
+                kind: None,
+                provider: asked.provider,
+                status: response.status().as_u16(),
+                fault: fault.as_ref().map(respond::fault),
+                refused: None,
+            });
+        }
+        response
+    }
+
+    /// Who asks, if it may.
+    async fn enter(&self, head: &Parts, connection: &Connection) -> Result<Operator> {
+        match self.guard {
+            Guard::Socket => Ok(Operator::of("operator:socket")),
+            Guard::Token { .. } => self.guard.check_token(head).map(|()| Operator::of("operator:token")),
+            Guard::Callers { .. } => {
+                let door = self.engine.door();
+                door.ok_or_else(|| Error::internal("nobody may ask here"))?.enter(head, connection).await
             }
         }
     }
 
-    async fn page(&self, page: Option<Page<'_>>, request: Request<Body>) -> Result<Response<Body>> {
-        self.guard.check_source(&request)?;
+    async fn page(
+        &self,
+        page: Option<Page<'_>>,
+        request: Request<Body>,
+        connection: &Connection,
+        asked: &mut Asked,
+    ) -> Result<Response<Body>> {
+        let (head, body) = request.into_parts();
+        self.guard.check_source(&head)?;
         if !page.as_ref().is_some_and(Page::is_open) {
-            self.guard.check_token(&request)?;
+            let operator = self.enter(&head, connection).await?;
+            let operator = asked.operator.insert(operator);
+            page.as_ref().map_or(Ok(()), |page| operator.may(&head.method, page))?;
         }
+        let request = Request::from_parts(head, body);
         let Some(page) = page else { return Err(no_page()) };
         if !page.methods().contains(request.method()) {
             let text = format!("{} is not for {}", request.uri().path(), request.method());
             return Err(Error::new(ErrorKind::MethodNotAllowed, Fault::Caller, text));
         }
+        if let Page::Provider { name } | Page::Act { name, .. } = page {
+            asked.provider =
+                Some(decoded("provider", name)?.into()).filter(|name: &ProviderId| is_name(name.as_str()));
+        }
         match page {
             Page::Live => Ok(answer::json(StatusCode::OK, &serde_json::json!({ "live": true }))),
             Page::Ready => Ok(self.ready().await),
             Page::Metrics => Ok(answer::metrics(self.metrics.render())),
-            Page::Providers => Ok(answer::json(StatusCode::OK, &providers::list(self.engine.providers()))),
+            Page::Providers if request.method() == Method::POST => {
+                let registry = self.engine.registry().ok_or_else(no_page)?;
+                providers::add(&registry, &*self.engine, asked, request).await
+            }
+            Page::Providers => {
+                let left_out = self.engine.registry().map(|registry| registry.left_out()).unwrap_or_default();
+                Ok(answer::json(StatusCode::OK, &providers::list(self.engine.providers(), &left_out)))
+            }
+            Page::Provider { name } => {
+                let (registry, name) =
+                    (self.engine.registry().ok_or_else(no_page)?, decoded("provider", name)?);
+                providers::named(&registry, &*self.engine, &name.into(), asked, request).await
+            }
+            Page::Act { name, act } => {
+                let (registry, name) =
+                    (self.engine.registry().ok_or_else(no_page)?, decoded("provider", name)?);
+                providers::act(&registry, &*self.engine, &name.into(), act).await
+            }
             Page::Tokens => vault::tokens(&*self.engine.vault().ok_or_else(no_page)?, &request).await,
             Page::RotateKey => vault::rotate(&*self.engine.vault().ok_or_else(no_page)?, request).await,
             Page::Audit => audit::list(&*self.engine, &request).await,
@@ -293,7 +301,7 @@ impl AdminService {
 
 fn no_page() -> Error {
     Error::new(ErrorKind::NoRoute, Fault::Caller, "the admin listener has no such path").advise(
-        "there are /live, /ready, /metrics, /providers, /providers/{name}/..., /audit, /events, /mappings, \
+        "there are /live, /ready, /metrics, /providers, /providers/{name}, /providers/{name}/..., /audit, /events, /mappings, \
              /mappings/{kind}/{id}, /outbox, /tokens, /keys/rotate, /peers and /peers/{name}/gave and /given",
     )
 }

@@ -156,6 +156,8 @@ impl Engine for FakeEngine {
         vec![ProviderStatus {
             name: "alpha".into(),
             dialect: "cloudpipe".into(),
+            origin: "config",
+            availability: "active",
             kind: "remote".into(),
             url: Some("https://user:hunter2@alpha.test/apps/{resource}".into()),
             breaker: BreakerState::HalfOpen,
@@ -170,6 +172,12 @@ impl Engine for FakeEngine {
 
     fn background_failures(&self) -> Vec<String> {
         self.failures.lock().unwrap().clone()
+    }
+
+    fn record(&self, event: crate::store::AuditEvent) {
+        let mut rows = self.audit.lock().unwrap();
+        let id = rows.len() as i64 + 1;
+        rows.push(AuditRow { id, event });
     }
 
     async fn audit(&self, filter: &AuditFilter, after: i64, limit: usize) -> Result<Vec<AuditRow>> {
@@ -256,6 +264,11 @@ pub(crate) fn pipes(count: usize) -> impl Iterator<Item = Mapping> {
     })
 }
 
+/// A connection to a socket file.
+pub(crate) fn here() -> standpipe_api::Connection {
+    standpipe_api::Connection { peer: None, scheme: "http", client_certificate: None }
+}
+
 pub(crate) fn service(table: &Arc<FakeTable>) -> AdminService {
     AdminService::new(Guard::Socket, Arc::new(FakeEngine::default()), table.clone(), Metrics::new())
 }
@@ -270,7 +283,7 @@ pub(crate) fn serve(service: AdminService, path: &Path) {
             let answer = service_fn(move |request: Request<hyper::body::Incoming>| {
                 let service = service.clone();
                 let request = request.map(|body| Body::stream(body.map_err(BoxError::from)));
-                async move { Ok::<_, std::convert::Infallible>(service.answer(request).await) }
+                async move { Ok::<_, std::convert::Infallible>(service.answer(request, &here()).await) }
             });
             tokio::task::spawn_local(async move {
                 // A client that goes away mid-answer is part of the tests.

@@ -15,7 +15,7 @@ fn request(method: &str, target: &str, body: impl Into<Body>) -> Request<Body> {
 }
 
 async fn ask(service: &AdminService, method: &str, target: &str, body: &str) -> (u16, String) {
-    text(service.answer(request(method, target, body.to_owned())).await).await
+    text(service.answer(request(method, target, body.to_owned()), &here()).await).await
 }
 
 async fn text(response: Response<Body>) -> (u16, String) {
@@ -116,7 +116,7 @@ async fn the_feed_is_paged_by_revision_and_waits_for_what_comes() {
 
 #[tokio::test]
 async fn metrics_are_in_the_format_of_prometheus() {
-    let response = service(&Arc::default()).answer(request("GET", "/metrics", "")).await;
+    let response = service(&Arc::default()).answer(request("GET", "/metrics", ""), &here()).await;
     assert_eq!(response.headers()[CONTENT_TYPE], "text/plain; version=0.0.4; charset=utf-8");
     assert!(text(response).await.1.contains("# TYPE standpipe_requests_total counter"));
 }
@@ -201,7 +201,7 @@ async fn filters_choose_by_provider_kind_and_parent() {
 async fn export(service: &AdminService) -> Response<Body> {
     let mut wanted = request("GET", "/mappings", "");
     wanted.headers_mut().insert(ACCEPT, "application/x-ndjson".parse().unwrap());
-    service.answer(wanted).await
+    service.answer(wanted, &here()).await
 }
 
 #[tokio::test]
@@ -273,11 +273,11 @@ async fn wrong_paths_methods_and_parameters_are_answered_with_problems() {
         ("PUT", "/mappings/pipe/", 400),
     ] {
         let body = r#"{"provider":"alpha"}"#;
-        let response = service.answer(request(method, target, body)).await;
+        let response = service.answer(request(method, target, body), &here()).await;
         assert_eq!(response.status(), status, "{method} {target}");
         assert_eq!(response.headers()[CONTENT_TYPE], "application/problem+json");
     }
-    let response = service.answer(request("DELETE", "/mappings", "")).await;
+    let response = service.answer(request("DELETE", "/mappings", ""), &here()).await;
     assert_eq!(
         (response.status().as_u16(), &response.headers()[ALLOW]),
         (405, &"GET, HEAD, POST".parse().unwrap())
@@ -298,16 +298,16 @@ async fn on_tcp_only_the_probes_are_open() {
         request
     };
     for open in ["/live", "/ready"] {
-        assert_eq!(service.answer(with(open, None)).await.status(), 200);
+        assert_eq!(service.answer(with(open, None), &here()).await.status(), 200);
     }
     for closed in ["/metrics", "/providers", "/mappings", "/mappings/pipe/x", "/nothing"] {
-        let response = service.answer(with(closed, None)).await;
+        let response = service.answer(with(closed, None), &here()).await;
         assert_eq!(response.status(), 401, "{closed}");
         assert!(response.headers().contains_key(WWW_AUTHENTICATE));
-        let opened = service.answer(with(closed, Some("Bearer 0123456789abcdef"))).await;
+        let opened = service.answer(with(closed, Some("Bearer 0123456789abcdef")), &here()).await;
         assert_ne!(opened.status(), 401);
     }
     let mut rebound = with("/live", None);
     rebound.headers_mut().insert(HOST, "evil.example:9901".parse().unwrap());
-    assert_eq!(service.answer(rebound).await.status(), 403);
+    assert_eq!(service.answer(rebound, &here()).await.status(), 403);
 }

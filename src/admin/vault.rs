@@ -1,17 +1,14 @@
 //! `/tokens` and `/keys/rotate`.
 
-use std::time::Duration;
-
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use http::{Method, Request, Response, StatusCode};
 use serde::Deserialize;
 use serde_json::json;
 use standpipe_api::{Body, Error, Result, SecretRef};
-use tokio::time::timeout;
 
-use super::answer;
 use super::query::Parameters;
+use super::{answer, body};
 use crate::store::{Subject, TokenKey};
 use crate::vault::{TokenView, Vault};
 
@@ -19,8 +16,6 @@ use crate::vault::{TokenView, Vault};
 const PAGE: usize = 500;
 /// Bytes of what is said with a rotation.
 const MOST: usize = 4096;
-/// How long a sender may stay silent within a body.
-const SILENCE: Duration = Duration::from_secs(30);
 
 /// `/tokens`: a page, or the removal of all that match.
 pub(super) async fn tokens(vault: &Vault, request: &Request<Body>) -> Result<Response<Body>> {
@@ -47,8 +42,7 @@ pub(super) async fn rotate(vault: &Vault, mut request: Request<Body>) -> Result<
     struct Asked {
         to: Option<String>,
     }
-    let body = timeout(SILENCE, request.body_mut().bytes(MOST)).await;
-    let body = body.map_err(|_| Error::body_broken(format!("it did not end within {SILENCE:?}")))??;
+    let body = body::whole(&mut request, MOST).await?;
     let asked: Asked = if body.is_empty() {
         Asked::default()
     } else {

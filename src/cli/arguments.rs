@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::{Explained, audit, mappings, outbox, peers, pipes, usage, vault};
+use super::{Explained, audit, mappings, outbox, peers, pipes, providers, usage, vault};
 
 /// One endpoint in front of many providers' brokers.
 #[derive(Debug, Parser)]
@@ -64,6 +64,18 @@ pub enum Command {
         /// What to do with them
         #[command(subcommand)]
         command: pipes::Command,
+        /// Where the configuration is
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+    /// Register, change, drain and remove providers while standpipe runs
+    #[command(
+        after_help = "Example: standpipe providers add alpha --dialect cloudpipe --url http://127.0.0.1:9001"
+    )]
+    Providers {
+        /// What to do with them
+        #[command(subcommand)]
+        command: providers::Command,
         /// Where the configuration is
         #[command(flatten)]
         config: ConfigFile,

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use super::Explained;
 use crate::assemble::{self, Front, Tools};
 use crate::config::{At, Listener};
+use crate::registry::AtRunTime;
 use crate::telemetry::Metrics;
 
 /// Prints a summary of a good configuration, or what its access rules say of a caller.
@@ -28,7 +29,9 @@ pub(super) fn run(
     let (extensions, reserved) = read();
     let loaded = assemble::load(path.as_deref(), extensions, reserved, Front::Proxy);
     let (config, parts) = loaded.map_err(lines)?;
-    let running = assemble::running(config, &parts, &Tools::idle(), &Metrics::new(), None).map_err(lines)?;
+    let said = AtRunTime::default();
+    let running = assemble::running(config, said, &parts, &Tools::idle(), &Metrics::new(), None);
+    let running = running.map_err(lines)?;
     if let Some(code) = explained.print(&running, &parts, out)? {
         return Ok(code);
     }

@@ -13,6 +13,7 @@ mod opened;
 pub mod outbox;
 pub mod peers;
 pub mod pipes;
+pub mod providers;
 mod serving;
 mod source;
 mod table;
@@ -51,6 +52,7 @@ pub fn run(arguments: Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Ex
         Command::Usage { asked, config } => usage::run(config.path(), &asked, out, err),
         Command::HashPassword => hash_password::run(out),
         Command::Pipes { command, config } => pipes::run(config.path(), command, out),
+        Command::Providers { command, config } => providers::run(config.path(), command, out),
         Command::Peers { command, config } => peers::run(config.path(), command, out),
         Command::Tokens { command, config } => vault::tokens(config.path(), command, out),
         Command::Keys { command, config } => vault::keys(config.path(), command, out),
@@ -106,8 +108,9 @@ impl Tables {
             Err(error) => Err(error.to_string()),
             Ok(lock) => {
                 let store = crate::serve::open_store(&config).map_err(|error| error.to_string())?;
+                let said = crate::serve::read_said(&store).map_err(|error| error.to_string())?;
                 let mappings = Arc::new(Mappings::new(Arc::new(store), config.resolve.cached_mappings));
-                let running = assemble::running(config, &parts, &Tools::idle(), &Metrics::new(), None);
+                let running = assemble::running(config, said, &parts, &Tools::idle(), &Metrics::new(), None);
                 let running = running.map_err(|found| lines(&found))?;
                 Ok(Self::Free { mappings, known: Arc::new(Known(running)), _lock: lock })
             }

@@ -13,7 +13,8 @@ use crate::telemetry::{self, Metrics};
 
 /// What to add to a configuration without providers.
 pub(super) const NO_PROVIDERS: &str = "\
-No provider is configured yet. Add one to the configuration and send SIGHUP:
+No provider is configured yet. Register one (standpipe providers add --help), or add one to the configuration and send
+SIGHUP:
 
     [[provider]]
     name = \"alpha\"
@@ -37,10 +38,11 @@ pub(super) fn run(path: Option<PathBuf>, front: Front, err: &mut dyn Write) -> R
     let runtime = runtime.map_err(|error| error.to_string())?;
     // Before anybody is told that it listens: a signal that comes then must already be heard.
     let signals = runtime.block_on(async { Signals::new() }).map_err(|error| error.to_string())?;
-    let (empty, text) = (config.providers.is_empty(), config.log.format == LogFormat::Text);
+    let text = config.log.format == LogFormat::Text;
     let server = Server::start(config, parts, &metrics, telemetry.access_log());
     let server = server.map_err(|error| error.to_string())?;
     let running = server.running();
+    let empty = running.providers.is_empty() && running.left_out.is_empty();
     if front == Front::Broker && only_upstream(&running).is_none() {
         server.stop();
         return Err("the configuration must have exactly one provider with a [provider.broker] table".into());
@@ -53,7 +55,7 @@ pub(super) fn run(path: Option<PathBuf>, front: Front, err: &mut dyn Write) -> R
     } else if empty {
         tracing::warn!("no provider is configured");
     }
-    runtime.block_on(signals.until_the_end(&server, path, &metrics));
+    runtime.block_on(signals.until_the_end(&server, path));
     tracing::info!("standpipe ends: finishing what is in flight");
     server.stop();
     drop(telemetry);
@@ -94,21 +96,24 @@ impl Signals {
         })
     }
 
-    async fn until_the_end(mut self, server: &Server, path: Option<PathBuf>, metrics: &Metrics) {
+    async fn until_the_end(mut self, server: &Server, path: Option<PathBuf>) {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
-                _ = self.hangup.recv() => reload(server, path.as_deref(), metrics),
+                _ = self.hangup.recv() => reload(server, path.as_deref()).await,
             }
         }
     }
 }
 
 /// A configuration with mistakes changes nothing and is reported.
-fn reload(server: &Server, path: Option<&std::path::Path>, metrics: &Metrics) {
+async fn reload(server: &Server, path: Option<&std::path::Path>) {
     let known = assemble::known(&standpipe_extensions::all());
-    let reloaded = config::load(path, &known).and_then(|config| server.reload(config, metrics));
+    let reloaded = match config::load(path, &known) {
+        Ok(config) => server.reload(config).await,
+        Err(problems) => Err(problems),
+    };
     match reloaded {
         Ok(later) => {
             tracing::info!("the configuration was reloaded");

@@ -79,7 +79,7 @@ pub(super) fn rules(top: &mut Reader<'_>, providers: &[Provider]) -> Vec<AccessR
         };
         for named in rule.providers.iter().flatten().filter(|pattern| !pattern.contains('*')) {
             if !providers.iter().any(|provider| provider.id.as_str() == named) {
-                reader.wrong("providers", format!("no provider is named `{named}`"));
+                reader.wrong("providers", format!("no provider of this file is named `{named}`; for one registered at run time write a pattern, as `{named}*`"));
             }
         }
         for method in rule.methods.iter().flatten() {
@@ -94,7 +94,7 @@ pub(super) fn rules(top: &mut Reader<'_>, providers: &[Provider]) -> Vec<AccessR
 }
 
 /// A list of patterns; an empty one would be for nobody.
-fn patterns(reader: &mut Reader<'_>, key: &'static str) -> Option<Vec<String>> {
+pub(super) fn patterns(reader: &mut Reader<'_>, key: &'static str) -> Option<Vec<String>> {
     let patterns = reader.texts(key)?;
     if patterns.is_empty() || patterns.iter().any(String::is_empty) {
         reader.wrong(key, "must hold texts, in which * stands for anything; left out, it holds for all");

@@ -2,18 +2,22 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
 use standpipe_api::{Problem, Problems, SecretRef};
 use toml::Table;
 
-use super::reader::{Reader, parse};
+use super::reader::Reader;
 use super::{
-    AccessLog, Admin, BasicCaller, Config, IpRange, Limits, Listener, ListenerTls, Log, LogFormat, Resolve,
+    AccessLog, BasicCaller, Config, IpRange, Limits, Listener, ListenerTls, Log, LogFormat, Resolve,
 };
-use super::{access, identity, peers, providers};
+use super::{access, admin, identity, peers, providers};
+
+/// What `mtls` among the callers of a listener needs.
+pub(super) const MTLS_ASKS: &str =
+    "`mtls` needs tls.client_roots: otherwise nobody is asked for a certificate";
 
 /// The words that extensions and the engine bring; others are mistakes.
 #[derive(Clone, Debug, Default)]
@@ -73,7 +77,7 @@ fn examine_text(text: &str, folder: &Path, known: &Known) -> Result<(Config, Pro
     let listeners = listeners(&mut top, folder, known);
     let loopback = listeners.iter().all(|listener| listener.address.ip().is_loopback());
     let data_dir = folder.join(top.text("data_dir").unwrap_or_else(|| "standpipe-data".into()));
-    let admin = admin(&mut top, folder, &data_dir);
+    let (admin, admin_listener) = admin::read(&mut top, folder, &data_dir, known);
     let public_url = public_url(&mut top, &listeners, loopback);
     let config = Config {
         folder: folder.into(),
@@ -84,6 +88,7 @@ fn examine_text(text: &str, folder: &Path, known: &Known) -> Result<(Config, Pro
         master_key: top.parsed("master_key", SecretRef::parse).map(|key| in_folder(key, folder)),
         threads: top.count("threads").and_then(NonZeroUsize::new).unwrap_or_else(cores),
         admin,
+        admin_listener,
         limits: limits(&mut top),
         resolve: resolve(&mut top),
         log: log(&mut top),
@@ -103,7 +108,8 @@ fn examine_text(text: &str, folder: &Path, known: &Known) -> Result<(Config, Pro
     let config = Config { access: access::rules(&mut top, &config.providers), ..config };
     let config = Config { peers: peers::read(&mut top, &config), ..config };
     let oidc = |listener: &Listener| listener.callers.iter().any(|caller| caller == "oidc");
-    if config.trusted_issuers.is_empty() && config.listeners.iter().any(oidc) {
+    let admin = config.admin_listener.iter().map(|admin| &admin.listener);
+    if config.trusted_issuers.is_empty() && config.listeners.iter().chain(admin).any(oidc) {
         top.wrong(
             "trusted_issuer",
             "is missing: a listener's callers name `oidc`, and nobody's tokens are trusted",
@@ -127,7 +133,7 @@ fn cores() -> NonZeroUsize {
 pub(super) fn in_folder(secret: SecretRef, folder: &Path) -> SecretRef {
     match secret {
         SecretRef::File(path) => SecretRef::File(folder.join(path)),
-        other @ (SecretRef::Env(_) | SecretRef::Document(_)) => other,
+        other => other,
     }
 }
 
@@ -187,20 +193,10 @@ fn listeners(top: &mut Reader<'_>, folder: &Path, known: &Known) -> Vec<Listener
         if callers.iter().any(|caller| caller == "anonymous") && !address.ip().is_loopback() {
             reader.wrong("callers", "`anonymous` is for loopback addresses: here it would let everybody in");
         }
-        let tls = reader.table("tls").and_then(|table| {
-            let mut tls = reader.inside(table, format!("listener[{at}].tls"));
-            let certificate = tls.required("certificate").map(|path| folder.join(path));
-            let key = tls.required("key").map(|path| folder.join(path));
-            let client_roots = tls.text("client_roots").map(|path| folder.join(path));
-            tls.finish();
-            Some(ListenerTls { certificate: certificate?, key: key?, client_roots })
-        });
+        let tls = listener_tls(&mut reader, folder);
         let asks = tls.as_ref().is_some_and(|tls| tls.client_roots.is_some());
         if callers.iter().any(|caller| caller == "mtls") && !asks {
-            reader.wrong(
-                "callers",
-                "`mtls` needs tls.client_roots: otherwise nobody is asked for a certificate",
-            );
+            reader.wrong("callers", MTLS_ASKS);
         }
         reader.finish();
         listeners.push(Listener { address, faces, callers, tls });
@@ -208,42 +204,29 @@ fn listeners(top: &mut Reader<'_>, folder: &Path, known: &Known) -> Vec<Listener
     listeners
 }
 
+/// The table `tls` of a listener.
+pub(super) fn listener_tls(reader: &mut Reader<'_>, folder: &Path) -> Option<ListenerTls> {
+    let table = reader.table("tls")?;
+    let path = reader.at("tls");
+    let mut tls = reader.inside(table, path);
+    let certificate = tls.required("certificate").map(|path| folder.join(path));
+    let key = tls.required("key").map(|path| folder.join(path));
+    let client_roots = tls.text("client_roots").map(|path| folder.join(path));
+    tls.finish();
+    Some(ListenerTls { certificate: certificate?, key: key?, client_roots })
+}
+
 /// A list of words, each of which must be known.
-fn words(reader: &mut Reader<'_>, key: &'static str, known: &[&'static str]) -> Option<Vec<String>> {
+pub(super) fn words(
+    reader: &mut Reader<'_>,
+    key: &'static str,
+    known: &[&'static str],
+) -> Option<Vec<String>> {
     let words = reader.texts(key)?;
     for word in words.iter().filter(|word| !known.contains(&word.as_str())) {
         reader.wrong(key, format!("`{word}` is unknown; known are {}", known.join(", ")));
     }
     Some(words)
-}
-
-fn admin(top: &mut Reader<'_>, folder: &Path, data_dir: &Path) -> Admin {
-    let default = Admin::Socket(data_dir.join("admin.sock"));
-    let Some(table) = top.table("admin") else { return default };
-    let mut reader = top.inside(table, "admin".into());
-    let socket = reader.text("socket").map(|path| folder.join(path));
-    let address = reader.parsed("address", parse::<SocketAddr>("an address with a port, as 127.0.0.1:9090"));
-    let token_file: Option<PathBuf> = reader.text("token_file").map(|path| folder.join(path));
-    let admin = match (socket, address, token_file) {
-        (Some(_), Some(_), _) => {
-            reader.wrong("socket", "choose one of `socket` and `address`");
-            default
-        }
-        (Some(socket), None, _) => Admin::Socket(socket),
-        (None, Some(address), Some(token_file)) => {
-            if !address.ip().is_loopback() {
-                reader.wrong("address", "must be a loopback address");
-            }
-            Admin::Tcp { address, token_file }
-        }
-        (None, Some(_), None) => {
-            reader.wrong("token_file", "is required with `address`");
-            default
-        }
-        (None, None, _) => default,
-    };
-    reader.finish();
-    admin
 }
 
 fn limits(top: &mut Reader<'_>) -> Limits {

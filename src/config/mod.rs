@@ -5,6 +5,7 @@
 //! stands in `config/standpipe.toml`, which a test holds against these types.
 
 mod access;
+mod admin;
 mod identity;
 mod load;
 mod peers;
@@ -25,6 +26,7 @@ pub use self::access::{AccessRule, Allowance, Quota, Retention};
 pub use self::identity::{Allowed, Host, Issuer, Outbound, TrustedIssuer};
 pub use self::load::{Known, examine, load, read};
 pub use self::peers::{Grant, Peer, PeerTrust};
+pub use self::providers::{is_name, one as provider};
 use crate::token::DocumentSource;
 
 /// Everything an operator decided, or left to its default.
@@ -44,6 +46,8 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// The operator's socket.
     pub admin: Admin,
+    /// Where identified callers administer standpipe; `None`: nowhere.
+    pub admin_listener: Option<AdminListener>,
     /// Bounds on everything a stranger can make us hold.
     pub limits: Limits,
     /// How resources are found.
@@ -80,13 +84,17 @@ impl Config {
     /// The keys that differ and count only after a restart.
     pub fn needs_restart(&self, other: &Self) -> Vec<&'static str> {
         let addresses = |config: &Self| config.listeners.iter().map(|one| one.address).collect::<Vec<_>>();
+        let admin_address = |config: &Self| {
+            let admin = config.admin_listener.as_ref();
+            admin.map(|admin| (admin.listener.address, admin.listener.tls.is_some()))
+        };
         [
             ("data_dir", self.data_dir == other.data_dir),
             ("master_key", self.master_key == other.master_key),
             ("threads", self.threads == other.threads),
             ("public_url", self.public_url == other.public_url),
             ("listener.address", addresses(self) == addresses(other)),
-            ("admin", self.admin == other.admin),
+            ("admin", self.admin == other.admin && admin_address(self) == admin_address(other)),
             ("log", self.log == other.log),
             ("resolve", self.resolve == other.resolve),
             ("issuer", self.issuer == other.issuer),
@@ -134,6 +142,40 @@ pub enum Admin {
         /// The file that holds the token.
         token_file: PathBuf,
     },
+}
+
+/// A TCP listener for operators who are recognised as callers are. Who may do what there, and who comes in, changes with
+/// a reload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdminListener {
+    /// Where it binds, its authenticators, and its TLS, which off loopback it has.
+    pub listener: Listener,
+    /// The names, with or without a port, that `Host` may hold beside loopback and the address itself.
+    pub hosts: Vec<String>,
+    /// Who may do what; the first that fits counts.
+    pub roles: Vec<AdminRole>,
+}
+
+/// What a caller may do on the admin listener. A list that is left out holds for everybody; one of them is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdminRole {
+    /// What it may do.
+    pub role: Role,
+    /// Patterns of callers' ids.
+    pub callers: Option<Vec<String>>,
+    /// Patterns of callers' tenants.
+    pub tenants: Option<Vec<String>>,
+    /// Patterns of which one of a caller's groups must match one.
+    pub groups: Option<Vec<String>>,
+}
+
+/// What an operator may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Everything.
+    Administrator,
+    /// Read, but nothing that providers in this process keep.
+    Auditor,
 }
 
 /// Bounds, each with its default in `config/standpipe.toml`.

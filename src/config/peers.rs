@@ -98,7 +98,7 @@ fn peer(reader: &mut Reader<'_>, at: usize, config: &Config) -> Peer {
         may_inject,
         inject: reader.switch("inject").unwrap_or(false),
         lifetime: reader.span("lifetime").unwrap_or(HOUR),
-        tls: tls(reader, format!("peer[{at}].tls"), &config.folder),
+        tls: tls(reader, &config.folder),
         url,
         beside,
     }

@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::path::Path;
 use std::time::Duration;
 
-use standpipe_api::{CredentialAlias, ProviderId};
+use standpipe_api::{CredentialAlias, Problems, ProviderId};
 use toml::{Table, Value};
 
 use super::load::Known;
@@ -18,7 +18,7 @@ pub(super) fn read(top: &mut Reader<'_>, folder: &Path, known: &Known) -> Vec<Pr
     let mut providers: Vec<Provider> = Vec::new();
     for (at, table) in top.tables("provider").into_iter().enumerate() {
         let mut reader = top.inside(table, format!("provider[{at}]"));
-        let provider = provider(&mut reader, at, folder, known);
+        let provider = provider(&mut reader, folder, known);
         if providers.iter().any(|earlier| earlier.id == provider.id && !provider.id.as_str().is_empty()) {
             reader.wrong("name", format!("another provider is named `{}`", provider.id));
         }
@@ -32,7 +32,21 @@ pub(super) fn read(top: &mut Reader<'_>, folder: &Path, known: &Known) -> Vec<Pr
     providers
 }
 
-fn provider(reader: &mut Reader<'_>, at: usize, folder: &Path, known: &Known) -> Provider {
+/// Reads the table of one provider that is registered at run time; relative paths are relative to `folder`.
+///
+/// # Errors
+/// Every mistake, with its key path within the table.
+pub fn one(table: &Table, folder: &Path, known: &Known) -> Result<Provider, Problems> {
+    let mut problems = Problems::new();
+    let mut reader = Reader::new(table, "", &mut problems);
+    let provider = provider(&mut reader, folder, known);
+    if let At::InProcess { kind, .. } = &provider.at {
+        reader.wrong(kind, "a provider served in this process stands in the configuration and needs a start");
+    }
+    if problems.is_empty() { Ok(provider) } else { Err(problems) }
+}
+
+fn provider(reader: &mut Reader<'_>, folder: &Path, known: &Known) -> Provider {
     let name = reader.required("name").unwrap_or_default();
     if !name.is_empty() && !is_name(&name) {
         reader.wrong("name", "must be lower-case letters, digits and hyphens, at most 63, beginning and ending without a hyphen");
@@ -42,11 +56,11 @@ fn provider(reader: &mut Reader<'_>, at: usize, folder: &Path, known: &Known) ->
         reader.wrong("dialect", format!("`{dialect}` is unknown; known are {}", known.dialects.join(", ")));
     }
     let place = place(reader, known);
-    let credentials_document = credentials_document(reader, at, folder, known);
-    let credentials = credentials(reader, at, folder, known, credentials_document.is_some());
-    let credential_by = credential_by(reader, at);
-    let breaker = breaker(reader, at);
-    let tls = tls(reader, format!("provider[{at}].tls"), folder);
+    let credentials_document = credentials_document(reader, folder, known);
+    let credentials = credentials(reader, folder, known, credentials_document.is_some());
+    let credential_by = credential_by(reader);
+    let breaker = breaker(reader);
+    let tls = tls(reader, folder);
     let mut span = |key, default| reader.span(key).unwrap_or(Duration::from_secs(default));
     let (connect_timeout, response_timeout, idle_timeout) =
         (span("connect_timeout", 5), span("response_timeout", 30), span("idle_timeout", 60));
@@ -73,7 +87,7 @@ fn provider(reader: &mut Reader<'_>, at: usize, folder: &Path, known: &Known) ->
 }
 
 /// Whether a text can stand as a name in paths, and in answers.
-pub(super) fn is_name(name: &str) -> bool {
+pub fn is_name(name: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     name.len() <= 63 && name.bytes().all(plain) && !name.starts_with('-') && !name.ends_with('-')
 }
@@ -111,17 +125,11 @@ fn place(reader: &mut Reader<'_>, known: &Known) -> At {
     }
 }
 
-fn credentials(
-    reader: &mut Reader<'_>,
-    at: usize,
-    folder: &Path,
-    known: &Known,
-    documented: bool,
-) -> Vec<Credential> {
-    let one = reader.table("credential").map(|table| vec![(table, format!("provider[{at}].credential"))]);
+fn credentials(reader: &mut Reader<'_>, folder: &Path, known: &Known, documented: bool) -> Vec<Credential> {
+    let one = reader.table("credential").map(|table| vec![(table, reader.at("credential"))]);
     let several = reader.tables("credentials").into_iter().enumerate();
     let several: Vec<_> =
-        several.map(|(nth, table)| (table, format!("provider[{at}].credentials[{nth}]"))).collect();
+        several.map(|(nth, table)| (table, reader.at(&format!("credentials[{nth}]")))).collect();
     if one.is_some() && !several.is_empty() {
         reader.wrong("credentials", "choose one of `credential` and `credentials`");
     }
@@ -155,9 +163,10 @@ fn credentials(
     credentials
 }
 
-fn credential_by(reader: &mut Reader<'_>, at: usize) -> CredentialBy {
+fn credential_by(reader: &mut Reader<'_>) -> CredentialBy {
     let Some(table) = reader.table("credential_by") else { return CredentialBy::default() };
-    let mut inside = reader.inside(table, format!("provider[{at}].credential_by"));
+    let path = reader.at("credential_by");
+    let mut inside = reader.inside(table, path);
     let header = inside.parsed("header", |text| {
         let name: Result<http::HeaderName, _> = text.parse();
         name.map(|name| name.as_str().to_owned()).map_err(|_| format!("`{text}` is no name of a field"))
@@ -173,14 +182,10 @@ fn credential_by(reader: &mut Reader<'_>, at: usize) -> CredentialBy {
     CredentialBy { header, query, body, forwarded }
 }
 
-fn credentials_document(
-    reader: &mut Reader<'_>,
-    at: usize,
-    folder: &Path,
-    known: &Known,
-) -> Option<DocumentSource> {
+fn credentials_document(reader: &mut Reader<'_>, folder: &Path, known: &Known) -> Option<DocumentSource> {
     let table = reader.table("credentials_document")?;
-    let mut inside = reader.inside(table, format!("provider[{at}].credentials_document"));
+    let path = reader.at("credentials_document");
+    let mut inside = reader.inside(table, path);
     let usual = || vec!["env:BROKER_APIKEYS".to_owned(), "vcap".to_owned()];
     let mut from = Vec::new();
     for text in inside.texts("from").unwrap_or_else(usual) {
@@ -213,10 +218,11 @@ fn absolute(value: Value, folder: &Path) -> Value {
     }
 }
 
-fn breaker(reader: &mut Reader<'_>, at: usize) -> Breaker {
+fn breaker(reader: &mut Reader<'_>) -> Breaker {
     let empty = Table::new();
     let table = reader.table("breaker").unwrap_or(&empty);
-    let mut inside = reader.inside(table, format!("provider[{at}].breaker"));
+    let path = reader.at("breaker");
+    let mut inside = reader.inside(table, path);
     let failures = inside.count("failures").and_then(NonZeroU32::new);
     let open = inside.span("open").unwrap_or(Duration::from_secs(10));
     inside.finish();
@@ -224,8 +230,9 @@ fn breaker(reader: &mut Reader<'_>, at: usize) -> Breaker {
 }
 
 /// The table `tls` of a provider or peer.
-pub(super) fn tls(reader: &mut Reader<'_>, path: String, folder: &Path) -> Option<UpstreamTls> {
+pub(super) fn tls(reader: &mut Reader<'_>, folder: &Path) -> Option<UpstreamTls> {
     let table = reader.table("tls")?;
+    let path = reader.at("tls");
     let mut inside = reader.inside(table, path);
     let roots = inside.text("roots").map(|path| folder.join(path));
     let certificate = inside.text("certificate").map(|path| folder.join(path));

@@ -137,7 +137,9 @@ mod reference {
     /// Keys that a dialect reads, whose defaults are its own.
     const DIALECT: [&str; 6] = ["give_up_after", "issuer", "jwks_url", "peer_bearer", "pipes", "resources"];
     /// Words of the types that an operator writes otherwise.
-    const WRITTEN: [(&str, &str); 15] = [
+    const WRITTEN: [(&str, &str); 17] = [
+        ("admin_listener", "admin.listener"),
+        ("roles", "[admin.role]"),
         ("at", "url"),
         ("client", "certificate"),
         ("dialect_settings", "resources"),
@@ -205,7 +207,9 @@ mod reference {
             let begins = line.starts_with("# [");
             inside = begins || (inside && line.starts_with('#'));
             match tables.last_mut() {
-                _ if begins && !line.starts_with("# [provider.") => tables.push(BTreeSet::from([at])),
+                _ if begins && !line.starts_with("# [provider.") && !line.starts_with("# [[admin.") => {
+                    tables.push(BTreeSet::from([at]))
+                }
                 Some(table) if inside && (begins || line.strip_prefix("# ").and_then(key_of).is_some()) => {
                     table.insert(at);
                 }
@@ -275,4 +279,65 @@ mod reference {
             assert!(there, "config/standpipe.toml does not mention `{field}`");
         }
     }
+}
+
+#[test]
+fn an_admin_listener_for_callers_is_whole_or_refused() {
+    let good = r#"
+        [admin.listener]
+        address = "10.0.0.1:9443"
+        callers = ["basic"]
+        tls = { certificate = "a.pem", key = "a.key" }
+        hosts = ["admin.example"]
+        [[admin.role]]
+        role = "administrator"
+        groups = ["operators"]
+    "#;
+    let config = read(good, Path::new("/etc/standpipe"), &known()).unwrap();
+    assert_eq!(config.admin, Admin::Socket("/etc/standpipe/standpipe-data/admin.sock".into()), "beside it");
+    let admin = config.admin_listener.unwrap();
+    assert_eq!(
+        (admin.roles[0].role, admin.listener.callers),
+        (Role::Administrator, vec!["basic".to_owned()])
+    );
+    let loopback =
+        good.replace("10.0.0.1", "127.0.0.1").replace("tls =", "# tls =").replace("hosts =", "# hosts =");
+    assert!(read(&loopback, Path::new("/"), &known()).is_ok(), "on loopback without TLS");
+    let missing = [
+        ("tls = ", "# tls = ", "admin.listener.tls"),
+        ("hosts = ", "# hosts = ", "admin.listener.hosts"),
+        ("address = ", "# address = ", "admin.listener.address"),
+        ("callers = ", "# callers = ", "admin.listener.callers"),
+        ("callers = [\"basic\"]", "callers = [\"anonymous\"]", "admin.listener.callers"),
+        ("callers = [\"basic\"]", "callers = [\"mtls\"]", "admin.listener.callers"),
+        ("callers = [\"basic\"]", "callers = [\"oidc\"]", "trusted_issuer"),
+        ("[\"admin.example\"]", "[\"a@b\"]", "admin.listener.hosts"),
+        ("groups = ", "# groups = ", "admin.role[0].callers"),
+        ("\"administrator\"", "\"root\"", "admin.role[0].role"),
+        ("[[admin.role]]", "[admin.rule]", "admin.role"),
+        ("[admin.listener]", "[admin.lstener]", "admin.role"),
+    ];
+    for (there, instead, key) in missing {
+        let found = lines(&good.replace(there, instead));
+        assert!(found.iter().any(|line| line.starts_with(&format!("{key}: "))), "{key}: {found:?}");
+    }
+    let found = lines("[admin]\naddress = \"0.0.0.0:9090\"\ntoken_file = \"t\"");
+    assert!(found[0].contains("elsewhere callers come by [admin.listener]"), "{found:?}");
+}
+
+#[test]
+fn a_provider_alone_is_read_as_the_configuration_reads_it() {
+    let read = |text: &str| provider(&text.parse().unwrap(), Path::new("/etc/standpipe"), &known());
+    let table = "name = 'alpha'\ndialect = 'cloudpipe'\nurl = 'http://a'\ntls = { roots = 'r.pem' }\n";
+    let whole =
+        super::read(&format!("[[provider]]\n{table}"), Path::new("/etc/standpipe"), &known()).unwrap();
+    assert_eq!(read(table).unwrap(), whole.providers[0]);
+    let paths =
+        |text: &str| -> Vec<String> { read(text).unwrap_err().into_iter().map(|one| one.path).collect() };
+    let wrong = "name = 'A'\ndialect = 'soap'\nbreaker = { failures = 0 }\ncredential = { kind = 'x' }\ntls = { key = 'k' }";
+    assert_eq!(
+        paths(wrong),
+        ["name", "dialect", "url", "credential.kind", "breaker.failures", "tls.certificate"]
+    );
+    assert_eq!(paths("name = 'a'\ndialect = 'cloudpipe'\nbroker = {}"), ["broker"]);
 }

@@ -21,6 +21,13 @@ pub struct BindError {
     source: io::Error,
 }
 
+impl BindError {
+    /// Why, as the system says it.
+    pub fn reason(&self) -> &io::Error {
+        &self.source
+    }
+}
+
 /// All sockets, bound, not yet listening to anybody.
 pub struct Bound {
     addresses: Vec<SocketAddr>,

@@ -12,7 +12,7 @@ use super::prepare::{Asked, scoped};
 use crate::access::{Judgement, Refusal, Sight, method_refused, own_refused};
 use crate::call::Trail;
 use crate::engine::{Running, unknown_provider};
-use crate::resolve::{Place, Wanted};
+use crate::resolve::{Place, Purpose, Wanted};
 use crate::route::FaceId;
 
 impl Proxy {
@@ -42,6 +42,7 @@ impl Proxy {
             speaks: &*dialect,
             resources: &names,
             creates: None,
+            purpose: Purpose::Known,
             hints: &[],
             pinned,
             sight: &sight,

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use http::Response;
-use standpipe_api::{Body, Error, ProviderId, RequestView, Result, Unroutable};
+use standpipe_api::{Body, Effect, Error, ProviderId, RequestView, Result, Unroutable};
 
 use super::Proxy;
 use super::prepare::{Asked, stranger};
 use crate::access::Sight;
 use crate::call::{OnBehalf, Trail};
 use crate::engine::Running;
-use crate::resolve::{Place, Wanted};
+use crate::resolve::{Place, Purpose, Wanted};
 use crate::route::no_route;
 
 /// What step 4 comes to.
@@ -39,6 +39,7 @@ impl Proxy {
             speaks: &*speaks,
             resources: &asked.resources,
             creates: asked.creates.as_ref(),
+            purpose: if asked.operation().effect == Effect::Create { Purpose::New } else { Purpose::Known },
             hints: &[],
             pinned: asked.pinned.as_ref(),
             sight: &sight,

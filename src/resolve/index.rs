@@ -31,6 +31,12 @@ impl Index {
         self.merged.store(Arc::new(merged));
     }
 
+    /// Forgets a provider.
+    pub fn forget(&self, provider: &ProviderId) {
+        self.publish(provider.clone(), Vec::new());
+        self.published.lock().unwrap_or_else(PoisonError::into_inner).remove(provider);
+    }
+
     /// The providers that have it, by name.
     pub fn knowing(&self, hint: &Hint) -> Vec<ProviderId> {
         self.merged.load().get(hint).cloned().unwrap_or_default()

@@ -7,16 +7,18 @@
 
 mod flood;
 mod index;
+mod place;
 
 use std::sync::Arc;
 
 use standpipe_api::{
-    CredentialAlias, Dialect, Error, ErrorKind, Fault, Hint, Mapping, MappingState, Preference, ProviderId,
-    RemoteScope, Resource, Result, Target, Timestamp,
+    Dialect, Error, ErrorKind, Fault, Hint, Mapping, MappingState, Preference, ProviderId, Resource, Result,
+    Timestamp,
 };
 
 pub use self::flood::Floods;
 pub use self::index::Index;
+pub use self::place::{By, Place};
 use crate::access::Sight;
 use crate::engine::{Running, unknown_provider};
 use crate::providers::Provider;
@@ -35,6 +37,8 @@ pub struct Wanted<'a> {
     pub resources: &'a [Resource],
     /// The one it brings into being, which nobody can be asked for yet.
     pub creates: Option<&'a Resource>,
+    /// Whether it brings something into being, known by an id or not.
+    pub purpose: Purpose,
     /// Ids that an index may know.
     pub hints: &'a [Hint],
     /// The provider the caller chose.
@@ -43,55 +47,13 @@ pub struct Wanted<'a> {
     pub sight: &'a Sight<'a>,
 }
 
-/// Where a request goes.
-#[derive(Clone)]
-pub struct Place {
-    /// The provider.
-    pub provider: Arc<Provider>,
-    /// The base URL, when it is not the one the dialect makes.
-    pub endpoint: Option<String>,
-    /// The scope inside the provider.
-    pub remote_scope: Option<RemoteScope>,
-    /// The credential the resource was created with.
-    pub credential: Option<CredentialAlias>,
-    /// The mapping that was followed.
-    pub mapping: Option<Arc<Mapping>>,
-    /// How it was found.
-    pub by: By,
-}
-
-/// How a provider was found.
+/// What a request is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum By {
-    /// The caller chose it, by path or header.
-    Pinned,
-    /// An extension chose it.
-    TakenOver,
-    /// A mapping names it.
-    Mapped,
-    /// Its index knows an id of the request.
-    Index,
-    /// There is no other of its dialect.
-    Only,
-    /// Searching is off, and it is the local one.
-    Local,
-    /// It alone said yes.
-    Flood,
-}
-
-impl By {
-    /// The word in logs.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Pinned => "pinned",
-            Self::TakenOver => "extension",
-            Self::Mapped => "mapped",
-            Self::Index => "index",
-            Self::Only => "only",
-            Self::Local => "local",
-            Self::Flood => "flood",
-        }
-    }
+pub enum Purpose {
+    /// It brings something into being: a provider that drains is chosen for it only by name.
+    New,
+    /// It is about what there is.
+    Known,
 }
 
 /// Finds providers.
@@ -161,8 +123,13 @@ impl Resolver {
         if let Some(provider) = self.indexed(wanted, running)? {
             return Ok(Some(Place::at(provider, By::Index)));
         }
-        let mut seen = running.speaking(wanted.dialect).filter(|provider| wanted.sight.sees(provider.id()));
+        let sees = |provider: &&Arc<Provider>| wanted.sight.sees(provider.id());
+        let mut seen = running.speaking(wanted.dialect).filter(|one| sees(one) && wanted.may_take(one));
         match (seen.next(), seen.next(), running.speaking(wanted.dialect).next()) {
+            (None, _, Some(_)) if running.speaking(wanted.dialect).any(|one| sees(&one)) => {
+                let draining = running.speaking(wanted.dialect).filter(sees);
+                Err(draining_only(draining.map(|provider| provider.id().clone()).collect()))
+            }
             (Some(only), None, _) => Ok(Some(Place::at(only.clone(), By::Only))),
             (Some(_), Some(_), _) => Ok(None),
             // Nobody may be asked who could know, and so nobody has it.
@@ -200,6 +167,9 @@ impl Resolver {
             });
         };
         let provider = self.floods.find(resource, wanted.dialect, wanted.sight, querier).await?;
+        if !wanted.may_take(&provider) {
+            return Err(draining_only(vec![provider.id().clone()]));
+        }
         // Others may see a second provider that has it: what only some were asked must not decide for all.
         if wanted.sight.is_whole(running, wanted.dialect) {
             let found = Mapping::learned(resource.clone(), provider.id().clone(), Timestamp::now());
@@ -276,7 +246,12 @@ impl Resolver {
             let configured = knowing.iter().filter_map(|id| running.find(id));
             let (seen, unseen): (Vec<_>, Vec<_>) =
                 configured.partition(|provider| wanted.sight.sees(provider.id()));
-            match seen.as_slice() {
+            let taking =
+                seen.iter().copied().filter(|provider| wanted.may_take(provider)).collect::<Vec<_>>();
+            if let ([], [_, ..]) = (taking.as_slice(), seen.as_slice()) {
+                return Err(draining_only(seen.iter().map(|provider| provider.id().clone()).collect()));
+            }
+            match taking.as_slice() {
                 [] => unseen.iter().for_each(|provider| wanted.sight.withhold(provider.id())),
                 [provider] => return Ok(Some(Arc::clone(provider))),
                 several => {
@@ -290,38 +265,20 @@ impl Resolver {
     }
 }
 
-impl Place {
-    /// A provider, found somehow.
-    pub fn at(provider: Arc<Provider>, by: By) -> Self {
-        Self { provider, endpoint: None, remote_scope: None, credential: None, mapping: None, by }
+impl Wanted<'_> {
+    /// Whether a provider that nobody named may be chosen.
+    fn may_take(&self, provider: &Provider) -> bool {
+        self.purpose == Purpose::Known || provider.is_active()
     }
+}
 
-    /// Where a mapping leads, whoever asks.
-    ///
-    /// # Errors
-    /// Its provider is not configured.
-    pub fn of(mapping: Arc<Mapping>, running: &Running) -> Result<Self> {
-        let provider = running.find(&mapping.provider).ok_or_else(|| not_configured(&mapping))?;
-        let mut place = Self::at(provider.clone(), By::Mapped);
-        place.follow(mapping);
-        Ok(place)
-    }
-
-    fn follow(&mut self, mapping: Arc<Mapping>) {
-        self.endpoint.clone_from(&mapping.endpoint);
-        self.remote_scope.clone_from(&mapping.remote_scope);
-        self.credential.clone_from(&mapping.credential);
-        self.mapping = Some(mapping);
-    }
-
-    /// As extensions name it.
-    pub fn target(&self) -> Target {
-        Target {
-            provider: self.provider.id().clone(),
-            remote_scope: self.remote_scope.clone(),
-            endpoint: self.endpoint.clone(),
-        }
-    }
+/// Something new is wanted, and only providers that take nothing new could have it.
+fn draining_only(draining: Vec<ProviderId>) -> Error {
+    let names: Vec<&str> = draining.iter().map(ProviderId::as_str).collect();
+    let text = format!("nothing new is taken: {} is being drained", names.join(", "));
+    Error::new(ErrorKind::CouldNotAsk, Fault::Proxy, text)
+        .advise("an operator lets it take new things again, or choose a provider with the header Standpipe-Provider")
+        .with_candidates(draining)
 }
 
 /// Where a mapping leads, if the request follows it.
@@ -356,13 +313,6 @@ fn preferred(
     }
 }
 
-fn not_configured(mapping: &Mapping) -> Error {
-    let public = format!("{} lives at {}, which is not configured", mapping.resource, mapping.provider);
-    let fault = Fault::Provider(mapping.provider.clone());
-    Error::new(ErrorKind::CouldNotAsk, fault, public)
-        .advise("an operator configures the provider again, or forgets the mapping")
-}
-
 /// What a caller is told of resources it does not see where it looks for them.
 fn unseen(wanted: &Wanted<'_>) -> Error {
     match wanted.resources.last() {
@@ -380,6 +330,9 @@ fn question_for<'a>(dialect: &dyn Dialect, wanted: &Wanted<'a>) -> Option<&'a Re
 fn local(wanted: &Wanted<'_>, running: &Running) -> Result<Place> {
     let seen = |provider: &&Arc<Provider>| provider.public.local && wanted.sight.sees(provider.id());
     let local = running.speaking(wanted.dialect).find(seen);
+    if let Some(local) = local.filter(|local| !wanted.may_take(local)) {
+        return Err(draining_only(vec![local.id().clone()]));
+    }
     local.map(|provider| Place::at(provider.clone(), By::Local)).ok_or_else(|| {
         Error::new(
             ErrorKind::CouldNotAsk,

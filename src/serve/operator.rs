@@ -1,6 +1,7 @@
 //! The operator's side of a running standpipe: its socket, and what it shows.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::pin::Pin;
@@ -10,22 +11,24 @@ use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use http::{Request, Response};
-use standpipe_api::{Body, Connection, EventPage, Outdated, ProviderId, Upstream};
+use standpipe_api::{Body, Connection, EventPage, Outdated, Problem, Problems, ProviderId, Upstream};
 use tokio::net::UnixListener;
 use tokio::sync::watch;
 
 use crate::admin::{
-    AdminService, BreakerState, Guard, KnownEndpoints, LastError, Outbox, PoolStatus, ProviderStatus,
+    AdminDoor, AdminService, BreakerState, Guard, KnownEndpoints, LastError, Outbox, PoolStatus,
+    ProviderStatus,
 };
 use crate::background::Failures;
-use crate::config::{self, Admin, At, Limits};
+use crate::config::{self, Admin, At, Config, Limits};
 use crate::engine::Engine;
 use crate::forward::breaker;
 use crate::forward::deadline::now;
 use crate::listener::{Drain, ListenerId, Service, Shared, bind, serve, serve_unix};
 use crate::peer::Ledger;
 use crate::providers::Place;
-use crate::store::{AuditFilter, AuditRow};
+use crate::registry::Registry;
+use crate::store::{AuditEvent, AuditFilter, AuditRow};
 use crate::telemetry::{GaugeSink, Gauges, Metrics, name};
 use crate::vault::Vault;
 
@@ -37,34 +40,80 @@ pub(super) struct Operator {
     pub(super) failures: Arc<Failures>,
     pub(super) metrics: Metrics,
     pub(super) vault: Arc<Vault>,
+    pub(super) registry: Option<Arc<Registry>>,
+    /// What the listener for callers shares with a reload: its certificates.
+    pub(super) shared: Arc<Shared>,
+}
+
+/// The listener on which callers administer standpipe, if there is one.
+pub(super) fn admin_listeners(config: &Config) -> Vec<config::Listener> {
+    config.admin_listener.iter().map(|admin| admin.listener.clone()).collect()
+}
+
+/// What that listener shares.
+///
+/// # Errors
+/// Certificates and keys that cannot be used.
+pub(crate) fn admin_shared(config: &Config) -> Result<Shared, Problems> {
+    Shared::new(&admin_listeners(config), &Limits::default()).map_err(at_admin)
+}
+
+/// Mistakes of the only admin listener, where they stand in the configuration.
+pub(super) fn at_admin(found: Problems) -> Problems {
+    let there = |problem: Problem| Problem {
+        path: problem.path.replacen("listener[0]", "admin.listener", 1),
+        ..problem
+    };
+    found.into_iter().map(there).collect()
 }
 
 type Serving = Pin<Box<dyn Future<Output = ()>>>;
 
 impl Operator {
-    /// Binds the operator's socket; what is returned serves it.
+    /// Binds the operator's sockets; what is returned serves them.
     pub(super) async fn listen(self) -> Result<Serving, String> {
         let running = self.engine.running.load_full();
         let shared = Shared::new(&[], &Limits::default()).map_err(|problems| format!("{problems:?}"))?;
         let (shared, drain) = (Arc::new(shared), self.drain.clone());
-        match &running.config.admin {
+        let own: Serving = match &running.config.admin {
             Admin::Socket(path) => {
                 let listener =
                     unix(path).map_err(|error| format!("cannot listen on {}: {error}", path.display()))?;
                 let service = Rc::new(self.service(Guard::Socket));
-                Ok(Box::pin(serve_unix(listener, shared, service, drain)))
+                Box::pin(serve_unix(listener, shared, service, drain))
             }
             Admin::Tcp { address, token_file } => {
                 let (faces, callers, tls) = (Vec::new(), Vec::new(), None);
                 let listener = config::Listener { address: *address, faces, callers, tls };
-                let bound = bind(&[listener], 1).map_err(|error| error.to_string())?;
-                let address = bound.addresses().first().copied().unwrap_or(*address);
-                let guard = Guard::token_file(address, token_file).map_err(|error| error.to_string())?;
-                tracing::info!(%address, "the admin listener is open");
-                let sockets = bound.into_cores().pop().ok_or("no socket")?;
-                Ok(Box::pin(serve(sockets, shared, Rc::new(self.service(guard)), drain)))
+                self.open(listener, shared, |address| {
+                    Guard::token_file(address, token_file).map_err(|error| error.to_string())
+                })?
             }
-        }
+        };
+        let Some(admin) = &running.config.admin_listener else { return Ok(own) };
+        let hosts = admin.hosts.iter().filter_map(|host| host.parse().ok()).collect();
+        let callers = self.open(admin.listener.clone(), self.shared.clone(), |address| {
+            Ok(Guard::Callers { address, hosts })
+        })?;
+        Ok(Box::pin(async move {
+            futures_util::future::join(own, callers).await;
+        }))
+    }
+
+    fn open(
+        &self,
+        listener: config::Listener,
+        shared: Arc<Shared>,
+        guard: impl FnOnce(SocketAddr) -> Result<Guard, String>,
+    ) -> Result<Serving, String> {
+        let configured = listener.address;
+        let bound = bind(&[listener], 1)
+            .map_err(|error| format!("cannot listen on {configured}: {}", error.reason()))?;
+        let address = bound.addresses().first().copied().unwrap_or(configured);
+        let guard = guard(address)?;
+        tracing::info!(%address, "the admin listener is open");
+        let sockets = bound.into_cores().pop().ok_or("no socket")?;
+        Ok(Box::pin(serve(sockets, shared, Rc::new(self.service(guard)), self.drain.clone())))
     }
 
     fn service(&self, guard: Guard) -> Front {
@@ -89,11 +138,11 @@ impl Service for Front {
     fn handle(
         &self,
         request: Request<Body>,
-        _connection: Arc<Connection>,
+        connection: Arc<Connection>,
         _socket: ListenerId,
     ) -> impl Future<Output = Response<Body>> + 'static {
         let service = self.0.clone();
-        async move { service.answer(request).await }
+        async move { service.answer(request, &connection).await }
     }
 }
 
@@ -121,6 +170,8 @@ impl crate::admin::Engine for Operator {
             ProviderStatus {
                 name: provider.id().clone(),
                 dialect: provider.public.dialect.to_owned(),
+                origin: if provider.registration.is_some() { "registered" } else { "config" },
+                availability: provider.public.availability.as_str(),
                 kind,
                 url,
                 breaker: match provider.breaker.state(now()) {
@@ -137,6 +188,18 @@ impl crate::admin::Engine for Operator {
             }
         };
         running.providers.iter().map(status).collect()
+    }
+
+    fn registry(&self) -> Option<Arc<Registry>> {
+        self.registry.clone()
+    }
+
+    fn door(&self) -> Option<Arc<AdminDoor>> {
+        self.engine.running.load().admin.clone()
+    }
+
+    fn record(&self, event: AuditEvent) {
+        self.engine.audit.record(event);
     }
 
     async fn audit(

@@ -13,6 +13,7 @@ mod given;
 mod jobs;
 mod keys;
 mod lock;
+mod providers;
 mod records;
 mod seal;
 mod sqlite;
@@ -23,8 +24,8 @@ use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
 use standpipe_api::{
-    Change, Conflict, EventPage, JobId, JobOutcome, Kind, Mapping, MappingState, NewEvent, Origin, Outdated,
-    PeerId, ProviderId, Record, Resource, ResourceId, Timestamp,
+    Availability, Change, Conflict, EventPage, JobId, JobOutcome, Kind, Mapping, MappingState, NewEvent,
+    Origin, Outdated, PeerId, ProviderId, Record, Resource, ResourceId, Timestamp,
 };
 use tokio::sync::watch;
 use zeroize::Zeroizing;
@@ -36,6 +37,7 @@ pub use given::{Amount, Given, GivenToken, Injected};
 pub use jobs::{DueJob, JobState, QueuedJob};
 pub use keys::{Keys, ReadSecret, Rotated};
 pub use lock::DataDirLock;
+pub use providers::{Held, KeptProvider, Removal};
 pub use records::Records;
 pub use seal::MasterKey;
 pub use sqlite::{Options, Sqlite};
@@ -171,6 +173,35 @@ pub trait Store: Send + Sync + 'static {
 
     /// A real read and a real durable write.
     async fn health(&self) -> Result<(), StoreError>;
+
+    /// What was said of providers at run time, in the order in which it was first said.
+    async fn kept_providers(&self) -> Result<Vec<KeptProvider>, StoreError>;
+
+    /// Writes what a provider is registered with, sealed, in one transaction with its event. A new one is active and comes
+    /// behind the others; one that is there keeps its place and its availability.
+    async fn register_provider(
+        &self,
+        name: ProviderId,
+        registration: SecretBytes,
+        event: NewEvent,
+    ) -> Result<(), StoreError>;
+
+    /// Writes whether a provider takes anything new, registered or not, in one transaction with its event.
+    async fn set_availability(
+        &self,
+        name: ProviderId,
+        availability: Availability,
+        event: NewEvent,
+    ) -> Result<(), StoreError>;
+
+    /// Removes what is kept of a provider, in one transaction with its event and the look at its mappings, which are given
+    /// back: unless it is forced, one that has any stays, and nothing has happened.
+    async fn remove_provider(
+        &self,
+        name: ProviderId,
+        removal: Removal,
+        event: NewEvent,
+    ) -> Result<Held, StoreError>;
 
     /// A process secret by name, such as the key of keyed hashes.
     async fn secret(&self, name: &str) -> Result<Option<SecretBytes>, StoreError>;

@@ -38,7 +38,7 @@ pub use self::document::{DocumentPlace, DocumentSource, Take};
 pub use self::follow::{EVERY, SecretFiles};
 pub use self::kept::Foreign;
 pub use self::mappings::TokenMappings;
-pub use self::secrets::{FollowedSecrets, ProcessSecrets};
+pub use self::secrets::{FollowedSecrets, ProcessSecrets, Sealed};
 pub use self::selector::select;
 
 /// The built-in strategies; without a signer nothing is issued.

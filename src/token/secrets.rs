@@ -1,5 +1,6 @@
 //! Secrets from where `env:`, `file:` and `document:` references point.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read as _;
 use std::path::Path;
@@ -28,6 +29,9 @@ impl Secrets for ProcessSecrets {
             SecretRef::Document(name) => {
                 Err(format!("there is no credentials_document here that could hold `{name}`"))
             }
+            SecretRef::Sealed(key) => Err(format!(
+                "no value is sealed here as `{key}`; values are given with a provider at run time, as {{\"value\": \"...\"}}"
+            )),
         }
     }
 }
@@ -45,17 +49,27 @@ fn read_file(path: &Path) -> Result<SecretString, String> {
 pub struct FollowedSecrets {
     files: Arc<SecretFiles>,
     document: Option<DocumentSource>,
+    sealed: Arc<Sealed>,
 }
+
+/// Secrets that were given with a provider, by the key path of where they belong.
+pub type Sealed = BTreeMap<String, SecretString>;
 
 impl FollowedSecrets {
     /// Secrets whose files are looked at together with those.
     pub fn new(files: Arc<SecretFiles>) -> Self {
-        Self { files, document: None }
+        Self { files, document: None, sealed: Arc::default() }
     }
 
     /// The same secrets and those in a document.
     pub(super) fn with_document(&self, document: DocumentSource) -> Self {
-        Self { files: self.files.clone(), document: Some(document) }
+        Self { document: Some(document), ..self.clone() }
+    }
+
+    /// The same secrets and those that were given with a provider.
+    #[must_use]
+    pub fn with_sealed(self, sealed: Arc<Sealed>) -> Self {
+        Self { sealed, ..self }
     }
 
     /// The files that are followed.
@@ -69,6 +83,9 @@ impl Secrets for FollowedSecrets {
     fn read(&self, reference: &SecretRef) -> Result<SecretString, String> {
         match (reference, &self.document) {
             (SecretRef::Document(name), Some(source)) => Document::load(source)?.secret(name),
+            (SecretRef::Sealed(key), _) => {
+                self.sealed.get(key).cloned().map_or_else(|| ProcessSecrets.read(reference), Ok)
+            }
             _ => ProcessSecrets.read(reference),
         }
     }

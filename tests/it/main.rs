@@ -12,6 +12,7 @@
 mod support;
 
 mod access;
+mod administrators;
 mod audit;
 mod automatic;
 mod bounds;
@@ -22,6 +23,7 @@ mod conformance;
 mod crash;
 mod events;
 mod extension;
+mod greeting;
 mod hops;
 mod http;
 mod http2;
@@ -34,6 +36,7 @@ mod osb_operations;
 mod outage;
 mod peer_tokens;
 mod peers;
+mod providers;
 mod tls;
 mod tokens;
 mod transfer;

@@ -142,6 +142,17 @@ impl House {
         line.unwrap_or_else(|| panic!("no {name} in {text}")).trim().parse().unwrap()
     }
 
+    /// Asks the operator's socket.
+    pub fn admin(&self, method: &str, path: &str, body: &str) -> Answer {
+        let socket = self.folder.path().join("standpipe-data/admin.sock");
+        let mut wire = Wire::new(std::os::unix::net::UnixStream::connect(socket).unwrap());
+        let length = body.len();
+        wire.send(format!(
+            "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
+        ));
+        Answer::parse(wire.rest().as_bytes()).unwrap()
+    }
+
     pub fn serve_until(&self, fail_point: &str) -> Standpipe {
         Standpipe::start("serve", &self.config, Some(fail_point))
     }

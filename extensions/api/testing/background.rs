@@ -85,6 +85,10 @@ impl Background for FakeBackground {
         std::future::pending().await
     }
 
+    async fn refreshed(&self) -> ProviderId {
+        std::future::pending().await
+    }
+
     /// The claims as they are, as a text.
     async fn sign(&self, claims: &serde_json::Value) -> Result<SecretString> {
         Ok(claims.to_string().into())

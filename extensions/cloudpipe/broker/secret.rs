@@ -23,8 +23,8 @@ pub(super) fn read(reference: &SecretRef) -> Result<String, String> {
             file.take(LONGEST).read_to_string(&mut text).map_err(wrong)?;
             Ok(text.trim_end_matches(['\r', '\n']).to_owned())
         }
-        SecretRef::Document(_) => {
-            Err("must be `env:NAME` or `file:path`; documents are for providers".into())
+        SecretRef::Document(_) | SecretRef::Sealed(_) => {
+            Err("must be `env:NAME` or `file:path`; the others are for providers' credentials".into())
         }
     }
 }

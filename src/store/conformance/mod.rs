@@ -37,6 +37,9 @@ macro_rules! conformance {
             an_event_is_written_with_all_that_it_tells_of_or_not_at_all,
             followers_hear_of_an_event_when_it_can_be_read,
             the_feed_loses_its_front_and_never_reuses_a_revision,
+            providers_are_kept_in_the_order_of_their_registration,
+            a_configured_provider_is_kept_only_while_it_drains,
+            a_provider_with_mappings_is_removed_only_by_force,
         }
     };
     ($open:expr; $($promise:ident),* $(,)?) => {
@@ -53,12 +56,14 @@ mod audit;
 mod events;
 mod extensions;
 mod peers;
+mod providers;
 mod quota;
 mod tokens;
 pub(super) use audit::*;
 pub(super) use events::*;
 pub(super) use extensions::*;
 pub(super) use peers::*;
+pub(super) use providers::*;
 pub(super) use quota::*;
 pub(super) use tokens::*;
 

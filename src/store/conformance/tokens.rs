@@ -80,6 +80,9 @@ pub(in crate::store) async fn everything_opens_after_a_rotation(store: Shared) {
         store.put_token(key.clone(), token("token", later())).await.unwrap();
     }
     let secret = Zeroizing::new(b"secret".to_vec());
+    let event = || standpipe_api::NewEvent::new("provider.changed", &"");
+    store.register_provider("beta".into(), secret.clone(), event()).await.unwrap();
+    store.set_availability("alpha".into(), standpipe_api::Availability::Draining, event()).await.unwrap();
     store.put_secret_once("a secret", secret.clone()).await.unwrap();
     store
         .commit(&namespace(), vec![put("k", "record", None), scheduled("j", Duration::ZERO)])
@@ -89,14 +92,16 @@ pub(in crate::store) async fn everything_opens_after_a_rotation(store: Shared) {
     for round in 0..300_u32 {
         let mut bytes = [9; 32];
         bytes[..4].copy_from_slice(&round.to_be_bytes());
-        let rounds_values = if round < 2 { 1005 } else { 5 };
+        let rounds_values = if round < 2 { 1006 } else { 6 };
         if round == 2 {
             store.purge_tokens(TokenFilter::default(), 1000).await.unwrap();
         }
         assert_eq!(store.rotate(MasterKey::from_bytes(bytes)).await.unwrap(), rounds_values, "round {round}");
         assert_eq!(value(&store, &keys[1000]).await.as_deref(), Some("token"), "round {round}");
     }
-    assert_eq!(store.secret("a secret").await.unwrap(), Some(secret));
+    assert_eq!(store.secret("a secret").await.unwrap(), Some(secret.clone()));
+    let kept = store.kept_providers().await.unwrap();
+    assert!(kept.len() == 2 && kept[0].registration == Some(secret), "{}", kept.len());
     assert_eq!(&store.record(&namespace(), "k").await.unwrap().unwrap().value[..], b"record");
     assert_eq!(&store.due_jobs(Timestamp::now(), 9).await.unwrap()[0].job.payload[..], b"payload");
     store.health().await.unwrap();

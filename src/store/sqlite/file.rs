@@ -28,6 +28,7 @@ const MIGRATIONS: &[(u32, &str)] = &[
     (2, include_str!("../migrations/002_tokens.sql")),
     (3, include_str!("../migrations/003_audit.sql")),
     (4, include_str!("../migrations/004_peers.sql")),
+    (5, include_str!("../migrations/005_providers.sql")),
     (6, include_str!("../migrations/006_events.sql")),
 ];
 const LATEST: u32 = match MIGRATIONS {
@@ -41,7 +42,7 @@ const KEY_CHECK_VALUE: &[u8] = b"standpipe";
 /// Up to this size the whole file is checked at start (well under a second); beyond, only the small tables are, and
 /// damage in the large ones is found when it is read.
 const CHECKED_WHOLE: u64 = 64 * 1024 * 1024;
-const SMALL_TABLES: [&str; 4] = ["standpipe", "process_secret", "job", "token_mapping"];
+const SMALL_TABLES: [&str; 5] = ["standpipe", "process_secret", "job", "token_mapping", "provider"];
 
 /// SQLite's own file header: where it says what it is (<https://sqlite.org/fileformat2.html>, section 1.3).
 const HEADER: usize = 100;

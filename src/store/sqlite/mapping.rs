@@ -350,7 +350,7 @@ fn parent(resource: &Resource) -> &str {
     resource.parent.as_ref().map_or("", ResourceId::as_str)
 }
 
-fn read_resource(row: &Row<'_>) -> Result<Resource, rusqlite::Error> {
+pub(super) fn read_resource(row: &Row<'_>) -> Result<Resource, rusqlite::Error> {
     let parent: String = row.get(1)?;
     let scope: String = row.get(3)?;
     Ok(Resource {

@@ -8,6 +8,9 @@ mod event;
 mod file;
 mod job;
 mod mapping;
+mod observers;
+mod options;
+mod provider;
 mod readers;
 mod record;
 mod rotate;
@@ -15,51 +18,28 @@ mod rows;
 mod token;
 mod writer;
 
-use std::num::NonZeroUsize;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use standpipe_api::{
-    Change, Conflict, EventPage, JobId, JobOutcome, Kind, Mapping, Outdated, PeerId, Record, Resource,
-    ResourceId, Timestamp,
+    Availability, Change, Conflict, EventPage, JobId, JobOutcome, Kind, Mapping, NewEvent, Outdated, PeerId,
+    ProviderId, Record, Resource, ResourceId, Timestamp,
 };
 use tokio::sync::{oneshot, watch};
 
+use self::observers::Observers;
+pub use self::options::Options;
 use self::readers::Readers;
 use self::rows::Rows as _;
 use self::writer::Writer;
 use super::seal::{Place, Seal};
 use super::{
-    Amount, AuditEvent, AuditFilter, AuditRow, Claim, DueJob, Filter, Given, GivenToken, Imported, Injected,
-    MasterKey, Namespace, Observer, QueuedJob, SecretBytes, Store, StoreError, StoredToken, TokenFilter,
-    TokenKey, TokenRow, Write,
+    Amount, AuditEvent, AuditFilter, AuditRow, Claim, DueJob, Filter, Given, GivenToken, Held, Imported,
+    Injected, KeptProvider, MasterKey, Namespace, Observer, QueuedJob, Removal, SecretBytes, Store,
+    StoreError, StoredToken, TokenFilter, TokenKey, TokenRow, Write,
 };
-
-/// How the embedded store behaves.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Connections that read, on a thread each.
-    pub readers: NonZeroUsize,
-    /// Reads, and separately writes, that may wait; one more is refused.
-    pub queue: usize,
-    /// How long an answer is waited for.
-    pub patience: Duration,
-    /// How long a mapping forgotten by [`Change::Forget`] still routes.
-    pub tombstone: Duration,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            readers: const { NonZeroUsize::new(4).unwrap() },
-            queue: 4096,
-            patience: Duration::from_secs(30),
-            tombstone: Duration::from_secs(7 * 24 * 3600),
-        }
-    }
-}
 
 /// The embedded store. Dropping it finishes what is queued and closes the file.
 pub struct Sqlite {
@@ -93,25 +73,6 @@ impl Sqlite {
 /// Whether a database, or what is left of one, lies in a data directory.
 pub(super) fn exists(data_dir: &Path) -> bool {
     file::exists(data_dir)
-}
-
-/// Whoever is told of changes. Grows by one per cache, that is, once.
-#[derive(Default)]
-struct Observers {
-    caches: Mutex<Vec<Weak<dyn Observer>>>,
-    last_event: watch::Sender<u64>,
-}
-
-impl Observers {
-    fn add(&self, observer: Weak<dyn Observer>) {
-        self.caches.lock().unwrap_or_else(PoisonError::into_inner).push(observer);
-    }
-
-    fn changed(&self, resources: &[Resource]) {
-        // Upgraded before they are told, so that the lock is not held meanwhile.
-        let observers = self.caches.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        observers.iter().filter_map(Weak::upgrade).for_each(|observer| observer.changed(resources));
-    }
 }
 
 /// Waits for a thread's answer. A thread that is gone has dropped its end.
@@ -330,6 +291,48 @@ impl Store for Sqlite {
             .read(|db| db.first("probing the database", "SELECT probed_at FROM standpipe", [], |_| Ok(())))
             .await
             .map(drop)
+    }
+
+    async fn kept_providers(&self) -> Result<Vec<KeptProvider>, StoreError> {
+        let seal = self.seal.clone();
+        self.readers.read(move |db| provider::all(db, &seal)).await
+    }
+
+    async fn register_provider(
+        &self,
+        name: ProviderId,
+        registration: SecretBytes,
+        event: NewEvent,
+    ) -> Result<(), StoreError> {
+        let seal = self.seal.clone();
+        let register = move |db: &_, changed: &mut _| {
+            provider::register(db, &seal, &name, &registration)?;
+            event::append(db, &event, Timestamp::now(), changed)
+        };
+        self.writer.write(register).await
+    }
+
+    async fn set_availability(
+        &self,
+        name: ProviderId,
+        availability: Availability,
+        event: NewEvent,
+    ) -> Result<(), StoreError> {
+        let set = move |db: &_, changed: &mut _| {
+            provider::set_availability(db, &name, availability)?;
+            event::append(db, &event, Timestamp::now(), changed)
+        };
+        self.writer.write(set).await
+    }
+
+    async fn remove_provider(
+        &self,
+        name: ProviderId,
+        removal: Removal,
+        event: NewEvent,
+    ) -> Result<Held, StoreError> {
+        let remove = move |db: &_, changed: &mut _| provider::remove(db, &name, removal, &event, changed);
+        self.writer.write(remove).await
     }
 
     async fn secret(&self, name: &str) -> Result<Option<SecretBytes>, StoreError> {

@@ -27,7 +27,7 @@ enum Column {
     Blob(Vec<u8>),
 }
 
-const TABLES: [Sealed; 4] = [
+const TABLES: [Sealed; 5] = [
     Sealed {
         table: "record",
         page: "SELECT value, namespace, key FROM record WHERE (namespace, key) > (?1, ?2) \
@@ -46,10 +46,14 @@ const TABLES: [Sealed; 4] = [
         table: "process_secret",
         page: "SELECT value, name FROM process_secret WHERE name > ?1 ORDER BY name LIMIT 500",
         update: "UPDATE process_secret SET value = ?1 WHERE name = ?2",
-        place: |key| match key {
-            [Column::Text(name)] => Some((String::new(), name.clone())),
-            _ => None,
-        },
+        place: name,
+    },
+    Sealed {
+        table: "provider",
+        page: "SELECT registration, name FROM provider WHERE name > ?1 AND registration IS NOT NULL \
+               ORDER BY name LIMIT 500",
+        update: "UPDATE provider SET registration = ?1 WHERE name = ?2",
+        place: name,
     },
     Sealed {
         table: "token_mapping",
@@ -66,6 +70,13 @@ const TABLES: [Sealed; 4] = [
         },
     },
 ];
+
+fn name(key: &[Column]) -> Option<(String, String)> {
+    match key {
+        [Column::Text(name)] => Some((String::new(), name.clone())),
+        _ => None,
+    }
+}
 
 fn pair(key: &[Column]) -> Option<(String, String)> {
     match key {

@@ -2,6 +2,7 @@
 
 use standpipe_api::{Kind, Resource};
 
+use super::super::provider;
 use super::{FIND, HAS, NAMED, PURGE, SET_STATE, given, scan_statement};
 use crate::store::Filter;
 
@@ -23,6 +24,8 @@ pub(in crate::store::sqlite) fn questions() -> Vec<(String, &'static str)> {
             Filter { peer: Some("west".into()), ..Filter::default() },
             "resource_mapping_by_peer (peer=? AND (kind",
         ),
+        (provider::COUNT.into(), "resource_mapping_by_provider (provider=?"),
+        (provider::HELD.into(), "resource_mapping_by_provider (provider=?"),
         (given::COUNT.into(), "resource_mapping_by_peer (peer=?"),
         (given::REVOKE.into(), "resource_mapping_by_peer (peer=?"),
         (
