@@ -7,12 +7,13 @@ use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, HeaderName, Method, Response, StatusCode};
 use serde_json::{Map, Value};
 use standpipe_api::{
-    Body, CallId, Caller, Dialect, Effect, Error, ErrorKind, Face, Hint, Kind, Operation, Outcome,
+    Answer, Body, CallId, Caller, Dialect, Effect, Error, ErrorKind, Face, Hint, Kind, Operation, Outcome,
     Preference, Problems, ProviderId, Query, RequestView, Resource, Rest, Route, Scope, Settings, Unroutable,
     Verdict,
 };
 
 use super::Brokers;
+use super::catalog::Snapshot;
 use super::ids::Ids;
 use super::question;
 use super::settings::ProviderSettings;
@@ -159,6 +160,14 @@ impl Dialect for OsbDialect {
 
     fn question(&self, resource: &Resource) -> Option<Query> {
         question::read(resource, "2.17")
+    }
+
+    fn greeting(&self) -> Option<Query> {
+        Some(question::catalog("2.17"))
+    }
+
+    fn accepts_greeting(&self, answer: &Answer) -> Result<(), String> {
+        Snapshot::read(answer.body().clone()).map(drop).map_err(|bad| bad.to_string())
     }
 
     /// An instance never moves, and a 404 proves nothing: brokers give it for what they do not let be fetched, and while they

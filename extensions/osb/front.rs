@@ -130,7 +130,7 @@ impl Extension for Osb {
         recording::answered(&self.brokers.operations, call, response, from, fed).await?;
         let prefix = id_prefix(from, fed);
         if !prefix.is_empty() && call.method == Method::GET && !recording::is_poll(call) {
-            with_prefix(response, &prefix).await?;
+            with_prefix(response, &prefix, from).await?;
         }
         Ok(())
     }
@@ -173,8 +173,10 @@ fn without_prefix(call: &Call, request: &mut Request<Body>, prefix: &str) {
 }
 
 /// Puts a provider's prefix on the ids of an answer.
-async fn with_prefix(response: &mut Response<Body>, prefix: &str) -> Result<()> {
-    let Some(body) = response.body_mut().bytes_within(LONGEST).await? else { return Ok(()) };
+async fn with_prefix(response: &mut Response<Body>, prefix: &str, from: &Target) -> Result<()> {
+    let read = response.body_mut().bytes_within(LONGEST).await;
+    let read = read.map_err(|error| recording::broken(&from.provider, error))?;
+    let Some(body) = read else { return Ok(()) };
     if let Some(body) = prefix::on_body(&body, prefix) {
         response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
         *response.body_mut() = Body::from(body);

@@ -31,6 +31,11 @@ pub(super) fn path(resource: &Resource) -> String {
     }
 }
 
+/// The question for a catalog.
+pub(super) fn catalog(version: &str) -> Query {
+    build(Method::GET, "/v2/catalog", version, Bytes::new()).unwrap_or_default()
+}
+
 /// A question how an operation goes.
 pub(super) fn last_operation(asked: &Asked<'_>, operation: Option<&str>, version: &str) -> Option<Query> {
     let mut target = format!("{}/last_operation", path(asked.resource));

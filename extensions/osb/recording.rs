@@ -202,7 +202,13 @@ async fn small(
         let public = format!("the answer of {provider} did not end in time");
         Error::new(ErrorKind::Timeout, Fault::Provider(provider.clone()), public)
     })?;
-    Ok(read?.map(|body| object(&body)).unwrap_or_default())
+    let body = read.map_err(|error| broken(provider, error))?;
+    Ok(body.map(|body| object(&body)).unwrap_or_default())
+}
+
+/// An answer that broke off is its broker's fault, and may have been a success.
+pub(super) fn broken(provider: &ProviderId, error: Error) -> Error {
+    Error::nonsense(provider.clone(), format!("the answer of {provider} broke off")).because(error)
 }
 
 fn kind(method: &Method) -> Option<OperationKind> {

@@ -204,7 +204,11 @@ impl Exchange<'_> {
             let public = format!("the answer of {} did not end in time", self.place.provider.id());
             Error::new(ErrorKind::Timeout, Fault::Provider(self.place.provider.id().clone()), public)
         };
-        read.unwrap_or_else(|_| Err(slow()))
+        let broken = |error| {
+            let id = self.place.provider.id();
+            Error::nonsense(id.clone(), format!("the answer of {id} broke off")).because(error)
+        };
+        read.map_err(|_| slow())?.map_err(broken)
     }
 
     /// No answer came that a hook could see: writes down what that means, and lets hooks know.

@@ -6,14 +6,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use http::StatusCode;
 use http::header::{ETAG, IF_NONE_MATCH};
 use serde_json::json;
 use standpipe_api::{
-    Background, Change, Error, Hint, NewEvent, Provider, ProviderId, Query, Result, State, Target, backoff,
+    Background, Change, Error, Hint, NewEvent, Provider, ProviderId, Result, State, Target, backoff,
 };
 use tokio::time::{sleep, timeout};
 
@@ -21,7 +20,8 @@ use super::names::Names;
 use super::snapshot::Snapshot;
 use super::stored::{self, Known};
 use super::{Catalogs, Generation, Heard, Member, merge};
-use crate::osb::dialect::{NAME, PLAN, SERVICE, VERSION};
+use crate::osb::dialect::{NAME, PLAN, SERVICE};
+use crate::osb::question;
 use crate::osb::settings::ProviderSettings;
 
 /// How long the first round waits for a broker; a slow one joins later.
@@ -128,7 +128,29 @@ impl Keeper {
         }
         self.settle(&changed).await;
         self.catalogs.heard.send_replace(Heard::Once);
-        join_all(places.map(|at| self.poll(at))).await;
+        tokio::join!(join_all(places.map(|at| self.poll(at))), self.refresh());
+    }
+
+    /// Asks a broker at once when an operator wants that.
+    async fn refresh(&self) {
+        loop {
+            let wanted = self.background.refreshed().await;
+            let at = self.providers().iter().position(|id| *id == wanted);
+            if let Some(at) = at {
+                self.once(at).await;
+            }
+        }
+    }
+
+    /// Reads a catalog and takes it in; whether it could be read.
+    async fn once(&self, at: usize) -> bool {
+        let reading = timeout(PATIENCE, self.read(at)).await;
+        let reading = reading.unwrap_or_else(|_| Err(Error::internal("no answer in time")));
+        let was_read = reading.is_ok();
+        if let Some(changed) = self.take(at, reading).await {
+            self.settle(&[changed]).await;
+        }
+        was_read
     }
 
     async fn poll(&self, at: usize) {
@@ -141,13 +163,7 @@ impl Keeper {
                 backoff(failures - 1, (AGAIN.min(interval), interval))
             })
             .await;
-            let reading = timeout(PATIENCE, self.read(at)).await;
-            let reading = reading.unwrap_or_else(|_| Err(Error::internal("no answer in time")));
-            failures = if reading.is_ok() { 0 } else { failures.saturating_add(1) };
-            let changed = self.take(at, reading).await;
-            if let Some(changed) = changed {
-                self.settle(&[changed]).await;
-            }
+            failures = if self.once(at).await { 0 } else { failures.saturating_add(1) };
         }
     }
 
@@ -163,7 +179,7 @@ impl Keeper {
     /// Asks a broker for its catalog.
     async fn read(&self, at: usize) -> Result<Reading> {
         let Some((provider, etag)) = self.provider(at) else { return Ok(Reading::Same) };
-        let mut query = question(&ProviderSettings::of(&provider));
+        let mut query = question::catalog(&ProviderSettings::of(&provider).api_version);
         if let Some(etag) = etag.and_then(|etag| etag.parse().ok()) {
             query.headers_mut().insert(IF_NONE_MATCH, etag);
         }
@@ -283,14 +299,4 @@ impl Keeper {
         let generation = Generation::new(now.members.clone(), now.names.clone());
         self.catalogs.replace(generation);
     }
-}
-
-/// The question for a catalog, as standpipe itself asks it.
-pub(in crate::osb) fn question(settings: &ProviderSettings) -> Query {
-    let mut query = Query::new(Bytes::new());
-    *query.uri_mut() = http::Uri::from_static("/v2/catalog");
-    if let Ok(version) = settings.api_version.parse() {
-        query.headers_mut().insert(VERSION, version);
-    }
-    query
 }

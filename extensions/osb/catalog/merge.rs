@@ -9,7 +9,7 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use http::HeaderValue;
 use serde_json::Value;
-use standpipe_api::ProviderId;
+use standpipe_api::{Availability, ProviderId};
 
 use super::snapshot::replaced;
 use super::{Generation, Member, Plan, Service};
@@ -31,7 +31,8 @@ impl View {
     }
 
     fn shows(&self, member: &Member) -> bool {
-        self.providers.as_ref().is_none_or(|providers| providers.contains(&member.provider.id))
+        member.provider.availability == Availability::Active
+            && self.providers.as_ref().is_none_or(|providers| providers.contains(&member.provider.id))
     }
 }
 

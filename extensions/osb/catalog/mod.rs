@@ -20,7 +20,7 @@ use tokio::sync::watch;
 
 pub(super) use keep::keep;
 pub(super) use merge::{Merged, View};
-use snapshot::Snapshot;
+pub(super) use snapshot::Snapshot;
 pub(super) use snapshot::{Plan, Service, place, replaced};
 
 use self::names::Names;
