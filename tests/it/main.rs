@@ -29,6 +29,7 @@ mod mediated;
 mod openid;
 mod osb;
 mod osb_operations;
+mod osb_broker;
 mod outage;
 mod peer_tokens;
 mod peers;

@@ -29,8 +29,8 @@ impl Broker {
             let found = self.look(subject).await?;
             let operation = match self.decide(settings, subject, order, &found).await? {
                 Decision::Answer(answer) => return Ok(answer),
-                Decision::Follow(operation) => operation,
-                Decision::Start(start) => match self.start(settings, ask, subject, start, &found).await? {
+                Decision::Follow(operation) => *operation,
+                Decision::Start(start) => match self.start(settings, ask, subject, *start, &found).await? {
                     Some(operation) => operation,
                     None => continue,
                 },
@@ -70,7 +70,7 @@ impl Broker {
             service,
             plan,
             created_at: Timestamp::now(),
-            progress: Progress::InProgress,
+            progress: Progress::Running,
             description: format!("{} {} is in progress.", subject.side().noun(), noun(task)),
             steps: 0,
             identity: ask.identity.clone(),

@@ -25,9 +25,9 @@ pub(super) enum Decision {
     /// Nothing: this is the answer.
     Answer(Response<Body>),
     /// Nothing new: an operation is doing it.
-    Follow(Operation),
+    Follow(Box<Operation>),
     /// A new operation.
-    Start(Start),
+    Start(Box<Start>),
 }
 
 /// An operation to be started.
@@ -162,13 +162,13 @@ impl Broker {
         let wish = merged(&held.wish, change, service.allow_context_updates);
         match &found.busy {
             Some(busy) if busy.wish.as_ref().is_some_and(|other| other.is_same(&wish)) => {
-                return Ok(Decision::Follow(busy.clone()));
+                return Ok(Decision::Follow(Box::new(busy.clone())));
             }
             Some(_) => return Err(Refusal::concurrency()),
             None if wish == held.wish => return Ok(answered(StatusCode::OK, held)),
             None => self.check_bindings(subject).await?,
         }
-        Ok(Decision::Start(Start { task: Task::Update, held: held.clone(), wish: Some(wish) }))
+        Ok(start(Task::Update, held.clone(), Some(wish)))
     }
 
     async fn delete(
@@ -196,13 +196,13 @@ impl Broker {
             find_plan(find_service(settings, service)?, plan)?;
         }
         if let Some(busy) = &found.busy {
-            return Ok(Decision::Follow(busy.clone()));
+            return Ok(Decision::Follow(Box::new(busy.clone())));
         }
         match subject.binding {
             None => self.check_bindings(subject).await?,
             Some(_) => check_parent(found)?,
         }
-        Ok(Decision::Start(Start { task: Task::Delete, held: held.clone(), wish: None }))
+        Ok(start(Task::Delete, held.clone(), None))
     }
 
     async fn bind(
@@ -212,6 +212,12 @@ impl Broker {
         told: &Told,
         found: &Found,
     ) -> Result<Decision, Refusal> {
+        // Once it is there, its predecessor may go.
+        if let (Some(held), None, Some(old)) = (found.made(), &found.busy, told.predecessor())
+            && held.wish.predecessor == Some(old)
+        {
+            return Ok(answered(StatusCode::OK, held));
+        }
         let wish = match told.predecessor() {
             Some(id) => {
                 let predecessor = Subject { binding: Some(id), ..subject.clone() };
@@ -297,7 +303,7 @@ fn create(wish: &Wish, found: &Found) -> Result<Decision, Refusal> {
             Some(held) if !held.wish.is_same(wish) => {
                 Err(Refusal::conflict("it exists with other attributes"))
             }
-            _ => Ok(Decision::Follow(busy.clone())),
+            _ => Ok(Decision::Follow(Box::new(busy.clone()))),
         };
     }
     match found.made() {
@@ -306,7 +312,7 @@ fn create(wish: &Wish, found: &Found) -> Result<Decision, Refusal> {
         None => {
             let held =
                 Held { made: false, wish: wish.clone(), state: Value::Null, told: serde_json::Map::new() };
-            Ok(Decision::Start(Start { task: Task::Create, held, wish: Some(wish.clone()) }))
+            Ok(start(Task::Create, held, Some(wish.clone())))
         }
     }
 }
@@ -337,6 +343,10 @@ fn check_parameters(wish: &Wish, schema: Option<&Schema>) -> Result<(), Refusal>
     }
     let texts: Vec<String> = violations.iter().map(ToString::to_string).collect();
     Err(Refusal::bad(texts.join("; ")))
+}
+
+fn start(task: Task, held: Held, wish: Option<Wish>) -> Decision {
+    Decision::Start(Box::new(Start { task, held, wish }))
 }
 
 fn answered(status: StatusCode, held: &Held) -> Decision {

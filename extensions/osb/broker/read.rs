@@ -76,7 +76,7 @@ impl Broker {
         let mut response = answer::json(StatusCode::OK, &Value::Object(fields));
         let (service, plan) = (&operation.service, &operation.plan);
         let procedure = settings.procedure(service, plan, subject.side(), operation.task);
-        if let Some(seconds) = procedure.retry_after.filter(|_| operation.progress == Progress::InProgress) {
+        if let Some(seconds) = procedure.retry_after.filter(|_| operation.progress == Progress::Running) {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         Ok(response)

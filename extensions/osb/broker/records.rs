@@ -195,7 +195,7 @@ impl Task {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Progress {
-    InProgress,
+    Running,
     Succeeded,
     Failed,
 }
@@ -204,7 +204,7 @@ impl Progress {
     /// As the API says it.
     pub(super) const fn word(self) -> &'static str {
         match self {
-            Self::InProgress => "in progress",
+            Self::Running => "in progress",
             Self::Succeeded => "succeeded",
             Self::Failed => "failed",
         }
@@ -213,7 +213,7 @@ impl Progress {
     /// How it ended, if it did.
     pub(super) const fn ended(self) -> Option<Ended> {
         match self {
-            Self::InProgress => None,
+            Self::Running => None,
             Self::Succeeded => Some(Ended::Succeeded),
             Self::Failed => Some(Ended::Failed),
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use standpipe_api::{Change, Error, Timestamp};
+use standpipe_api::{Change, Timestamp};
 
 use super::answer::Refusal;
 use super::core::{Broker, PAGE, Stored, decode, stored};
@@ -77,7 +77,7 @@ impl Broker {
         let entry_key = row.content.subject.key();
         let record = self.state()?.get(&entry_key).await?;
         if let Some(record) = record {
-            let entry: Entry = decode(&record).map_err(Error::from)?;
+            let entry: Entry = decode(&record)?;
             if entry.held.is_none() && entry.operation == row.content.id {
                 changes.push(Change::Remove { key: entry_key, expected: record.revision });
             }
