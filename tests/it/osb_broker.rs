@@ -87,6 +87,28 @@ fn a_provision_goes_on_after_a_kill_and_its_hook_hears_the_same_operation() {
     }
 }
 
+#[test]
+fn of_many_provisions_of_one_instance_exactly_one_begins() {
+    let house = house();
+    std::fs::write(house.folder.path().join("go"), "").unwrap();
+    let broker = house.serve_osb_broker();
+    let path = "/service_instances/i?accepts_incomplete=true";
+    let answers: Vec<Answer> = std::thread::scope(|scope| {
+        let asked: Vec<_> = (0..8).map(|_| scope.spawn(|| ask(&broker, "PUT", path, PROVISION))).collect();
+        asked.into_iter().map(|asked| asked.join().unwrap()).collect()
+    });
+    let mut operations: Vec<serde_json::Value> =
+        answers.iter().filter(|answer| answer.status == 202).map(Answer::json).collect();
+    operations.dedup();
+    assert_eq!(operations.len(), 1, "{answers:?}");
+    // Whoever came last may have found it done.
+    assert!(answers.iter().all(|answer| [200, 202].contains(&answer.status)), "{answers:?}");
+    let poll = || ask(&broker, "GET", "/service_instances/i/last_operation", "").json();
+    until("it is provisioned", || poll()["state"] == "succeeded");
+    let told = std::fs::read_to_string(house.folder.path().join("told")).unwrap();
+    assert_eq!(told.lines().count(), 1, "{told}");
+}
+
 /// Whether a text stands in any file of the data directory.
 fn is_on_disk(house: &House, text: &str) -> bool {
     let data = house.folder.path().join("standpipe-data");

@@ -1,8 +1,14 @@
 //! Hooks: what they are told, what they keep, what becomes of their failures.
 
 use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{Request, Response};
 use serde_json::{Value, json};
+use standpipe_api::{Answer, Outbound, Result};
 
 use super::super::records::{Progress, Side};
 use super::house::{House, SETTINGS, bind, provision};
@@ -178,4 +184,51 @@ async fn credentials_may_hold_what_the_instances_hook_keeps() {
     house.expect(201, "PUT /service_instances/i", provision("sync")).await;
     let made = house.expect(201, "PUT /service_instances/i/service_bindings/b", bind("sync")).await;
     assert!(made["credentials"]["uri"].as_str().unwrap().ends_with("@h:7/i"), "{made}");
+}
+
+/// A server that remembers what it is posted and answers always the same.
+struct Posted {
+    status: u16,
+    answer: Value,
+    requests: Mutex<Vec<Request<Bytes>>>,
+}
+
+#[async_trait]
+impl Outbound for Posted {
+    async fn fetch(&self, request: Request<Bytes>, _limit: Duration) -> Result<Answer> {
+        self.requests.lock().unwrap().push(request);
+        let body = Bytes::from(self.answer.to_string());
+        Ok(Response::builder().status(self.status).body(body).unwrap())
+    }
+
+    async fn fetch_named(&self, request: Request<Bytes>, limit: Duration) -> Result<Answer> {
+        self.fetch(request, limit).await
+    }
+}
+
+#[tokio::test]
+async fn a_server_is_posted_what_a_command_would_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let token = folder.path().join("token");
+    std::fs::write(&token, "t-1\n").unwrap();
+    let hook = format!("create = {{ hook = {{ url = 'http://h/x', token = 'file:{}' }} }}", token.display());
+    let text = SETTINGS.replace("[instances]", &format!("[instances]\n{hook}"));
+    for (status, answer, expected) in [
+        (
+            200,
+            json!({"dashboard_url": "https://own", "state": 5}),
+            (201, json!({"dashboard_url": "https://own"})),
+        ),
+        (500, json!({"error": "E", "description": "no"}), (500, json!({"error": "E", "description": "no"}))),
+        (409, json!({"description": "no"}), (500, json!({"description": "no"}))),
+        (404, json!({}), (500, json!({"description": "the hook failed; the broker's log says why"}))),
+    ] {
+        let posted = Arc::new(Posted { status, answer, requests: Mutex::default() });
+        let house = House::asking(&text, Arc::default(), posted.clone()).await;
+        assert_eq!(house.expect(expected.0, "PUT /service_instances/i", provision("sync")).await, expected.1);
+        let requests = posted.requests.lock().unwrap();
+        let told: Value = serde_json::from_slice(requests[0].body()).unwrap();
+        assert_eq!((&told["event"], &told["instance"]["id"]), (&json!("create-instance"), &json!("i")));
+        assert_eq!(requests[0].headers()["authorization"], "Bearer t-1");
+    }
 }

@@ -7,7 +7,7 @@ use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use standpipe_api::testing::{FakeBackground, MemoryState};
-use standpipe_api::{Background, Body, Change, Job, JobOutcome, State};
+use standpipe_api::{Background, Body, Change, Job, JobOutcome, Outbound, State};
 
 use super::super::core::{Broker, Engine};
 use super::super::records::{Operation, Side};
@@ -95,8 +95,12 @@ impl House {
 
     /// A broker that starts with what another one left.
     pub(super) async fn over(text: &str, memory: Arc<MemoryState>) -> Self {
+        Self::asking(text, memory, FakeBackground::new(Vec::new()).outbound()).await
+    }
+
+    /// A broker whose hooks may be servers.
+    pub(super) async fn asking(text: &str, memory: Arc<MemoryState>, outbound: Arc<dyn Outbound>) -> Self {
         let broker = Arc::new(Broker::new("db".into(), settings(text)));
-        let outbound = FakeBackground::new(Vec::new()).outbound();
         broker.open(Engine { state: memory.clone(), outbound }).await.unwrap();
         Self { broker, memory }
     }
