@@ -7,7 +7,9 @@ use standpipe_api::Extension;
 pub mod cloudpipe;
 pub mod events;
 pub mod osb;
+mod outside;
 mod path;
+mod schema;
 
 /// First path segments of all faces, present and planned. No resource is reached under them.
 pub const RESERVED: &[&str] = &[
@@ -44,6 +46,7 @@ pub fn all() -> Vec<Box<dyn Extension>> {
         Box::new(cloudpipe::TellPeers),
         Box::new(cloudpipe::broker::CloudpipeBroker::default()),
         Box::new(osb::Osb::new(brokers)),
+        Box::new(osb::broker::OsbBroker::default()),
         Box::new(events::Events::default()),
     ]
 }

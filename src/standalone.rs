@@ -1,4 +1,4 @@
-//! A provider of this process served alone: `standpipe broker`. Listener and callers, no faces, no mapping.
+//! A provider of this process served alone: `standpipe broker` and `standpipe osb-broker`. Listener and callers, no faces, no mapping.
 
 use std::sync::Arc;
 
@@ -44,7 +44,8 @@ impl Standalone {
             None => authenticators.identify(&head, connection).await?,
         };
         // A bearer token of nobody we know may be another broker's; the broker itself will tell.
-        let is_broker = bearer(&head.headers).is_some()
+        let is_broker = self.upstream.knows_tokens()
+            && bearer(&head.headers).is_some()
             && match &who {
                 Who::Caller(caller) => caller.authenticator == "anonymous",
                 Who::Stranger(_) => true,

@@ -168,6 +168,12 @@ pub trait Upstream: Send + Sync + 'static {
         Ok(())
     }
 
+    /// Whether it tells bearer tokens of its own apart, so that a request with one that is no caller's still reaches it,
+    /// where it is served alone.
+    fn knows_tokens(&self) -> bool {
+        false
+    }
+
     /// Answers a request whose path is relative to the provider's base, as a broker would over TCP.
     /// May be called on any core, concurrently.
     async fn serve(&self, request: Request<Body>) -> Response<Body>;

@@ -11,7 +11,6 @@ pub mod broker;
 mod dialect;
 mod listing;
 pub mod mediate;
-mod program;
 mod resources;
 mod rewrite;
 mod route_pipes;

@@ -12,8 +12,8 @@ use tokio::io::AsyncReadExt as _;
 
 use super::dialect::{NAME, PIPE, RESOURCE};
 use super::listing::ResourceList;
-use super::program::{Program, anchored};
 use super::settings::{ListAt, Polled, ProviderSettings, ResourceSource};
+use crate::outside::{Program, anchored};
 
 /// Bytes of a list.
 const LONGEST: u64 = 8 << 20;

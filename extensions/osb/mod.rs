@@ -3,9 +3,11 @@
 //! [`OsbDialect`] says where a request goes and what an answer means. [`Osb`] polls the catalogs, answers `/v2/catalog` for
 //! all brokers at once (`catalog`, `face`), writes operations down and settles them (`operations`, `recording`), and sees to
 //! what federation forces (`leading`, `prefix`, `visibility`). Nothing else is judged here: whatever a broker answers directly
-//! it answers through standpipe.
+//! it answers through standpipe. [`broker`] is a broker of our own.
 
+pub mod broker;
 mod catalog;
+mod cleanup;
 mod dialect;
 pub mod event;
 mod face;

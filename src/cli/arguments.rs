@@ -45,6 +45,13 @@ pub enum Command {
         #[command(flatten)]
         config: ConfigFile,
     },
+    /// Serve the configuration's one Open Service Broker alone: declared services and plans, with hooks
+    #[command(after_help = "Example: standpipe osb-broker --config config/osb-broker.toml")]
+    OsbBroker {
+        /// Where the configuration is
+        #[command(flatten)]
+        config: ConfigFile,
+    },
     /// Print every mistake of a configuration with its key path; exit 1 if there is one. With --as, explain its access rules
     #[command(after_help = "Example: standpipe check --as basic:ann DELETE /db/pipes/web")]
     Check {

@@ -45,7 +45,9 @@ use crate::telemetry::Metrics;
 pub fn run(arguments: Arguments, out: &mut dyn Write, err: &mut dyn Write) -> ExitCode {
     let outcome = match arguments.command {
         Command::Serve { config } => serving::run(config.path(), Front::Proxy, err),
-        Command::Broker { config } => serving::run(config.path(), Front::Broker, err),
+        Command::Broker { config } | Command::OsbBroker { config } => {
+            serving::run(config.path(), Front::Broker, err)
+        }
         Command::Demo { data_dir, port } => demo::run(data_dir, port, out),
         Command::Check { explained, config } => check::run(config.path(), *explained, out),
         Command::Audit { command, config } => audit::run(config.path(), command, out),

@@ -1,4 +1,4 @@
-//! `standpipe serve` and `standpipe broker`: until SIGTERM; SIGHUP reloads.
+//! `standpipe serve`, `standpipe broker` and `standpipe osb-broker`: until SIGTERM; SIGHUP reloads.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -45,7 +45,7 @@ pub(super) fn run(path: Option<PathBuf>, front: Front, err: &mut dyn Write) -> R
     let empty = running.providers.is_empty() && running.left_out.is_empty();
     if front == Front::Broker && only_upstream(&running).is_none() {
         server.stop();
-        return Err("the configuration must have exactly one provider with a [provider.broker] table".into());
+        return Err(NOT_ONE.into());
     }
     for address in server.addresses() {
         tracing::info!(%address, public_url = running.config.public_url, "standpipe listens");
@@ -65,6 +65,10 @@ pub(super) fn run(path: Option<PathBuf>, front: Front, err: &mut dyn Write) -> R
 /// A broker alone has no faces, so that nothing would keep these promises.
 const NOT_ALONE: &str = "[[access]], [[quota]], [limits.caller] and [limits.tenant] are for `standpipe serve`: a broker \
      served alone would not keep them";
+
+/// What a broker alone needs.
+const NOT_ONE: &str = "the configuration must have exactly one provider that is served in this process: one with a \
+     [provider.broker] or [provider.osb_broker] table";
 
 fn limits_callers(config: &Config) -> bool {
     let limits = &config.limits;

@@ -31,6 +31,7 @@ mod identity;
 mod mediated;
 mod openid;
 mod osb;
+mod osb_broker;
 mod osb_faults;
 mod osb_operations;
 mod outage;

@@ -161,6 +161,10 @@ impl House {
         Standpipe::start("broker", &self.config, None)
     }
 
+    pub fn serve_osb_broker(&self) -> Standpipe {
+        Standpipe::start("osb-broker", &self.config, None)
+    }
+
     /// Runs a command of the binary and gives back its exit code and output.
     pub fn command(&self, words: &[&str]) -> (i32, String) {
         let output = Command::new(env!("CARGO_BIN_EXE_standpipe"))

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use toml::{Table, Value};
 
-use crate::cloudpipe::program::anchored;
+use crate::outside::anchored;
 
 /// The table with the paths of its sources and sinks made absolute.
 pub(super) fn anchor(table: &Table, folder: &Path) -> Table {

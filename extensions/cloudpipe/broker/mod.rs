@@ -35,7 +35,6 @@ mod push;
 mod remove;
 mod rotate;
 mod schema;
-mod secret;
 mod serve;
 mod settings;
 pub mod sink;
@@ -134,6 +133,11 @@ impl Upstream for Served {
             }
         }));
         Ok(())
+    }
+
+    /// Other brokers sign what they tell.
+    fn knows_tokens(&self) -> bool {
+        true
     }
 
     async fn serve(&self, request: Request<Body>) -> Response<Body> {

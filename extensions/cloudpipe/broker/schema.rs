@@ -3,106 +3,13 @@
 //! The schemas of proto, adapters and caller each hold on their own, which is what `allOf` means. They are
 //! put into one document only to be shown.
 
-use std::fmt;
-
-use jsonschema::error::ValidationErrorKind;
-use jsonschema::{PatternOptions, Validator};
 use serde_json::{Map, Value, json};
 
 use super::bounds;
+pub(super) use crate::schema::{Schema, Violation};
 
 /// The one draft that is spoken.
 pub(super) const DRAFT: &str = "https://json-schema.org/draft/2020-12/schema";
-
-/// Bytes a compiled pattern may take; a caller's patterns are also counted in [`bounds`].
-const PATTERN_BYTES: usize = 256 * 1024;
-
-/// Most violations that one answer lists.
-const VIOLATIONS: usize = 10;
-
-/// A schema ready to be used.
-#[derive(Debug)]
-pub(super) struct Schema {
-    json: Value,
-    validator: Validator,
-}
-
-/// What is wrong with a document: where, in dots, and what. It never holds a value of the document.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Violation {
-    /// For example `other.data.URI`.
-    pub(super) path: String,
-    /// For example `is missing`.
-    pub(super) text: String,
-}
-
-impl Violation {
-    pub(super) fn new(path: impl Into<String>, text: impl Into<String>) -> Self {
-        Self { path: path.into(), text: text.into() }
-    }
-}
-
-/// The text alone where the whole document is meant.
-impl fmt::Display for Violation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.path.is_empty() { f.write_str(&self.text) } else { write!(f, "{}: {}", self.path, self.text) }
-    }
-}
-
-impl Schema {
-    /// Compiles a schema that an operator wrote.
-    ///
-    /// # Errors
-    /// Why it is none, as one sentence.
-    pub(super) fn compile(json: Value) -> Result<Self, String> {
-        let patterns = PatternOptions::regex().size_limit(PATTERN_BYTES).dfa_size_limit(PATTERN_BYTES);
-        let options = jsonschema::options().with_draft(jsonschema::Draft::Draft202012).offline();
-        let validator = options
-            .with_pattern_options(patterns)
-            .should_validate_formats(false)
-            .build(&json)
-            .map_err(|error| format!("is not a usable JSON Schema: {}", error.masked()))?;
-        Ok(Self { json, validator })
-    }
-
-    /// The schema as it was given.
-    pub(super) const fn json(&self) -> &Value {
-        &self.json
-    }
-
-    /// Adds what is wrong with the data at `path`, up to a bound.
-    pub(super) fn check(&self, data: &Value, path: &str, violations: &mut Vec<Violation>) {
-        for error in self.validator.iter_errors(data) {
-            if violations.len() >= VIOLATIONS {
-                return;
-            }
-            let mut path = path.to_owned();
-            for part in error.instance_path().as_str().split('/').skip(1) {
-                push_part(&mut path, &part.replace("~1", "/").replace("~0", "~"));
-            }
-            let violation = if let ValidationErrorKind::Required { property } = error.kind() {
-                push_part(&mut path, property.as_str().unwrap_or_default());
-                Violation::new(path, "is missing")
-            } else {
-                Violation::new(path, error.masked_with("the value").to_string())
-            };
-            if !violations.contains(&violation) {
-                violations.push(violation);
-            }
-        }
-    }
-}
-
-fn push_part(path: &mut String, part: &str) {
-    if !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()) {
-        path.push('[');
-        path.push_str(part);
-        path.push(']');
-    } else {
-        path.push('.');
-        path.push_str(part);
-    }
-}
 
 /// Checks the data of one end against the schemas of its templates and the callers' own ones. An end without
 /// data is pending, not invalid.

@@ -6,7 +6,7 @@ use standpipe_api::{Error, Result};
 
 use super::Sink;
 use super::names::Names;
-use crate::cloudpipe::program::Program;
+use crate::outside::Program;
 
 /// The sink. The command reads `{"resource", "variables", "gone", "pipes"}`: names and values to set, names to unset,
 /// and the pipes they come from.

@@ -19,7 +19,7 @@ use standpipe_api::{Problem, Problems, Result, Settings};
 use self::command::Configurator;
 use self::env_file::EnvFile;
 use self::names::Names;
-use crate::cloudpipe::program::Program;
+use crate::outside::Program;
 
 /// How long a command may take to configure an app, unless the table says otherwise.
 const USUAL: Duration = Duration::from_secs(60);

@@ -7,15 +7,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::Request;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use serde_json::{Map, Value, json};
 use standpipe_api::{Error, ErrorKind, Fault, Outbound, Result};
 
-use super::settings::Server;
 use super::{Event, Source};
-use crate::cloudpipe::broker::secret;
-use crate::cloudpipe::program::Program;
+use crate::outside::{Program, Server};
 
 /// A command: the pipe on standard input, the event in `STANDPIPE_EVENT`, the keys on standard output.
 pub(super) struct Ran(pub(super) Program);
@@ -38,16 +34,7 @@ pub(super) struct Fetched {
 impl Source for Fetched {
     async fn produce(&self, event: Event, pipe: &Value) -> Result<Map<String, Value>> {
         let body = Bytes::from(json!({"event": event.word(), "pipe": pipe}).to_string());
-        let mut request = Request::post(&self.server.url).header(CONTENT_TYPE, "application/json");
-        if let Some(token) = &self.server.token {
-            let token = secret::read(token).map_err(|error| failed("its token cannot be read", error))?;
-            let mut field = HeaderValue::try_from(format!("Bearer {token}"))
-                .map_err(|_| failed("its token does not fit a header field", ""))?;
-            field.set_sensitive(true);
-            request = request.header(AUTHORIZATION, field);
-        }
-        let request = request.body(body).map_err(|error| failed("no request can be made", error))?;
-        let answer = self.outbound.fetch(request, self.server.limit).await?;
+        let answer = self.server.post(&*self.outbound, body).await?;
         if !answer.status().is_success() {
             return Err(failed("the server refused", answer.status()));
         }

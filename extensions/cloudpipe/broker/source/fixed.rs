@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use standpipe_api::{Error, Problem, Problems, Result, SecretRef};
 
 use super::{Event, Source};
-use crate::cloudpipe::broker::secret;
+use crate::outside::secret;
 
 /// Data as it is declared: values, and where secret ones are.
 #[derive(Clone, Debug, PartialEq)]

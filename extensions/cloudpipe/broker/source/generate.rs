@@ -1,19 +1,16 @@
 //! Credentials made at random, for each pipe its own.
 
-use std::fmt::Write as _;
-
 use async_trait::async_trait;
 use serde_json::{Map, Value};
 use standpipe_api::{Error, Result};
 
 use super::{Event, Source};
+use crate::outside::secret;
 
 /// What `auth:basic` carries.
 pub(super) const BASIC: &[&str] = &["USER", "PASS"];
 /// What `auth:secret` carries.
 pub(super) const SECRET: &[&str] = &["SECRET"];
-/// Random bytes of a value: 192 bits, written as hex digits.
-const BYTES: usize = 24;
 
 /// Random values under fixed keys. An update keeps what the pipe has; bind and rotate make new ones.
 pub(super) struct Random {
@@ -33,14 +30,7 @@ impl Source for Random {
 }
 
 fn random() -> Result<Value> {
-    let mut bytes = [0; BYTES];
-    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| Error::internal("the system gives no random bytes"))?;
-    let mut text = String::with_capacity(BYTES * 2);
-    for byte in bytes {
-        // Writing into memory cannot fail.
-        let _infallible = write!(text, "{byte:02x}");
-    }
-    Ok(Value::String(text))
+    secret::random().map(Value::String).map_err(Error::internal)
 }
 
 #[cfg(test)]

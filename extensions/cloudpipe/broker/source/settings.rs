@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use standpipe_api::{Problem, Problems, Result, SecretRef, Settings};
+use standpipe_api::{Problem, Problems, Result, Settings};
 
 use super::certificate::Authority;
 use super::fixed::Table;
 use super::generate::{BASIC, SECRET};
 use super::identity::Declared;
-use crate::cloudpipe::program::Program;
+use crate::outside::{Program, Server};
 
 /// Bytes of data that a command prints or a server answers: those of a pipe.
 const LONGEST: u64 = 1 << 20;
@@ -34,14 +34,6 @@ pub(super) enum SourceKind {
     Certificate(Authority),
     Command(Program),
     Http(Server),
-}
-
-/// A server that makes data.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Server {
-    pub(super) url: String,
-    pub(super) token: Option<SecretRef>,
-    pub(super) limit: Duration,
 }
 
 /// The table as it is written; which keys belong to which kind is checked afterwards.
@@ -144,20 +136,7 @@ fn command(written: &Written, problems: &mut Problems) -> Option<Program> {
 
 fn server(written: &Written, problems: &mut Problems) -> Option<Server> {
     let limit = patience(written, problems);
-    let url = written.url.clone().filter(|url| is_http(url));
-    if url.is_none() {
-        problems.push(Problem::at("url", "must be an http or https URL"));
-    }
-    let token = written.token.as_deref().map(SecretRef::parse).transpose();
-    let token = token.map_err(|text| problems.push(Problem::at("token", text))).ok()?;
-    Some(Server { url: url?, token, limit })
-}
-
-fn is_http(url: &str) -> bool {
-    url.parse::<http::Uri>().is_ok_and(|uri| {
-        matches!(uri.scheme_str(), Some("http" | "https"))
-            && uri.authority().is_some_and(|at| !at.as_str().contains('@'))
-    })
+    told(Server::read(written.url.as_deref(), written.token.as_deref(), limit), problems)
 }
 
 fn authority(written: &Written, problems: &mut Problems) -> Option<Authority> {

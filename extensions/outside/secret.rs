@@ -11,7 +11,7 @@ const LONGEST: u64 = 64 * 1024;
 ///
 /// # Errors
 /// A sentence that says what is missing; it never holds the secret.
-pub(super) fn read(reference: &SecretRef) -> Result<String, String> {
+pub(crate) fn read(reference: &SecretRef) -> Result<String, String> {
     match reference {
         SecretRef::Env(name) => {
             std::env::var(name).map_err(|_| format!("the environment variable {name} is not set to text"))
@@ -27,4 +27,14 @@ pub(super) fn read(reference: &SecretRef) -> Result<String, String> {
             Err("must be `env:NAME` or `file:path`; the others are for providers' credentials".into())
         }
     }
+}
+
+/// A new secret: 192 random bits, written as hex digits.
+///
+/// # Errors
+/// The system gives no random bytes.
+pub(crate) fn random() -> Result<String, &'static str> {
+    let mut bytes = [0; 24];
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| "the system gives no random bytes")?;
+    Ok(bytes.iter().fold(String::with_capacity(48), |text, byte| text + &format!("{byte:02x}")))
 }

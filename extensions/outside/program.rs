@@ -13,13 +13,13 @@ const COMPLAINT: u64 = 1024;
 
 /// A program with its arguments.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Program {
+pub(crate) struct Program {
     /// The program, then its arguments.
-    pub(super) words: Vec<String>,
+    pub(crate) words: Vec<String>,
     /// How long it may run.
-    pub(super) limit: Duration,
+    pub(crate) limit: Duration,
     /// Bytes of its standard output.
-    pub(super) longest: u64,
+    pub(crate) longest: u64,
 }
 
 impl Program {
@@ -28,7 +28,7 @@ impl Program {
     /// # Errors
     /// It cannot be started, takes too long, prints too much, or says by its exit status that it failed; then the end
     /// of its standard error is part of the sentence.
-    pub(super) async fn run(&self, input: &[u8], variables: &[(&str, &str)]) -> Result<Bytes, String> {
+    pub(crate) async fn run(&self, input: &[u8], variables: &[(&str, &str)]) -> Result<Bytes, String> {
         let Some((program, arguments)) = self.words.split_first() else { return Err("no command".into()) };
         let mut command = Command::new(program);
         command.args(arguments).envs(variables.iter().copied());
@@ -79,7 +79,7 @@ impl Program {
 }
 
 /// Where a program is: a bare name is looked for in `PATH`, a relative path begins at `folder`.
-pub(super) fn anchored(program: &str, folder: &Path) -> PathBuf {
+pub(crate) fn anchored(program: &str, folder: &Path) -> PathBuf {
     if program.contains('/') { folder.join(program) } else { program.into() }
 }
 
