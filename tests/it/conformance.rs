@@ -3,6 +3,7 @@
 
 mod cases;
 mod compare;
+mod own;
 pub mod platform;
 
 use std::collections::BTreeSet;

@@ -123,6 +123,13 @@ impl House {
         standpipe
     }
 
+    /// The same as an OSB broker.
+    pub fn run_osb_broker(self) -> Standpipe {
+        let mut standpipe = Standpipe::start("osb-broker", &self.config, None);
+        standpipe.house = Some(self);
+        standpipe
+    }
+
     pub fn serve(&self) -> Standpipe {
         Standpipe::start("serve", &self.config, None)
     }

@@ -143,6 +143,14 @@ impl Differences {
     }
 }
 
+/// Cases whose verdicts differ, or that were tried only here or there.
+pub fn verdicts(direct: &Suite, through: &Suite) -> Vec<String> {
+    let of = |suite: &Suite| -> BTreeSet<String> {
+        suite.outcomes.iter().map(|outcome| format!("{} {:?}", name(outcome), outcome.verdict)).collect()
+    };
+    of(direct).symmetric_difference(&of(through)).cloned().collect()
+}
+
 fn values<'a>(reply: &'a Reply, name: &str) -> Vec<&'a str> {
     reply.fields.iter().filter(|field| field.0 == name).map(|field| &*field.1).collect()
 }
