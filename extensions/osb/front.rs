@@ -13,8 +13,9 @@ use standpipe_api::{
 
 use super::Brokers;
 use super::catalog::keep;
+use super::cleanup::Cleanup;
 use super::dialect::{NAME, OsbDialect};
-use super::operations::reconcile;
+use super::operations::{Schedules, reconcile, sweep};
 use super::settings::ProviderSettings;
 use super::visibility::Visibility;
 use super::{prefix, recording, sign};
@@ -25,12 +26,13 @@ const LONGEST: usize = 1 << 20;
 /// The OSB extension.
 pub struct Osb {
     brokers: Arc<Brokers>,
+    schedules: Schedules,
 }
 
 impl Osb {
     /// Shares what it knows of the brokers.
     pub fn new(brokers: Arc<Brokers>) -> Self {
-        Self { brokers }
+        Self { brokers, schedules: Schedules::default() }
     }
 }
 
@@ -49,7 +51,15 @@ impl Extension for Osb {
                     Err(found) => problems.extend(found.into_iter().map(|problem| problem.under(key))),
                 },
                 ("visibility", None) => problems.push(Problem::at(key, "must be a list of tables")),
-                _ => problems.push(Problem::at(key, "unknown key: there is `visibility`")),
+                ("instances" | "bindings", _) => match cleanup(value) {
+                    Ok(cleanup) if key == "instances" => self.schedules.instances = cleanup,
+                    Ok(cleanup) => self.schedules.bindings = cleanup,
+                    Err(found) => problems.extend(found.into_iter().map(|problem| problem.under(key))),
+                },
+                _ => problems.push(Problem::at(
+                    key,
+                    "unknown key: there are `visibility`, `instances` and `bindings`",
+                )),
             }
         }
         if problems.is_empty() { Ok(()) } else { Err(problems) }
@@ -73,10 +83,11 @@ impl Extension for Osb {
 
     async fn start(&self, background: Rc<dyn Background>) -> Result<()> {
         self.brokers.operations.open(background.state());
-        let handle = background.handle();
+        let operations = &self.brokers.operations;
         tokio::join!(
-            keep(self.brokers.catalogs.clone(), background),
-            reconcile(self.brokers.operations.clone(), handle),
+            keep(self.brokers.catalogs.clone(), background.handle()),
+            sweep(operations.clone(), self.schedules.clone(), background.handle()),
+            reconcile(operations.clone(), background),
         );
         Ok(())
     }
@@ -144,6 +155,19 @@ impl Extension for Osb {
     ) -> Result<()> {
         recording::unanswered(&self.brokers.operations, call, sent).await
     }
+}
+
+/// Reads a table that has nothing but `operations`.
+fn cleanup(value: &toml::Value) -> Result<Cleanup, Problems> {
+    let one = |path: &str, text: &str| vec![Problem::at(path, text)];
+    let table = value.as_table().ok_or_else(|| one("", "must be a table with `operations`"))?;
+    if let Some(key) = table.keys().find(|key| *key != "operations") {
+        return Err(one(key, "unknown key: there is `operations`"));
+    }
+    let Some(operations) = table.get("operations") else { return Ok(Cleanup::default()) };
+    let operations = operations.as_table().ok_or_else(|| one("operations", "must be a table"))?;
+    let under = |found: Problems| found.into_iter().map(|problem| problem.under("operations")).collect();
+    Cleanup::read(operations).map_err(under)
 }
 
 fn id_prefix(at: &Target, fed: &dyn Federation) -> String {

@@ -1,4 +1,4 @@
-//! `standpipe demo`: two brokers, each on a port of its own, and a standpipe in front of them.
+//! `standpipe demo`: two cloudpipe brokers and two service brokers, each on a port of its own, and a standpipe in front of them.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -19,17 +19,25 @@ pub(super) fn run(data_dir: Option<PathBuf>, port: u16, out: &mut dyn Write) -> 
     std::fs::create_dir_all(&folder).map_err(|error| format!("cannot make {}: {error}", folder.display()))?;
     let alpha = start(&folder, "alpha", ALPHA, Front::Broker)?;
     let beta = start(&folder, "beta", BETA, Front::Broker)?;
-    let urls = [&alpha, &beta]
+    let databases = start(&folder, "databases", DATABASES, Front::Broker)?;
+    let queues = start(&folder, "queues", QUEUES, Front::Broker)?;
+    let urls = [&alpha, &beta, &databases, &queues]
         .map(|server| server.addresses().first().map_or_else(String::new, |at| format!("http://{at}")));
-    let [alpha_url, beta_url] = &urls;
-    let front =
-        FRONT.replace("PORT", &port.to_string()).replace("ALPHA", alpha_url).replace("BETA", beta_url);
+    let [alpha_url, beta_url, databases_url, queues_url] = &urls;
+    let front = FRONT
+        .replace("PORT", &port.to_string())
+        .replace("ALPHA", alpha_url)
+        .replace("BETA", beta_url)
+        .replace("DATABASES", databases_url)
+        .replace("QUEUES", queues_url);
     let standpipe = start(&folder, "standpipe", &front, Front::Proxy)?;
     let url = standpipe.running().config.public_url.clone();
     let text = TO_TRY
         .replace("FOLDER", &folder.display().to_string())
         .replace("ALPHA", alpha_url)
         .replace("BETA", beta_url)
+        .replace("DATABASES", databases_url)
+        .replace("QUEUES", queues_url)
         .replace("URL", &url);
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(wrong)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(wrong)?;
@@ -42,7 +50,7 @@ pub(super) fn run(data_dir: Option<PathBuf>, port: u16, out: &mut dyn Write) -> 
             }
         })
         .map_err(wrong)?;
-    [standpipe, beta, alpha].into_iter().for_each(Server::stop);
+    [standpipe, queues, databases, beta, alpha].into_iter().for_each(Server::stop);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -89,7 +97,53 @@ protos = ["postgresqls"]
 max_pipes = 1
 "#;
 
-const FRONT: &str = r#"# One endpoint in front of both.
+const DATABASES: &str = r#"# An Open Service Broker: databases, made in two steps.
+data_dir = "databases"
+threads = 1
+[[listener]]
+address = "127.0.0.1:0"
+[[provider]]
+name = "databases"
+dialect = "osb"
+[provider.osb_broker.instances]
+dashboard_url = "https://databases.example/{{instance_id}}"
+create = { async = true, simulate = { steps = [{ description = "starting a machine", delay = "1s" }, { description = "making the database", delay = "1s" }] } }
+[provider.osb_broker.bindings]
+credentials = { uri = "postgresqls://{{binding_id}}:{{password}}@db.example:5432/{{instance_id}}" }
+[[provider.osb_broker.services]]
+id = "postgresql-service"
+name = "postgresql"
+description = "A PostgreSQL database"
+bindable = true
+plan_updateable = true
+bindings_retrievable = true
+binding_rotatable = true
+metadata = { documentationUrl = "https://databases.example/docs" }
+plans = [
+    { id = "postgresql-free", name = "free", description = "Shared, 1 GB" },
+    { id = "postgresql-small", name = "small", description = "20 GB", free = false, metadata = { costs = [{ amount = { usd = 0.06 }, unit = "hour" }] } },
+]
+"#;
+
+const QUEUES: &str = r#"# Another: queues, made at once.
+data_dir = "queues"
+threads = 1
+[[listener]]
+address = "127.0.0.1:0"
+[[provider]]
+name = "queues"
+dialect = "osb"
+[provider.osb_broker.bindings]
+credentials = { uri = "amqps://{{binding_id}}:{{password}}@mq.example/{{instance_id}}" }
+[[provider.osb_broker.services]]
+id = "rabbitmq-service"
+name = "rabbitmq"
+description = "A message queue"
+bindable = true
+plans = [{ id = "rabbitmq-free", name = "free", description = "Shared" }]
+"#;
+
+const FRONT: &str = r#"# One endpoint in front of all.
 data_dir = "standpipe"
 [[listener]]
 address = "127.0.0.1:PORT"
@@ -103,10 +157,19 @@ name = "beta"
 dialect = "cloudpipe"
 url = "BETA"
 resources = ["frontend"]
+[[provider]]
+name = "databases"
+dialect = "osb"
+url = "DATABASES"
+[[provider]]
+name = "queues"
+dialect = "osb"
+url = "QUEUES"
 "#;
 
 const TO_TRY: &str = r#"standpipe listens on URL
-behind it: alpha (ALPHA) has the database `db`, beta (BETA) has the app `frontend`
+behind it: alpha (ALPHA) has the database `db`, beta (BETA) has the app `frontend`;
+the service brokers databases (DATABASES) and queues (QUEUES) sell postgresql and rabbitmq
 data and configuration: FOLDER
 
 What is there, from both brokers:
@@ -128,6 +191,17 @@ Or let the brokers hand it over: each end learns where the other one is and who 
        -d '{"other":{"uri":"BETA/frontend/pipes/db","issuer":"BETA"}}' URL/db/pipes/frontend
   curl -X PATCH -H 'content-type: application/json' -d '{"this":{"data":{"USER":"ann"}}}' URL/db/pipes/frontend
   curl URL/frontend/pipes/db
+
+One Open Service Broker in front of two: the catalog of both, an instance that takes two seconds, its credentials.
+  curl -H 'X-Broker-API-Version: 2.17' URL/v2/catalog
+  curl -X PUT -H 'X-Broker-API-Version: 2.17' -H 'content-type: application/json' \
+       -d '{"service_id":"postgresql-service","plan_id":"postgresql-small","organization_guid":"o","space_guid":"s"}' \
+       'URL/v2/service_instances/my-db?accepts_incomplete=true'
+  curl -H 'X-Broker-API-Version: 2.17' URL/v2/service_instances/my-db/last_operation
+  curl -X PUT -H 'X-Broker-API-Version: 2.17' -H 'content-type: application/json' \
+       -d '{"service_id":"postgresql-service","plan_id":"postgresql-small"}' \
+       URL/v2/service_instances/my-db/service_bindings/my-app
+  curl 'URL/events?after=0'
 
 Ctrl-C ends it.
 "#;

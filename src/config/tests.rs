@@ -3,12 +3,12 @@ use std::path::Path;
 
 fn known() -> Known {
     Known {
-        dialects: vec!["cloudpipe"],
+        dialects: vec!["cloudpipe", "osb"],
         faces: vec!["providers", "oidc", "peer", "cloudpipe", "events"],
-        upstreams: vec!["broker"],
+        upstreams: vec!["broker", "osb_broker"],
         authenticators: vec!["anonymous", "basic", "mtls", "oidc"],
         credentials: vec!["none", "basic", "bearer", "passthrough", "exchange", "digest"],
-        extensions: vec!["cloudpipe", "events"],
+        extensions: vec!["cloudpipe", "events", "osb"],
     }
 }
 
@@ -90,9 +90,9 @@ fn names_that_nobody_brought_are_mistakes() {
         found,
         [
             "listener[0].faces: `osb` is unknown; known are providers, oidc, peer, cloudpipe, events",
-            "provider[0].dialect: `soap` is unknown; known are cloudpipe",
+            "provider[0].dialect: `soap` is unknown; known are cloudpipe, osb",
             "provider[0].credential.kind: `magic` is unknown; known are none, basic, bearer, passthrough, exchange, digest",
-            "extensions.nobody: no extension has this name; known are cloudpipe, events",
+            "extensions.nobody: no extension has this name; known are cloudpipe, events, osb",
         ]
     );
 }
@@ -135,7 +135,22 @@ mod reference {
         "trusted_proxies",
     ];
     /// Keys that a dialect reads, whose defaults are its own.
-    const DIALECT: [&str; 6] = ["give_up_after", "issuer", "jwks_url", "peer_bearer", "pipes", "resources"];
+    const DIALECT: [&str; 14] = [
+        "catalog_refresh",
+        "id_prefix",
+        "api_version",
+        "reconcile",
+        "reconcile_after",
+        "maximum_polling_duration",
+        "force_delete_unknown",
+        "sign_context",
+        "give_up_after",
+        "issuer",
+        "jwks_url",
+        "peer_bearer",
+        "pipes",
+        "resources",
+    ];
     /// Words of the types that an operator writes otherwise.
     const WRITTEN: [(&str, &str); 17] = [
         ("admin_listener", "admin.listener"),

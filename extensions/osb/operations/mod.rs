@@ -7,6 +7,7 @@
 mod operation;
 mod reconcile;
 mod step;
+mod sweep;
 #[cfg(test)]
 mod tests;
 
@@ -19,6 +20,7 @@ use standpipe_api::{Change, Error, MappingState, ProviderId, Record, Resource, R
 pub(super) use operation::{Operation, OperationId, OperationKind, OperationState, Reconciled};
 pub(super) use reconcile::reconcile;
 pub(super) use step::Heard;
+pub(super) use sweep::{Schedules, sweep};
 
 use self::operation::group;
 use self::step::{Step, step, told};

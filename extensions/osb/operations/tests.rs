@@ -8,6 +8,7 @@ use standpipe_api::{Change, Kind, Mapping, MappingState, Resource, State as _, T
 
 use super::step::{Step, step};
 use super::*;
+use crate::osb::cleanup::Removes;
 use crate::osb::dialect::{BINDING, INSTANCE};
 
 fn operation(kind: OperationKind) -> Operation {
@@ -159,6 +160,35 @@ async fn a_poll_finds_its_operation_by_name_else_the_last() {
     assert_eq!(mapped(&memory), None);
     let elsewhere = (&"beta".into(), &create.resource);
     operations.polled(elsewhere, None, gone).await.unwrap();
+}
+
+#[tokio::test]
+async fn only_what_is_settled_old_and_covered_is_removed() {
+    let (operations, memory) = opened().await;
+    let settled = async |id: &str, state, started_at| {
+        let row =
+            Operation { id: OperationId(id.to_owned()), started_at, ..operation(OperationKind::Create) };
+        operations.begin(&row).await.unwrap();
+        operations.settle(&row, state, "so").await.unwrap();
+    };
+    let (old, young) = (Timestamp::from_millis(1), Timestamp::from_millis(9_000_000));
+    settled("done", OperationState::Succeeded, old).await;
+    settled("young", OperationState::Succeeded, young).await;
+    settled("failed", OperationState::Failed, old).await;
+    operations.begin(&operation(OperationKind::Update)).await.unwrap();
+    let left = async || -> Vec<String> {
+        let rows = memory.list("", None, 10).await.unwrap();
+        rows.iter().filter_map(read).map(|row| row.id.0).collect()
+    };
+    let (prefix, before) = (operation::SETTLED_INSTANCES, Timestamp::from_millis(1_000));
+    sweep::remove(&operations, prefix, &[Removes::Succeeded], before).await.unwrap();
+    let mut rows = left().await;
+    rows.sort();
+    assert_eq!(rows, ["Update", "failed", "young"]);
+    sweep::remove(&operations, operation::SETTLED_BINDINGS, &[Removes::All], before).await.unwrap();
+    assert_eq!(left().await.len(), 3, "bindings are cleaned on their own");
+    sweep::remove(&operations, prefix, &[Removes::All], Timestamp::now()).await.unwrap();
+    assert_eq!(left().await, ["Update"], "what is not settled stays");
 }
 
 #[test]

@@ -1,0 +1,103 @@
+//! The removal of settled operations, when the configuration says. Those that are not settled stay.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use standpipe_api::{Background, Change, Result, Timestamp};
+use tokio::time::sleep;
+
+use super::operation::{OperationState, SETTLED_BINDINGS, SETTLED_INSTANCES};
+use super::{Operations, read};
+use crate::osb::cleanup::{Cleanup, Ended, Removes};
+
+/// Rows that are read at once.
+const PAGE: usize = 200;
+/// How long a schedule is slept through at most, so that a clock that was set is noticed.
+const NAP: Duration = Duration::from_secs(60);
+
+/// When operations of instances and of bindings are removed.
+#[derive(Clone, Debug, Default)]
+pub(in crate::osb) struct Schedules {
+    /// Of instances.
+    pub instances: Cleanup,
+    /// Of bindings.
+    pub bindings: Cleanup,
+}
+
+impl Schedules {
+    fn each(&self) -> [(&'static str, &Cleanup); 2] {
+        [(SETTLED_INSTANCES, &self.instances), (SETTLED_BINDINGS, &self.bindings)]
+    }
+}
+
+/// Removes operations whenever a schedule falls due, until the end.
+pub(in crate::osb) async fn sweep(
+    operations: Arc<Operations>,
+    schedules: Schedules,
+    background: Rc<dyn Background>,
+) {
+    let mut last = Timestamp::now();
+    loop {
+        let next = schedules.each().into_iter().filter_map(|(_, cleanup)| cleanup.next(last)).min();
+        let wait = next.map_or(NAP, |next| {
+            let millis = next.as_millis().saturating_sub(Timestamp::now().as_millis());
+            Duration::from_millis(u64::try_from(millis).unwrap_or(0)).min(NAP)
+        });
+        tokio::select! {
+            () = background.stopped() => return,
+            () = sleep(wait) => {}
+        }
+        let now = Timestamp::now();
+        for (prefix, cleanup) in schedules.each() {
+            let due = cleanup.due(last, now);
+            if due.is_empty() {
+                continue;
+            }
+            match remove(&operations, prefix, &due, cleanup.before(now)).await {
+                Ok(rows) => tracing::info!(of = prefix, rows, "settled operations removed"),
+                Err(error) => {
+                    tracing::error!(
+                        of = prefix,
+                        error = error.log_text(),
+                        "settled operations could not be removed"
+                    );
+                }
+            }
+        }
+        last = now;
+    }
+}
+
+pub(super) async fn remove(
+    operations: &Operations,
+    prefix: &str,
+    due: &[Removes],
+    before: Timestamp,
+) -> Result<usize> {
+    let (mut rows, mut after) = (0, None::<String>);
+    loop {
+        let page = operations.state()?.list(prefix, after.as_deref(), PAGE).await?;
+        let Some(last) = page.last() else { return Ok(rows) };
+        after = Some(last.key.clone());
+        let old = page.iter().filter(|record| {
+            let covered = |ended| due.iter().any(|removes| removes.covers(ended));
+            read(record).is_some_and(|row| row.started_at < before && ended(row.state).is_some_and(covered))
+        });
+        let changes: Vec<Change> =
+            old.map(|record| Change::Remove { key: record.key.clone(), expected: record.revision }).collect();
+        rows += changes.len();
+        if !changes.is_empty() && operations.state()?.commit(changes).await?.is_err() {
+            // Nobody else writes settled rows; what is left is for the next time.
+            return Ok(rows);
+        }
+    }
+}
+
+const fn ended(state: OperationState) -> Option<Ended> {
+    match state {
+        OperationState::Succeeded => Some(Ended::Succeeded),
+        OperationState::Failed | OperationState::Unknown => Some(Ended::Failed),
+        OperationState::Requested | OperationState::Lost | OperationState::Accepted => None,
+    }
+}
