@@ -29,7 +29,7 @@ pub enum Command {
         #[command(flatten)]
         config: ConfigFile,
     },
-    /// Start two brokers and a standpipe in front of them, and print what to try
+    /// Start four brokers and a standpipe in front of them, and print what to try
     Demo {
         /// Keep the data here; a temporary folder when absent
         #[arg(long, value_name = "DIR")]
