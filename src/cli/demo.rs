@@ -121,7 +121,7 @@ binding_rotatable = true
 metadata = { documentationUrl = "https://databases.example/docs" }
 plans = [
     { id = "postgresql-free", name = "free", description = "Shared, 1 GB" },
-    { id = "postgresql-small", name = "small", description = "20 GB", free = false, metadata = { costs = [{ amount = { usd = 0.06 }, unit = "hour" }] } },
+    { id = "postgresql-small", name = "small", description = "20 GB", free = false, metadata = { costs = [{ amount = { usd = 0.06 }, unit = "HOURLY" }] } },
 ]
 "#;
 
