@@ -317,8 +317,8 @@ impl Background for Handle {
         querier.ask(target, None, query).await
     }
 
-    fn publish_index(&self, provider: &ProviderId, hints: Vec<Hint>) {
-        self.shared.engine.resolver.index().publish(provider.clone(), hints);
+    fn publish_indexes(&self, indexes: Vec<(ProviderId, Vec<Hint>)>) {
+        self.shared.engine.resolver.index().publish(indexes);
     }
 
     fn note(&self, provider: &ProviderId, word: &'static str, text: Option<&str>) {

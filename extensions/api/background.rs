@@ -27,7 +27,12 @@ pub trait Background {
     async fn query(&self, target: &Target, query: Query) -> Result<Answer>;
 
     /// Replaces what a provider's index knows: the hints that lead to it.
-    fn publish_index(&self, provider: &ProviderId, hints: Vec<Hint>);
+    fn publish_index(&self, provider: &ProviderId, hints: Vec<Hint>) {
+        self.publish_indexes(vec![(provider.clone(), hints)]);
+    }
+
+    /// The same of many providers at once, which costs hardly more than of one.
+    fn publish_indexes(&self, indexes: Vec<(ProviderId, Vec<Hint>)>);
 
     /// Sets or takes away a note on a provider that an operator sees with it and as a metric: `word` is the note's name, one of
     /// few; the text says what is the matter, and holds no secret.

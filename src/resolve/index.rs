@@ -14,10 +14,10 @@ pub struct Index {
 }
 
 impl Index {
-    /// Replaces what one provider has.
-    pub fn publish(&self, provider: ProviderId, hints: Vec<Hint>) {
+    /// Replaces what some providers have.
+    pub fn publish(&self, indexes: Vec<(ProviderId, Vec<Hint>)>) {
         let mut published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
-        published.insert(provider, hints);
+        published.extend(indexes);
         let mut merged: HashMap<Hint, Vec<ProviderId>> = HashMap::new();
         for (provider, hints) in &*published {
             for hint in hints {
@@ -33,7 +33,7 @@ impl Index {
 
     /// Forgets a provider.
     pub fn forget(&self, provider: &ProviderId) {
-        self.publish(provider.clone(), Vec::new());
+        self.publish(vec![(provider.clone(), Vec::new())]);
         self.published.lock().unwrap_or_else(PoisonError::into_inner).remove(provider);
     }
 
@@ -58,10 +58,10 @@ mod tests {
     fn a_provider_replaces_what_it_has_and_leaves_the_others_alone() {
         let index = Index::default();
         let hint = |value: &str| Hint::new(Kind::of("resource"), value);
-        index.publish("beta".into(), vec![hint("db")]);
-        index.publish("alpha".into(), vec![hint("db"), hint("app")]);
+        index.publish(vec![("beta".into(), vec![hint("db")])]);
+        index.publish(vec![("alpha".into(), vec![hint("db"), hint("app")])]);
         assert_eq!(index.knowing(&hint("db")), ["alpha".into(), "beta".into()]);
-        index.publish("alpha".into(), vec![hint("app")]);
+        index.publish(vec![("alpha".into(), vec![hint("app")])]);
         assert_eq!(index.knowing(&hint("db")), ["beta".into()]);
         assert_eq!(index.size(&"alpha".into()), 1);
     }

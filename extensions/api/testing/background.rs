@@ -61,8 +61,8 @@ impl Background for FakeBackground {
         Err(Error::new(ErrorKind::CouldNotAsk, fault, format!("{target} is not there in this test")))
     }
 
-    fn publish_index(&self, provider: &ProviderId, hints: Vec<Hint>) {
-        self.index.lock().unwrap_or_else(PoisonError::into_inner).insert(provider.clone(), hints);
+    fn publish_indexes(&self, indexes: Vec<(ProviderId, Vec<Hint>)>) {
+        self.index.lock().unwrap_or_else(PoisonError::into_inner).extend(indexes);
     }
 
     fn state(&self) -> Arc<dyn State> {

@@ -277,6 +277,8 @@ impl Keeper {
 
     fn publish(&self, changed: &[ProviderId]) {
         let now = self.now.borrow();
+        let changed: HashSet<&ProviderId> = changed.iter().collect();
+        let mut indexes = Vec::new();
         for member in now.members.iter().filter(|member| changed.contains(&member.provider.id)) {
             let (services, plans) = member.ids();
             let services = services.into_iter().map(|id| Hint::new(SERVICE, id));
@@ -285,9 +287,10 @@ impl Keeper {
                 .withdrawn
                 .iter()
                 .flat_map(|id| [Hint::new(SERVICE, id.as_str()), Hint::new(PLAN, id.as_str())]);
-            self.background
-                .publish_index(&member.provider.id, services.chain(plans).chain(withdrawn).collect());
+            let hints = services.chain(plans).chain(withdrawn).collect();
+            indexes.push((member.provider.id.clone(), hints));
         }
+        self.background.publish_indexes(indexes);
         let hidden = merge::hidden(&now.members);
         for member in &now.members {
             let mine = hidden.iter().filter(|one| one.provider == member.provider.id);
