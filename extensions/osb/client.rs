@@ -16,6 +16,7 @@ use super::Brokers;
 use super::dialect::{BINDING, INSTANCE};
 use super::ids::Ids;
 use super::operations::{Heard, OperationId, OperationKind, object};
+use super::prefix;
 use super::question::{self, Asked};
 use super::recording;
 use super::settings::ProviderSettings;
@@ -158,10 +159,12 @@ impl<'a> Client<'a> {
             let asked = Asked { method: Method::DELETE, resource: &place.resource, service_id, plan_id };
             question::request(&asked, version)
         } else {
-            body.insert("service_id".into(), service_id.into());
-            body.insert("plan_id".into(), plan_id.into());
+            body.insert("service_id".into(), place.service_id.clone().into());
+            body.insert("plan_id".into(), place.plan_id.clone().into());
             let method = if kind == OperationKind::Create { Method::PUT } else { Method::PATCH };
-            question::with_body(method, &place.resource, version, Bytes::from(Value::from(body).to_string()))
+            let body = Bytes::from(Value::from(body).to_string());
+            let body = prefix::off_body(&body, &settings.id_prefix).unwrap_or(body);
+            question::with_body(method, &place.resource, version, body)
         };
         self.brokers.operations.begin(&operation).await?;
         let target = Target::from(&provider);
