@@ -227,6 +227,10 @@ fn what_fails_later_is_cleaned_up_and_can_be_added_again() {
     assert_eq!(started, "Adding slow:one to myapp:development... started\n");
 }
 
+fn line(request: &str) -> &str {
+    request.lines().next().unwrap_or_default()
+}
+
 fn start(standpipe: &Standpipe, folder: &Path, words: &str) -> Child {
     command(standpipe, folder, words).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
@@ -267,22 +271,29 @@ fn a_killed_command_and_a_killed_standpipe_go_on_with_one_instance() {
 }
 
 #[test]
-fn a_standpipe_that_dies_before_the_request_leaves_sends_it_later() {
+fn a_standpipe_that_dies_before_it_knows_the_answer_asks_again_with_the_same_id() {
     let alpha = broker();
     let house = front(&[("alpha", &alpha, "")], "");
-    let mut standpipe = house.serve_until("send-before:2");
+    let mut standpipe = house.serve_until("settle-before-write");
     let folder = tempfile::tempdir().unwrap();
     let mut interrupted = start(&standpipe, folder.path(), "add mysql");
     standpipe.ended();
     interrupted.kill().unwrap();
     interrupted.wait().unwrap();
-    assert!(sent(&alpha.said(), "PUT").is_empty());
+    assert_eq!(sent(&alpha.said(), "PUT").len(), 1, "the broker has provisioned it");
     let standpipe = house.serve();
     until("the job adds it", || {
         let shown = standpipe.get("/addons?app=myapp").json();
         shown["addons"][0]["state"] == "ready"
     });
-    assert_eq!(sent(&alpha.said(), "PUT").len(), 2, "provisioned and bound, once each");
+    let said = alpha.said();
+    let puts = sent(&said, "PUT");
+    assert_eq!(
+        (puts.len(), line(puts[0])),
+        (3, line(puts[1])),
+        "provisioned again under the same id, then bound"
+    );
+    assert!(line(puts[2]).contains("/service_bindings/"), "{puts:?}");
     let known = good(command(&standpipe, folder.path(), "add mysql --print-env"));
     assert!(known.contains("MYSQL_PORT='3306'"), "{known}");
 }
@@ -291,7 +302,7 @@ fn a_standpipe_that_dies_before_the_request_leaves_sends_it_later() {
 fn nobody_does_under_addons_what_it_may_not_do_under_v2() {
     let alpha = broker();
     let password = crate::support::password_hash("pw");
-    let caller = |name: &str| format!("[[caller]]\nname = \"{name}\"\npassword = {password:?}\n");
+    let caller = |name: &str| format!("[[caller]]\nname = \"{name}\"\npassword_hash = {password:?}\n");
     let top = format!(
         "{}{}[[access]]\ncallers = [\"basic:ann\"]\n[[access]]\ncallers = [\"basic:bob\"]\nmethods = [\"GET\"]\n",
         caller("ann"),
