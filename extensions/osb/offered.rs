@@ -1,7 +1,7 @@
 //! What a caller can have: the plans it sees, with their services, as extensions look for them.
 
 use serde_json::{Map, Value};
-use standpipe_api::{Federation, ProviderId};
+use standpipe_api::{Availability, Federation, ProviderId};
 
 use super::Brokers;
 use super::visibility::{Shown, User};
@@ -48,11 +48,16 @@ impl Offered {
 }
 
 impl Brokers {
-    /// What a caller sees of the catalogs, in their order.
+    /// What a caller sees of the catalogs, in their order. Providers that take nothing new are left out.
     pub(crate) fn offered(&self, fed: &dyn Federation) -> Vec<Offered> {
         let now = self.catalogs.now();
         let sight = self.visibility().and_then(|rules| rules.of(fed.caller(), &User::default()));
-        let seen = |provider: &ProviderId| fed.sees_everything() || fed.provider(provider).is_some();
+        let active = |provider: &ProviderId| {
+            now.member(provider).is_some_and(|member| member.provider.availability == Availability::Active)
+        };
+        let seen = |provider: &ProviderId| {
+            active(provider) && (fed.sees_everything() || fed.provider(provider).is_some())
+        };
         let mut offered = Vec::new();
         for (member, service) in now.shown(seen) {
             let (service_fields, name) = (service.fields(), now.name(&member.provider.id, service));

@@ -1,13 +1,16 @@
 //! `standpipe addons` as a user types it, against a standpipe in front of scripted brokers.
 
 use std::collections::HashSet;
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::thread;
 
 use serde_json::{Value, json};
 
 use crate::support::osb::{front, message};
-use crate::support::{Origin, Standpipe, until};
+use crate::support::{House, Origin, Standpipe, until};
 
 fn catalog() -> Value {
     let plan = |id: &str, name: &str, more: Value| {
@@ -332,4 +335,26 @@ fn nobody_does_under_addons_what_it_may_not_do_under_v2() {
     let others = bad(typed("bob", "remove mysql"));
     assert!(others.contains("mysql is not added to myapp:development"), "{others}");
     assert!(!good(typed("bob", "list --added")).contains("mysql"));
+}
+
+#[test]
+fn a_request_that_never_left_leaves_nothing_behind() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        let mut stream = listener.accept().unwrap().0;
+        let mut request = [0; 4096];
+        assert!(stream.read(&mut request).unwrap() > 0);
+        stream.write_all(message("200 OK", &catalog().to_string()).as_bytes()).unwrap();
+        // With its first answer the broker is gone.
+    });
+    let config = format!(
+        "[[listener]]\naddress = \"127.0.0.1:0\"\n[[provider]]\nname = \"alpha\"\ndialect = \"osb\"\nurl = \"http://{address}\"\n"
+    );
+    let standpipe = House::new(&config).run();
+    let folder = tempfile::tempdir().unwrap();
+    until("the catalog is there", || good(command(&standpipe, folder.path(), "list")).contains("mysql"));
+    let said = bad(command(&standpipe, folder.path(), "add mysql"));
+    assert!(said.starts_with("Adding mysql:free to myapp:development... failed\n"), "{said}");
+    assert_eq!(standpipe.get("/addons").json(), json!({ "addons": [] }));
 }
