@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use standpipe_api::Extension;
 
+pub mod addons;
 pub mod cloudpipe;
+pub mod env_file;
 pub mod events;
 pub mod osb;
 mod outside;
@@ -45,7 +47,8 @@ pub fn all() -> Vec<Box<dyn Extension>> {
         Box::new(cloudpipe::mediate::Mediate::default()),
         Box::new(cloudpipe::TellPeers),
         Box::new(cloudpipe::broker::CloudpipeBroker::default()),
-        Box::new(osb::Osb::new(brokers)),
+        Box::new(osb::Osb::new(brokers.clone())),
+        Box::new(addons::Addons::new(brokers)),
         Box::new(osb::broker::OsbBroker::default()),
         Box::new(events::Events::default()),
     ]

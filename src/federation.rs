@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use http::Method;
 use secrecy::SecretString;
 use standpipe_api::{
     Answer, Caller, Change, Credential, Delivery, Error, ErrorKind, EventPage, Federation, Injection, Kind,
@@ -13,7 +14,7 @@ use standpipe_api::{
     RemoteScope, Resource, ResourceId, Result, SigningAlgorithm, State, Target,
 };
 
-use crate::access::Sight;
+use crate::access::{Judgement, Sight};
 use crate::engine::{Engine, unknown_provider};
 use crate::forward::deadline::now;
 use crate::peer;
@@ -125,6 +126,11 @@ impl Federation for Handle {
     fn may_see(&self, provider: &ProviderId, resource: &Resource) -> bool {
         let resources = std::slice::from_ref(resource);
         self.querier.running.access.sees(Some(&self.caller), provider, resources)
+    }
+
+    fn may_do(&self, method: &Method, provider: &ProviderId, resource: &Resource) -> bool {
+        let (access, resources) = (&self.querier.running.access, std::slice::from_ref(resource));
+        access.judge(Some(&self.caller), provider, resources, method) == Judgement::LetIn
     }
 
     async fn query(&self, target: &Target, query: Query) -> Result<Answer> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Method, Request, Response};
 
 use crate::{
     Caller, Credential, EventPage, Mapping, NewJob, Outdated, PeerId, Provider, ProviderId, RemoteScope,
@@ -105,6 +105,12 @@ pub trait Federation {
     /// Whether the caller may see a resource at a provider. What it may not see is to be left out, as if it were not
     /// there: no item of a list, no candidate, no question.
     fn may_see(&self, _provider: &ProviderId, _resource: &Resource) -> bool {
+        true
+    }
+
+    /// Whether access rules let the caller do this, with a method of the resource's dialect. An extension that does under one
+    /// path what callers otherwise do under another asks first.
+    fn may_do(&self, _method: &Method, _provider: &ProviderId, _resource: &Resource) -> bool {
         true
     }
 

@@ -46,7 +46,8 @@ impl Brokers {
         Flow::Respond(answer(&merged, request.headers()))
     }
 
-    async fn first_round(&self, fed: &dyn Federation) {
+    /// Waits until every catalog was read or tried once, within bounds.
+    pub(crate) async fn first_round(&self, fed: &dyn Federation) {
         if fed.providers().iter().any(|provider| provider.dialect == NAME) {
             // What has not come by then is missing, and said to be.
             let _late = tokio::time::timeout(FIRST_CATALOGS, self.catalogs.heard()).await;

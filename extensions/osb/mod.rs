@@ -8,12 +8,14 @@
 pub mod broker;
 mod catalog;
 mod cleanup;
+pub(crate) mod client;
 mod dialect;
 pub mod event;
 mod face;
 mod front;
 mod ids;
 mod leading;
+pub(crate) mod offered;
 mod operations;
 mod prefix;
 mod question;

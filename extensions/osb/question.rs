@@ -51,6 +51,11 @@ pub(super) fn request(asked: &Asked<'_>, version: &str) -> Option<Query> {
     build(asked.method.clone(), &target, version, Bytes::new())
 }
 
+/// A request with a body, which the broker may take its time for.
+pub(super) fn with_body(method: Method, resource: &Resource, version: &str, body: Bytes) -> Option<Query> {
+    build(method, &format!("{}?accepts_incomplete=true", path(resource)), version, body)
+}
+
 /// A read.
 pub(super) fn read(resource: &Resource, version: &str) -> Option<Query> {
     build(Method::GET, &path(resource), version, Bytes::new())

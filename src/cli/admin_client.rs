@@ -46,6 +46,9 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'
 
 type Outgoing = UnsyncBoxBody<Bytes, BoxError>;
 
+/// A connection for one request.
+pub(super) type Connection = http1::SendRequest<Outgoing>;
+
 /// A client of one admin listener; every request has a connection of its own.
 #[derive(Debug)]
 pub struct AdminClient(At);
@@ -81,7 +84,7 @@ impl AdminClient {
         Failure::Unreachable { at: self.name(), why: why.into() }
     }
 
-    async fn connect(&self) -> Result<http1::SendRequest<Outgoing>, Failure> {
+    async fn connect(&self) -> Result<Connection, Failure> {
         let connecting = async {
             match &self.0 {
                 At::Socket(path) => shake_hands(UnixStream::connect(path).await?).await,
@@ -227,7 +230,7 @@ impl AdminClient {
     }
 }
 
-async fn shake_hands<S>(socket: S) -> Result<http1::SendRequest<Outgoing>, BoxError>
+pub(super) async fn shake_hands<S>(socket: S) -> Result<Connection, BoxError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -251,7 +254,7 @@ pub(super) fn joined(segments: &[&str]) -> String {
     segments.iter().copied().map(encode).collect()
 }
 
-fn append_query<'a>(path: &mut String, parameters: impl Iterator<Item = (&'static str, &'a str)>) {
+pub(super) fn append_query<'a>(path: &mut String, parameters: impl Iterator<Item = (&'static str, &'a str)>) {
     for (index, (name, value)) in parameters.enumerate() {
         path.push(if index == 0 { '?' } else { '&' });
         path.push_str(name);
@@ -260,7 +263,11 @@ fn append_query<'a>(path: &mut String, parameters: impl Iterator<Item = (&'stati
     }
 }
 
-fn request(method: Method, target: &str, body: impl Into<Bytes>) -> Result<Request<Outgoing>, Failure> {
+pub(super) fn request(
+    method: Method,
+    target: &str,
+    body: impl Into<Bytes>,
+) -> Result<Request<Outgoing>, Failure> {
     let body = Full::new(body.into()).map_err(|never| match never {}).boxed_unsync();
     let request = Request::builder().method(method).uri(target).body(body);
     request.map_err(|error| Failure::Argument(format!("cannot be asked for: {error}")))

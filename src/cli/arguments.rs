@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::{Explained, audit, mappings, outbox, peers, pipes, providers, usage, vault};
+use super::{Explained, addons, audit, mappings, outbox, peers, pipes, providers, usage, vault};
 
 /// One endpoint in front of many providers' brokers.
 #[derive(Debug, Parser)]
@@ -65,6 +65,18 @@ pub enum Command {
     /// Ask for a password unseen, or read it from a pipe, and print its hash for a caller
     #[command(after_help = "Example: printf %s \"$PASSWORD\" | standpipe hash-password")]
     HashPassword,
+    /// Add services to an app, change and remove them
+    #[command(
+        after_help = "Example: standpipe addons add mysql --plan free --app myapp --channel development"
+    )]
+    Addons {
+        /// What to do
+        #[command(subcommand)]
+        command: addons::Command,
+        /// Where, and for which app
+        #[command(flatten)]
+        flags: addons::Flags,
+    },
     /// Act on the pipes of a built-in broker
     #[command(after_help = "Example: standpipe pipes rotate db --config config/broker-alpha.toml")]
     Pipes {

@@ -1,5 +1,6 @@
 //! The command line: words in, lines and an exit code out.
 
+pub mod addons;
 mod admin_client;
 mod arguments;
 pub mod audit;
@@ -51,6 +52,7 @@ pub fn run(arguments: Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Ex
         Command::Demo { data_dir, port } => demo::run(data_dir, port, out),
         Command::Check { explained, config } => check::run(config.path(), *explained, out),
         Command::Audit { command, config } => audit::run(config.path(), command, out),
+        Command::Addons { command, flags } => addons::run(&flags, command, out),
         Command::Usage { asked, config } => usage::run(config.path(), &asked, out, err),
         Command::HashPassword => hash_password::run(out),
         Command::Pipes { command, config } => pipes::run(config.path(), command, out),

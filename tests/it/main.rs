@@ -12,6 +12,7 @@
 mod support;
 
 mod access;
+mod addons;
 mod administrators;
 mod audit;
 mod automatic;

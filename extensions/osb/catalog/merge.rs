@@ -78,7 +78,7 @@ impl Merged {
 }
 
 /// The offerings to be shown, in order; of several with one id the first.
-fn offerings<'a>(members: impl IntoIterator<Item = &'a Member>) -> Vec<(&'a Member, &'a Service)> {
+pub(super) fn offerings<'a>(members: impl IntoIterator<Item = &'a Member>) -> Vec<(&'a Member, &'a Service)> {
     let mut first = HashSet::new();
     let mut shown = Vec::new();
     for member in members {

@@ -157,6 +157,11 @@ impl Generation {
         Self { members, shared, names }
     }
 
+    /// The offerings of some providers, in order; of several with one id the first.
+    pub(super) fn shown(&self, seen: impl Fn(&ProviderId) -> bool) -> Vec<(&Member, &Service)> {
+        merge::offerings(self.members.iter().filter(|member| seen(&member.provider.id)))
+    }
+
     /// The name of a provider's service in the merged catalog.
     pub(super) fn name<'a>(&'a self, provider: &ProviderId, service: &'a Service) -> &'a str {
         self.names.of(provider, &service.id, &service.name).unwrap_or(&service.name)

@@ -1,12 +1,6 @@
-//! An env file that an app reads: ours stand in a marked block, everything else stays byte for byte.
-//!
-//! Values are quoted for POSIX `sh`, so that `. file` reads them back exactly.
+//! An env file that an app reads; each resource has a block of its own.
 
-use std::collections::BTreeMap;
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
-use std::{fs, io};
+use std::path::PathBuf;
 
 use async_trait::async_trait;
 use serde_json::Value;
@@ -14,9 +8,7 @@ use standpipe_api::{Error, Result};
 
 use super::Sink;
 use super::names::Names;
-
-/// Several sinks may share a file; they write it one after another.
-static WRITING: Mutex<()> = Mutex::new(());
+use crate::env_file::write;
 
 /// The sink.
 pub(super) struct EnvFile {
@@ -49,68 +41,13 @@ impl Sink for EnvFile {
     }
 }
 
-fn write(path: &Path, resource: &str, config: &BTreeMap<String, String>) -> io::Result<()> {
-    let _alone = WRITING.lock().unwrap_or_else(PoisonError::into_inner);
-    // A link stays a link: what it points to is replaced.
-    let path = match fs::canonicalize(path) {
-        Ok(path) => path,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => path.to_owned(),
-        Err(error) => return Err(error),
-    };
-    let before = match fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-        Err(error) => return Err(error),
-    };
-    let after = replace(&before, resource, config)?;
-    if after == before {
-        return Ok(());
-    }
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    // Mode 0600 from its first byte.
-    let mut fresh = tempfile::NamedTempFile::new_in(folder)?;
-    fresh.write_all(after.as_bytes())?;
-    fresh.as_file().sync_all()?;
-    fresh.persist(&path).map_err(|error| error.error)?;
-    fs::File::open(folder)?.sync_all()
-}
-
-/// The file with this resource's block replaced, or appended when there was none.
-fn replace(before: &str, resource: &str, config: &BTreeMap<String, String>) -> io::Result<String> {
-    let plain: String =
-        resource.chars().map(|letter| if letter.is_control() { '_' } else { letter }).collect();
-    let (begin, end) = (format!("# standpipe {plain} begin\n"), format!("# standpipe {plain} end\n"));
-    let mut block = begin.clone();
-    config.iter().for_each(|(name, value)| block.push_str(&format!("{name}={}\n", quote(value))));
-    block.push_str(&end);
-    let Some(start) = line_at(before, &begin) else {
-        let gap = if before.is_empty() || before.ends_with('\n') { "" } else { "\n" };
-        return Ok(if config.is_empty() { before.to_owned() } else { format!("{before}{gap}{block}") });
-    };
-    let (head, rest) = before.split_at(start);
-    let damaged =
-        || io::Error::other(format!("`{}` has no `{}` behind it; mend the file", begin.trim(), end.trim()));
-    let stop = line_at(rest, &end).ok_or_else(damaged)? + end.len();
-    let tail = rest.get(stop..).unwrap_or_default();
-    Ok(if config.is_empty() { format!("{head}{tail}") } else { format!("{head}{block}{tail}") })
-}
-
-/// Where a whole line stands.
-fn line_at(text: &str, line: &str) -> Option<usize> {
-    let starts = text.match_indices(line).map(|(at, _)| at);
-    starts.into_iter().find(|at| *at == 0 || text.as_bytes().get(at - 1) == Some(&b'\n'))
-}
-
-/// Single quotes take everything but themselves as it is (POSIX Shell, section 2.2.2).
-fn quote(value: &str) -> String {
-    format!("'{}'", value.replace('\'', r"'\''"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
+    use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
+    use std::path::Path;
     use std::process::Command;
 
     fn pipe(id: &str, value: &str) -> Value {

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 use standpipe_api::{Error, Problem, Problems, Result};
 
+use crate::env_file::variable;
+
 /// Which names an app gets.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Names {
@@ -117,15 +119,6 @@ fn all(pipes: &[Value]) -> Result<BTreeMap<String, String>> {
 
 fn text(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
-}
-
-/// A text as the name of a variable: upper case, anything else an underscore, no digit in front (POSIX Base
-/// Definitions, section 8.1).
-fn variable(text: &str) -> String {
-    let letter =
-        |letter: char| if letter.is_ascii_alphanumeric() { letter.to_ascii_uppercase() } else { '_' };
-    let digit = text.starts_with(|first: char| first.is_ascii_digit());
-    digit.then_some('_').into_iter().chain(text.chars().map(letter)).collect()
 }
 
 #[cfg(test)]

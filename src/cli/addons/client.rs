@@ -1,0 +1,169 @@
+//! Asks a standpipe over HTTP or HTTPS, one connection per question.
+
+use std::env::var;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST};
+use http::uri::{Authority, Scheme};
+use http::{HeaderValue, Method, StatusCode, Uri};
+use http_body_util::{BodyExt as _, Limited};
+use rustls::ClientConfig;
+use rustls_pki_types::ServerName;
+use serde_json::Value;
+use standpipe_api::BoxError;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+use super::super::admin_client::{Connection, request, shake_hands};
+
+/// How long the server may take to accept, TLS included.
+const CONNECT: Duration = Duration::from_secs(10);
+/// How long it may take to answer: brokers behind it may take their time.
+const ANSWER: Duration = Duration::from_secs(120);
+/// Bytes of an answer: catalogs are long.
+const LONGEST: usize = 32 * 1024 * 1024;
+
+/// A standpipe, and who asks it.
+pub(super) struct Client {
+    base: String,
+    authority: Authority,
+    tls: Option<Arc<ClientConfig>>,
+    authorization: Option<HeaderValue>,
+}
+
+/// Why a question has no answer.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The server says no.
+    Refused {
+        /// How it says it.
+        status: StatusCode,
+        /// What is wrong, and what to do.
+        text: String,
+    },
+    /// It does not answer, or not in words we know; asking again may help.
+    Unreachable(String),
+}
+
+impl From<Failure> for String {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Refused { text, .. } | Failure::Unreachable(text) => text,
+        }
+    }
+}
+
+impl Client {
+    /// A client of the standpipe at a base URL, with the credentials that the environment has.
+    ///
+    /// # Errors
+    /// The URL or the credentials cannot be used.
+    pub(super) fn new(url: &str) -> Result<Self, String> {
+        let wrong = || format!("`{url}` is no URL of a standpipe; write it as https://standpipe.example");
+        let uri: Uri = url.parse().map_err(|_| wrong())?;
+        let authority =
+            uri.authority().filter(|authority| !authority.as_str().contains('@')).ok_or_else(wrong)?;
+        let tls = match uri.scheme() {
+            Some(scheme) if *scheme == Scheme::HTTP => None,
+            Some(scheme) if *scheme == Scheme::HTTPS => {
+                Some(crate::forward::tls::client_config(None).map_err(|problem| problem.to_string())?)
+            }
+            _ => return Err(wrong()),
+        };
+        let base = uri.path().trim_end_matches('/').to_owned();
+        Ok(Self { base, authority: authority.clone(), tls, authorization: authorization()? })
+    }
+
+    /// Asks, and reads the JSON of the answer.
+    ///
+    /// # Errors
+    /// The server refuses, or cannot be asked.
+    pub(super) async fn ask(
+        &self,
+        method: Method,
+        target: &str,
+        body: Option<&Value>,
+    ) -> Result<(StatusCode, Value), Failure> {
+        let unreachable = |why: BoxError| {
+            Failure::Unreachable(format!(
+                "the standpipe at {} cannot be asked: {why}; another one is named with --url",
+                self.authority
+            ))
+        };
+        let text = body.map(ToString::to_string).unwrap_or_default();
+        let made = request(method, &format!("{}{target}", self.base), text);
+        let mut request = made.map_err(|error| unreachable(error.into()))?;
+        let headers = request.headers_mut();
+        let host =
+            HeaderValue::try_from(self.authority.as_str()).map_err(|error| unreachable(error.into()))?;
+        headers.insert(HOST, host);
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        headers.extend(body.map(|_| (CONTENT_TYPE, HeaderValue::from_static("application/json"))));
+        headers.extend(self.authorization.clone().map(|value| (AUTHORIZATION, value)));
+        let answered = async {
+            let mut connection = timeout(CONNECT, self.connect()).await??;
+            let asked = async {
+                let response = connection.send_request(request).await?;
+                let status = response.status();
+                let body = Limited::new(response.into_body(), LONGEST).collect().await?;
+                Ok::<_, BoxError>((status, body.to_bytes()))
+            };
+            timeout(ANSWER, asked).await?
+        };
+        let (status, body) = answered.await.map_err(unreachable)?;
+        let answer: Value = serde_json::from_slice(&body).unwrap_or_default();
+        if status.is_success() { Ok((status, answer)) } else { Err(refused(status, &answer)) }
+    }
+
+    async fn connect(&self) -> Result<Connection, BoxError> {
+        let host = self.authority.host().trim_matches(['[', ']']);
+        let usual = if self.tls.is_some() { 443 } else { 80 };
+        let socket = TcpStream::connect((host, self.authority.port_u16().unwrap_or(usual))).await?;
+        match &self.tls {
+            None => shake_hands(socket).await,
+            Some(config) => {
+                let name = ServerName::try_from(host.to_owned())?;
+                shake_hands(TlsConnector::from(config.clone()).connect(name, socket).await?).await
+            }
+        }
+    }
+}
+
+/// An answer that is no success: a problem (RFC 9457), else its status.
+fn refused(status: StatusCode, answer: &Value) -> Failure {
+    let field = |key: &str| answer.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
+    let text = match (field("detail"), field("advice")) {
+        (Some(detail), Some(advice)) => format!("{detail}\n{advice}"),
+        (Some(detail), None) => detail.to_owned(),
+        _ => format!("the standpipe answered {status}"),
+    };
+    let text = match status {
+        StatusCode::UNAUTHORIZED => {
+            format!("{text}\nset STANDPIPE_USER and STANDPIPE_PASSWORD, or STANDPIPE_TOKEN")
+        }
+        _ => text,
+    };
+    match status {
+        StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => Failure::Unreachable(text),
+        _ => Failure::Refused { status, text },
+    }
+}
+
+/// Who asks, as the environment says it: never the command line, which others can read.
+fn authorization() -> Result<Option<HeaderValue>, String> {
+    let text = match (var("STANDPIPE_TOKEN"), var("STANDPIPE_USER")) {
+        (Ok(token), _) if !token.is_empty() => format!("Bearer {token}"),
+        (_, Ok(user)) if !user.is_empty() => {
+            let password = var("STANDPIPE_PASSWORD").map_err(|_| "STANDPIPE_PASSWORD is not set")?;
+            format!("Basic {}", BASE64_STANDARD.encode(format!("{user}:{password}")))
+        }
+        _ => return Ok(None),
+    };
+    let mut value = HeaderValue::try_from(text).map_err(|_| "STANDPIPE_TOKEN cannot be sent in a header")?;
+    value.set_sensitive(true);
+    Ok(Some(value))
+}
