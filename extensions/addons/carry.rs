@@ -105,7 +105,8 @@ impl Carrier<'_> {
         };
         let lives =
             creates && matches!(reply.status, StatusCode::OK | StatusCode::CREATED | StatusCode::ACCEPTED);
-        let changes = lives.then_some(Change::Move(resource, MappingState::Live)).into_iter().collect();
+        let live = Change::Move(resource, place.provider.clone(), MappingState::Live);
+        let changes = lives.then_some(live).into_iter().collect();
         Ok((Heard::Answered(reply), changes))
     }
 

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode};
 
 use crate::{
-    Answer, Body, CallId, Caller, Error, Face, Hint, Kind, Params, Problems, Provider, ProviderId, Query,
-    Resource, Result, Route, Scope, Settings, Target,
+    Answer, Body, CallId, Error, Face, Hint, Kind, Params, Problems, Provider, ProviderId, Query, Resource,
+    Result, Route, Settings, Target,
 };
 
 /// The API that some providers speak.
@@ -42,10 +42,10 @@ pub trait Dialect: Send + Sync + 'static {
     /// first, if [`Dialect::claims`] agrees.
     fn names(&self, operation: Operation, request: &RequestView<'_>) -> Vec<Resource>;
 
-    /// The scope of the ids in a caller's requests, where callers choose ids themselves: two tenants may then choose the same
-    /// one (decision 12).
-    fn scope(&self, _caller: Option<&Caller>) -> Scope {
-        Scope::SHARED
+    /// Whether callers choose ids themselves. Each tenant's are then its own (decision 12): two may choose the same one, and what
+    /// another tenant is known to have at a provider is unknown to a caller there.
+    fn callers_choose_ids(&self) -> bool {
+        false
     }
 
     /// Whether the operation brings the resource that the request names first into being, so that it is claimed. An API

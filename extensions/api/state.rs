@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::{JobId, Mapping, MappingState, NewEvent, NewJob, Resource, Result};
+use crate::{JobId, Mapping, MappingState, NewEvent, NewJob, ProviderId, Resource, Result};
 
 /// The key of a record within its extension; `/` separates parts, so that a prefix lists a group.
 pub type RecordKey = String;
@@ -74,8 +74,9 @@ pub enum Change {
     Learn(Mapping),
     /// Leaves a tombstone in place of a mapping.
     Forget(Resource),
-    /// Moves a mapping to another state, if there is one. A tombstone has an end: [`Change::Forget`] leaves one.
-    Move(Resource, MappingState),
+    /// Moves a mapping at a provider to another state, `Gone` for a tombstone. Nothing happens to a mapping at another provider, and
+    /// no tombstone is revived.
+    Move(Resource, ProviderId, MappingState),
     /// Puts a job of this extension in the queue.
     Schedule(NewJob),
     /// Takes a job of this extension out of the queue.

@@ -15,7 +15,7 @@ use standpipe_api::{
 use super::Brokers;
 use super::dialect::{BINDING, INSTANCE};
 use super::ids::Ids;
-use super::operations::{Heard, OperationId, OperationKind, object};
+use super::operations::{Heard, Made, Operation, OperationId, OperationKind, object};
 use super::prefix;
 use super::question::{self, Asked};
 use super::recording;
@@ -153,7 +153,14 @@ impl<'a> Client<'a> {
             caller: &self.caller,
         };
         let id = OperationId(CallId::from_bits(fastrand::u128(..)).to_string());
-        let operation = recording::new(&self.brokers.catalogs.now(), about, (id, kind), &settings);
+        let made_by = match self.through {
+            Through::Call(fed) => recording::made(kind, &place.resource, fed).await?,
+            Through::Job(_) => Made::Earlier,
+        };
+        let operation = Operation {
+            made: made_by,
+            ..recording::new(&self.brokers.catalogs.now(), about, (id, kind), &settings)
+        };
         let version = &settings.api_version;
         let query = if kind == OperationKind::Delete {
             let asked = Asked { method: Method::DELETE, resource: &place.resource, service_id, plan_id };

@@ -107,8 +107,8 @@ impl Dialect for OsbDialect {
         bound.into_iter().chain([Resource::new(INSTANCE, instance)]).collect()
     }
 
-    fn scope(&self, caller: Option<&Caller>) -> Scope {
-        scope(caller)
+    fn callers_choose_ids(&self) -> bool {
+        true
     }
 
     fn hints(&self, operation: Operation, request: &RequestView<'_>) -> Vec<Hint> {
@@ -206,8 +206,13 @@ impl Dialect for OsbDialect {
         }
     }
 
-    fn not_found(&self, _operation: Operation, error: &Error, call: CallId) -> Response<Body> {
-        verdict(StatusCode::NOT_FOUND, &format!("{} (call {call})", error.public()))
+    fn not_found(&self, operation: Operation, error: &Error, call: CallId) -> Response<Body> {
+        let status = match operation {
+            DEPROVISION | UNBIND => StatusCode::GONE,
+            UPDATE | BIND | PROVISION => StatusCode::BAD_REQUEST,
+            _ => StatusCode::NOT_FOUND,
+        };
+        verdict(status, &format!("{} (call {call})", error.public()))
     }
 
     fn error_body(&self, error: &Error, _status: StatusCode, call: CallId) -> Option<(&'static str, Bytes)> {
@@ -251,6 +256,7 @@ const fn word(kind: ErrorKind) -> Option<&'static str> {
         ErrorKind::Timeout => "BrokerTimeout",
         ErrorKind::Nonsense => "BrokerNonsense",
         ErrorKind::Ambiguous => "AmbiguousInstance",
+        ErrorKind::Invalid => "ConcurrencyError",
         ErrorKind::Overloaded | ErrorKind::RateLimited => "TooManyRequests",
         _ => return None,
     })

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
-use serde_json::Map;
-use standpipe_api::{Body, Federation, Flow, ProviderId};
+use standpipe_api::{Availability, Body, Federation, Flow, ProviderId};
 
 use super::Brokers;
-use super::catalog::{Merged, View};
+use super::catalog::{Member, Merged, View};
 use super::dialect::{NAME, version_refused};
 use super::visibility::User;
 
@@ -19,20 +19,22 @@ const FIRST_CATALOGS: Duration = Duration::from_secs(10);
 impl Brokers {
     /// Answers the catalog of all providers that the caller sees. With one, and nothing hidden of it, it answers itself.
     pub(super) async fn catalog(&self, request: &Request<Body>, fed: &dyn Federation) -> Flow {
-        if fed.pinned().is_some() {
-            return Flow::Continue;
-        }
         let view = self.view(request.headers(), fed);
         if self.catalogs.now().members.is_empty() {
             // Nothing was read yet, not even what was kept from earlier.
             self.first_round(fed).await;
         }
-        let many = match &view.providers {
-            None => self.catalogs.now().members.len() > 1,
-            Some(providers) => providers.len() > 1,
+        let now = self.catalogs.now();
+        let sees =
+            |member: &&Member| view.providers.as_ref().is_none_or(|seen| seen.contains(&member.provider.id));
+        let mut seen = now.members.iter().filter(sees);
+        let answers_itself = |member: &Member| {
+            member.provider.availability == Availability::Active && member.prefix.is_empty()
         };
-        if !many && view.sight.is_none() {
-            return Flow::Continue;
+        match (seen.next(), seen.next()) {
+            (Some(only), None) if view.sight.is_none() && answers_itself(only) => return Flow::Continue,
+            (None, _) if now.members.is_empty() => return Flow::Continue,
+            _ => {}
         }
         if let Some(refusal) = version_refused(request.headers()) {
             return Flow::Respond(refusal);
@@ -56,11 +58,14 @@ impl Brokers {
 
     /// What a caller sees of the catalogs.
     pub(super) fn view(&self, headers: &HeaderMap, fed: &dyn Federation) -> View {
-        let user = User::of(headers, &Map::new());
+        let user = User::of(headers, &Bytes::new()).unwrap_or_default();
         let sight = self.visibility().and_then(|rules| rules.of(fed.caller(), &user));
         let seen = || fed.providers().into_iter().filter(|provider| provider.dialect == NAME);
+        let pinned = fed.pinned();
+        let chosen = |provider: &ProviderId| pinned.as_ref().is_none_or(|pin| pin == provider);
+        let narrowed = pinned.is_some() || !fed.sees_everything();
         let providers: Option<Arc<[ProviderId]>> =
-            (!fed.sees_everything()).then(|| seen().map(|provider| provider.id).collect());
+            narrowed.then(|| seen().map(|provider| provider.id).filter(chosen).collect());
         View { providers, sight }
     }
 }

@@ -115,17 +115,18 @@ impl Extension for Osb {
             return Ok(());
         }
         self.brokers.refuse_swap(call, request, to, fed).await?;
-        let prefix = id_prefix(to, fed);
-        if !prefix.is_empty() {
-            without_prefix(call, request, &prefix);
-        }
         if let Some(provider) = fed.provider(&to.provider)
             && let Some(algorithm) = ProviderSettings::of(&provider).sign_context
         {
             sign::sign(request, &provider, algorithm, fed).await?;
         }
         let known = (&*self.brokers.operations, &*self.brokers.catalogs);
-        recording::begin(known, call, request, to, fed).await
+        recording::begin(known, call, request, to, fed).await?;
+        let prefix = id_prefix(to, fed);
+        if !prefix.is_empty() {
+            without_prefix(call, request, &prefix);
+        }
+        Ok(())
     }
 
     async fn after_forward(

@@ -20,7 +20,13 @@ impl Ids {
     pub(super) fn of_body(body: &Bytes) -> Self {
         let text = std::str::from_utf8(body).unwrap_or_default();
         let members: HashMap<String, &RawValue> = serde_json::from_str(text).unwrap_or_default();
-        let text = |key: &str| serde_json::from_str::<String>(members.get(key)?.get()).ok();
+        // Brokers written in Go read a key in any case.
+        let member = |key: &str| {
+            let other =
+                || members.iter().find(|(name, _)| name.eq_ignore_ascii_case(key)).map(|(_, value)| value);
+            members.get(key).or_else(other)
+        };
+        let text = |key: &str| serde_json::from_str::<String>(member(key)?.get()).ok();
         Self::read(text("service_id"), text("plan_id"))
     }
 

@@ -3,14 +3,13 @@
 
 use http::{Method, Request, StatusCode};
 use standpipe_api::{
-    Body, Call, Error, Federation, Flow, Mapping, MappingState, Query, Resource, Result, Target,
+    Body, Call, Error, Federation, Flow, Mapping, MappingState, ProviderId, Query, Resource, Result, Target,
 };
 
 use super::Brokers;
-use super::catalog::{Generation, Member};
+use super::catalog::{Generation, Member, Plan};
 use super::dialect::verdict;
 use super::ids::Ids;
-use super::operations::object;
 use super::question;
 use super::recording::{ids, is_poll, named};
 use super::settings::ProviderSettings;
@@ -33,7 +32,7 @@ impl Brokers {
         fed: &dyn Federation,
     ) -> Result<Flow> {
         let now = self.catalogs.now();
-        if fed.pinned().is_some() || (self.visibility().is_none() && now.shared.is_empty()) {
+        if self.visibility().is_none() && now.shared.is_empty() {
             return Ok(Flow::Continue);
         }
         if matches!(call.method, Method::PUT | Method::PATCH) {
@@ -44,7 +43,8 @@ impl Brokers {
             let text = "service_id and plan_id are of no service in the catalog";
             return Ok(Flow::Respond(verdict(StatusCode::BAD_REQUEST, text)));
         }
-        match ids.service.as_deref().filter(|service| now.shared.contains(*service)) {
+        let shared = ids.service.as_deref().filter(|service| now.shared.contains(*service));
+        match shared.filter(|_| fed.pinned().is_none()) {
             Some(service) => self.lead_in_group(&now, call, service, fed).await,
             None => Ok(Flow::Continue),
         }
@@ -55,17 +55,26 @@ impl Brokers {
         let changes =
             matches!(call.method, Method::PUT | Method::PATCH) && call.params.get("binding").is_empty();
         let (Some(rules), true) = (self.visibility(), changes) else { return false };
-        let (Some(service_id), Some(plan_id)) = (&ids.service, &ids.plan) else { return false };
-        let body = request.body().as_bytes().map(|body| object(body)).unwrap_or_default();
-        let Some(sight) = rules.of(&call.caller, &User::of(request.headers(), &body)) else { return false };
-        let mut known = now.members.iter().filter_map(|member| {
-            let service = member.service(service_id)?;
-            let plan = member.plan(service, plan_id)?;
-            Some(sight.sees(Shown {
-                provider: &member.provider.id,
-                service: [service_id, now.name(&member.provider.id, service)],
-                plan: [plan_id, &plan.name],
-            }))
+        let Some(plan_id) = &ids.plan else { return false };
+        let body = request.body().as_bytes().cloned().unwrap_or_default();
+        // Who cannot be told from what the platform says sees nothing that depends on it.
+        let Some(user) = User::of(request.headers(), &body) else { return true };
+        let Some(sight) = rules.of(&call.caller, &user) else { return false };
+        let mut known = now.members.iter().flat_map(|member| {
+            let services = member.snapshot.iter().flat_map(|snapshot| &snapshot.services);
+            services.filter_map(|service| {
+                // Also by the id that the broker itself has: behind a prefix it is nobody's to use.
+                let is_it =
+                    |plan: &&Plan| plan.id == *plan_id || format!("{}{}", member.prefix, plan.id) == *plan_id;
+                let plan = service.plans.iter().find(is_it)?;
+                let service_id = format!("{}{}", member.prefix, service.id);
+                let plan_id = format!("{}{}", member.prefix, plan.id);
+                Some(sight.sees(Shown {
+                    provider: &member.provider.id,
+                    service: [&service_id, now.name(&member.provider.id, service)],
+                    plan: [&plan_id, &plan.name],
+                }))
+            })
         });
         // A plan that nobody has is for the brokers to refuse.
         known.next().is_some_and(|first| !first && known.all(|seen| !seen))
@@ -82,14 +91,16 @@ impl Brokers {
     ) -> Result<Flow> {
         let instance = Resource { parent: None, kind: super::dialect::INSTANCE, ..named(call) };
         let instance = Resource { id: call.params.get("instance").into(), ..instance };
-        if mapping(fed, &instance).await?.is_some() {
+        let creates = call.method == Method::PUT && call.params.get("binding").is_empty();
+        // A tombstone routes polls and repeated deletes, and never a creation.
+        let known = mapping(fed, &instance).await?;
+        if known.is_some_and(|mapping| !creates || mapping.state != MappingState::Gone) {
             return Ok(Flow::Continue);
         }
         let has = |member: &&Member| member.service(service).is_some();
         let members: Vec<&Member> = now.members.iter().filter(has).collect();
         let seen = members.into_iter().filter(|member| fed.provider(&member.provider.id).is_some());
         let seen: Vec<&Member> = seen.collect();
-        let creates = call.method == Method::PUT && call.params.get("binding").is_empty();
         if creates || seen.len() < 2 {
             return Ok(Flow::Continue);
         }
@@ -99,10 +110,15 @@ impl Brokers {
         };
         let questions = seen.iter().filter_map(|member| question(member)).collect();
         let (mut yes, mut silent) = (Vec::new(), Vec::new());
+        // Where instances cannot be fetched, a broker's 404 says nothing.
+        let is_fetched = |member: &&Member| {
+            member.service(service).is_some_and(|service| service.says("instances_retrievable"))
+        };
+        let speaks = |id: &ProviderId| seen.iter().filter(|member| member.provider.id == *id).all(is_fetched);
         for (target, answer) in fed.query_each(questions).await {
             match answer.map(|answer| answer.status()) {
                 Ok(status) if status.is_success() => yes.push(target),
-                Ok(StatusCode::NOT_FOUND | StatusCode::GONE) => {}
+                Ok(StatusCode::NOT_FOUND | StatusCode::GONE) if speaks(&target.provider) => {}
                 Ok(_) | Err(_) => silent.push(target.provider),
             }
         }
@@ -145,18 +161,18 @@ impl Brokers {
             id: call.params.get("instance").into(),
             ..named(call)
         };
-        if mapping(fed, &instance).await?.is_none_or(|mapping| mapping.provider != to.provider) {
+        let lives = |mapping: Mapping| mapping.provider == to.provider && mapping.state != MappingState::Gone;
+        if !mapping(fed, &instance).await?.is_some_and(lives) {
             return Ok(());
         }
         Err(Error::conflict(format!("{instance} is not of the service {service}")))
     }
 }
 
-/// The mapping of a resource, if it is known to exist.
+/// The mapping of a resource, tombstones included.
 async fn mapping(fed: &dyn Federation, resource: &Resource) -> Result<Option<Mapping>> {
     let known = fed.mappings(&resource.kind, &resource.id, MOST_MAPPINGS).await?;
-    let is_it = |row: &Mapping| row.resource == *resource && row.state != MappingState::Gone;
-    Ok(known.into_iter().find(is_it))
+    Ok(known.into_iter().find(|row| row.resource == *resource))
 }
 
 /// What a caller is told of an instance that none of those who share its service has.

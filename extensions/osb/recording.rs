@@ -2,19 +2,20 @@
 
 use std::time::Duration;
 
-use http::header::{CONTENT_LENGTH, RETRY_AFTER};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, ETAG, LAST_MODIFIED, RETRY_AFTER, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use serde_json::{Map, Value};
 use standpipe_api::{
-    Body, Call, Error, ErrorKind, Fault, Federation, MappingState, ProviderId, Resource, Result, Sent,
-    Target, Timestamp,
+    Body, Call, Error, ErrorKind, Fault, Federation, Mapping, MappingState, ProviderId, Resource, Result,
+    Sent, Target, Timestamp,
 };
 
 use super::catalog::{Catalogs, Generation};
 use super::dialect::{BINDING, INSTANCE, scope};
 use super::ids::{Ids, parameter};
 use super::operations::{
-    Heard, Operation, OperationId, OperationKind, OperationState, Operations, Reconciled, is_unknown, object,
+    Heard, Made, Operation, OperationId, OperationKind, OperationState, Operations, Reconciled, is_unknown,
+    object,
 };
 use super::settings::ProviderSettings;
 use super::tell::{self, About};
@@ -22,13 +23,19 @@ use super::tell::{self, About};
 /// Bytes of an answer that are read for what it says of an operation; longer ones are passed on unread.
 const LONGEST: usize = 1 << 20;
 
+/// Mappings of one id that are looked at, of all tenants.
+const MOST_MAPPINGS: usize = 64;
+
 /// The operation a call began, for the hooks behind it.
 #[derive(Clone)]
 struct Begun(Operation);
 
 /// Whether a call asks how an operation goes.
 pub(super) fn is_poll(call: &Call) -> bool {
-    call.method == Method::GET && call.uri.path().trim_end_matches('/').ends_with("/last_operation")
+    // An instance or binding may be called `last_operation` itself: then there is one segment less.
+    let segments = call.uri.path().split('/').filter(|segment| !segment.is_empty()).count();
+    let path = call.uri.path().trim_end_matches('/');
+    call.method == Method::GET && path.ends_with("/last_operation") && matches!(segments, 4 | 6)
 }
 
 /// The binding or instance that a call names.
@@ -70,10 +77,25 @@ pub(super) async fn begin(
     let settings = fed.provider(&to.provider).map(|provider| ProviderSettings::of(&provider));
     let settings = settings.unwrap_or_default();
     let id = OperationId(call.id.to_string());
-    let operation = new(&catalogs.now(), about, (id, kind), &settings);
+    let made = made(kind, &resource, fed).await?;
+    let operation = Operation { made, ..new(&catalogs.now(), about, (id, kind), &settings) };
     operations.begin(&operation).await?;
     call.notes.insert(Begun(operation));
     Ok(())
+}
+
+/// Whether a creation is of something new: its claim has just been made.
+///
+/// # Errors
+/// The store does not answer.
+pub(super) async fn made(kind: OperationKind, resource: &Resource, fed: &dyn Federation) -> Result<Made> {
+    if kind != OperationKind::Create {
+        return Ok(Made::Earlier);
+    }
+    let known = fed.mappings(&resource.kind, &resource.id, MOST_MAPPINGS).await?;
+    let is_new = |row: &Mapping| matches!(row.state, MappingState::Intent | MappingState::Gone);
+    let is_known = known.iter().any(|row| row.resource == *resource && !is_new(row));
+    Ok(if is_known { Made::Earlier } else { Made::Here })
 }
 
 /// An operation that is about to begin.
@@ -107,6 +129,7 @@ pub(super) fn new(
         asked_at: started_at,
         ask_after: started_at,
         deadline: started_at.plus(patience),
+        made: Made::Earlier,
         reconciled: if settings.reconcile { Reconciled::Here } else { Reconciled::ByPlatform },
         attempts: 0,
         settled_at: None,
@@ -121,7 +144,8 @@ fn polling_duration(now: &Generation, about: About<'_>) -> Option<Duration> {
     let member = now.member(about.provider)?;
     let service = member.service(about.ids.service.as_deref()?)?;
     let plan = member.plan(service, about.ids.plan.as_deref()?)?;
-    plan.fields().get("maximum_polling_duration")?.as_u64().map(Duration::from_secs)
+    let seconds = plan.fields().get("maximum_polling_duration")?.as_u64().filter(|seconds| *seconds > 0);
+    seconds.map(Duration::from_secs)
 }
 
 /// Writes down what an answer says of an operation.
@@ -143,7 +167,13 @@ pub(super) async fn answered(
     }
     let Some(Begun(operation)) = call.notes.remove::<Begun>() else { return Ok(()) };
     let body = match response.status() {
-        StatusCode::ACCEPTED => small(call, response, &from.provider).await?,
+        StatusCode::ACCEPTED => match small(call, response, &from.provider).await {
+            Ok(body) => body,
+            Err(error) => {
+                operations.heard(&operation, Heard::Lost).await?;
+                return Err(error);
+            }
+        },
         _ => Map::new(),
     };
     let heard = operations.heard(&operation, Heard::Answered(response.status(), &body)).await;
@@ -185,6 +215,9 @@ async fn force_delete(
     }
     tracing::warn!(resource = %operation.resource, provider = %from.provider, status = response.status().as_u16(), "nobody knows what was to be deleted; the platform is told that it is gone");
     *response.status_mut() = StatusCode::OK;
+    for stale in [CONTENT_ENCODING, ETAG, LAST_MODIFIED, TRANSFER_ENCODING] {
+        response.headers_mut().remove(stale);
+    }
     response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("2"));
     response.headers_mut().insert("content-type", HeaderValue::from_static("application/json"));
     *response.body_mut() = Body::from(bytes::Bytes::from_static(b"{}"));

@@ -3,12 +3,15 @@
 //! What a platform says of its users (context, originating identity) only narrows what the platform itself may see (decision
 //! 37): a rule's keys must all hold.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use standpipe_api::{Caller, Problem, Problems, ProviderId, Settings};
 
@@ -118,20 +121,28 @@ impl Sight {
 }
 
 impl User {
-    /// What a request says of the user behind it.
-    pub(super) fn of(headers: &HeaderMap, body: &Map<String, Value>) -> Self {
-        let context = body.get("context").and_then(Value::as_object);
+    /// What a request says of the user behind it, whatever else is in its body; `None`: the context is there and cannot be read.
+    pub(super) fn of(headers: &HeaderMap, body: &Bytes) -> Option<Self> {
+        let text = std::str::from_utf8(body).unwrap_or_default();
+        let members: HashMap<String, &RawValue> = match text.trim() {
+            "" => HashMap::new(),
+            text => serde_json::from_str(text).ok()?,
+        };
+        let context: Map<String, Value> = match members.get("context").map(|raw| raw.get()) {
+            None | Some("null") => Map::new(),
+            Some(raw) => serde_json::from_str(raw).ok()?,
+        };
         let texts = |keys: &[&str]| {
-            let inside = keys.iter().filter_map(|key| context?.get(*key)?.as_str());
-            let plain = keys.iter().filter_map(|key| body.get(*key)?.as_str());
-            let texts: Vec<String> = inside.chain(plain).map(str::to_owned).collect();
+            let inside = keys.iter().filter_map(|key| Some(context.get(*key)?.as_str()?.to_owned()));
+            let plain = keys.iter().filter_map(|key| serde_json::from_str(members.get(*key)?.get()).ok());
+            let texts: Vec<String> = inside.chain(plain).collect();
             (!texts.is_empty()).then_some(texts)
         };
-        Self {
+        Some(Self {
             organization: texts(&["organization_guid", "organization_name"]),
             space: texts(&["space_guid", "space_name", "namespace"]),
             name: originator(headers),
-        }
+        })
     }
 }
 

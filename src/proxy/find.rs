@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use http::Response;
-use standpipe_api::{Body, Effect, Error, ProviderId, RequestView, Result, Unroutable};
+use standpipe_api::{
+    Body, Effect, Error, Mapping, MappingState, ProviderId, RequestView, Result, Unroutable,
+};
 
 use super::Proxy;
 use super::prepare::{Asked, stranger};
@@ -12,6 +14,9 @@ use crate::call::{OnBehalf, Trail};
 use crate::engine::Running;
 use crate::resolve::{Place, Purpose, Wanted};
 use crate::route::no_route;
+
+/// Mappings of one id that are looked at, of all tenants.
+const MOST_NAMED: usize = 256;
 
 /// What step 4 comes to.
 pub(super) enum Resolved {
@@ -85,6 +90,42 @@ impl Proxy {
                 resolver.resolve(wanted, &querier).await.map(Resolved::At)
             }
         }
+    }
+}
+
+impl Proxy {
+    /// Where callers choose ids, another tenant's resource at the place found is unknown to this caller: the provider has one
+    /// room for all ids, and only the mappings tell whose is whose.
+    ///
+    /// # Errors
+    /// It is another tenant's, or the store does not answer.
+    pub(super) async fn not_anothers(&self, asked: &Asked, place: Place) -> Result<Place> {
+        if !self.engine.router.dialect(place.provider.dialect).callers_choose_ids() {
+            return Ok(place);
+        }
+        for resource in &asked.resources {
+            let followed = place.mapping.as_ref().is_some_and(|mapping| mapping.resource == *resource);
+            if followed {
+                return Ok(place);
+            }
+            let rows = self.engine.store.mappings_named(&resource.kind, &resource.id, MOST_NAMED).await?;
+            let is_it = |row: &Mapping| {
+                row.resource.parent == resource.parent
+                    && row.provider == *place.provider.id()
+                    && row.state != MappingState::Gone
+            };
+            let mut here = rows.iter().filter(|row| is_it(row));
+            if here.clone().any(|row| row.resource.scope == resource.scope) {
+                return Ok(place);
+            }
+            if here.next().is_some() {
+                return Err(match &asked.creates {
+                    Some(new) if new == resource => Error::conflict(format!("{resource} exists already")),
+                    _ => Error::unknown_resource(resource),
+                });
+            }
+        }
+        Ok(place)
     }
 }
 

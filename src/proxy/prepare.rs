@@ -307,9 +307,9 @@ pub(super) fn scoped(
     caller: Option<&Caller>,
     mut resources: Vec<Resource>,
 ) -> Vec<Resource> {
-    let scope = dialect.scope(caller);
-    if scope != Scope::SHARED {
-        resources.iter_mut().for_each(|resource| resource.scope = scope.clone());
+    let tenant = caller.and_then(|caller| caller.tenant.as_deref());
+    if let (true, Some(tenant)) = (dialect.callers_choose_ids(), tenant) {
+        resources.iter_mut().for_each(|resource| resource.scope = Scope::tenant(tenant));
     }
     resources
 }

@@ -7,8 +7,8 @@ use std::task::{Context, Poll, Waker};
 use async_trait::async_trait;
 
 use crate::{
-    Change, Conflict, Event, EventPage, JobId, Mapping, NewJob, Outdated, Record, Resource, Result, State,
-    Timestamp,
+    Change, Conflict, Event, EventPage, JobId, Mapping, MappingState, NewJob, Outdated, Record, Resource,
+    Result, State, Timestamp,
 };
 
 /// Records in memory, with the same compare-and-set rules as the real store.
@@ -93,8 +93,15 @@ impl Memory {
             Change::Remove { key, .. } => drop(self.records.remove(&key)),
             Change::Learn(mapping) => drop(self.mappings.insert(mapping.resource.clone(), mapping)),
             Change::Forget(resource) => drop(self.mappings.remove(&resource)),
-            Change::Move(resource, state) => {
-                if let Some(mapping) = self.mappings.get_mut(&resource) {
+            Change::Move(resource, provider, MappingState::Gone) => {
+                if self.mappings.get(&resource).is_some_and(|mapping| mapping.provider == provider) {
+                    self.mappings.remove(&resource);
+                }
+            }
+            Change::Move(resource, provider, state) => {
+                if let Some(mapping) = self.mappings.get_mut(&resource)
+                    && mapping.provider == provider
+                {
                     mapping.state = state;
                 }
             }

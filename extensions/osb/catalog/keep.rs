@@ -32,6 +32,8 @@ const AT_ONCE: usize = 64;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The first wait after a reading that failed; doubling to the provider's own interval.
 const AGAIN: Duration = Duration::from_secs(5);
+/// Ids that a catalog no longer has and by which instances of one provider are still found; what is mapped needs none.
+const MOST_WITHDRAWN: usize = 10_000;
 /// The note on a provider whose catalog could not be read.
 const STALE: &str = "catalog-stale";
 /// The note on a provider some of whose offerings are not shown.
@@ -235,7 +237,7 @@ impl Keeper {
             let (services, plans) = member.ids();
             let present: HashSet<String> = services.into_iter().chain(plans).collect();
             let withdrawn = earlier.iter().chain(&*member.withdrawn).filter(|id| !present.contains(*id));
-            member.withdrawn = Arc::new(withdrawn.cloned().collect());
+            member.withdrawn = Arc::new(withdrawn.take(MOST_WITHDRAWN).cloned().collect());
             known.withdrawn = member.withdrawn.clone();
         }
         if let Err(error) = stored::write(&*self.state, &id, &known).await {

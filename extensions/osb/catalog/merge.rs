@@ -133,7 +133,8 @@ pub(super) fn hidden(members: &[Member]) -> Vec<Hidden> {
 
 /// Whether two brokers offer the very same: equal JSON, whatever its spaces and order of keys.
 pub(super) fn is_same(one: &Service, other: &Service) -> bool {
-    one.text == other.text || Value::from(one.fields()) == Value::from(other.fields())
+    let (first, second) = (one.fields(), other.fields());
+    one.text == other.text || (!first.is_empty() && Value::from(first) == Value::from(second))
 }
 
 /// An offering as it stands in the merged catalog; `None`: the view shows none of its plans.

@@ -98,6 +98,13 @@ impl Service {
     }
 }
 
+impl Service {
+    /// Whether one of its switches is on.
+    pub(in crate::osb) fn says(&self, key: &str) -> bool {
+        self.fields().get(key).and_then(Value::as_bool).unwrap_or_default()
+    }
+}
+
 impl Plan {
     /// Its fields, read.
     pub(in crate::osb) fn fields(&self) -> Map<String, Value> {

@@ -17,13 +17,14 @@ use http::StatusCode;
 use serde_json::{Map, Value};
 use standpipe_api::{Change, Error, MappingState, ProviderId, Record, Resource, Result, State};
 
-pub(super) use operation::{Operation, OperationId, OperationKind, OperationState, Reconciled};
+pub(super) use operation::{Made, Operation, OperationId, OperationKind, OperationState, Reconciled};
 pub(super) use reconcile::reconcile;
 pub(super) use step::Heard;
 pub(super) use sweep::{Schedules, sweep};
 
 use self::operation::group;
-use self::step::{Step, step, told};
+use self::step::{Step, moved, step, told};
+use super::dialect::INSTANCE;
 
 /// Unsettled operations of one resource that are looked at.
 const MOST_AT_ONCE: usize = 64;
@@ -54,7 +55,17 @@ impl Operations {
     pub(super) async fn begin(&self, operation: &Operation) -> Result<()> {
         let put = Change::Put { key: operation.key(), value: operation.written(), expected: None };
         let written = self.state()?.commit(vec![put]).await?;
-        written.map_err(|conflict| Error::internal(format!("{} is there twice", conflict.key)))
+        written.map_err(|conflict| Error::internal(format!("{} is there twice", conflict.key)))?;
+        // Looked at after it was written: cleaning looks again after it has begun, so that one of the two sees the other.
+        let cleaning = |other: &Operation| other.state == OperationState::Cleaning;
+        if operation.kind == OperationKind::Delete
+            || !self.of(&operation.resource).await?.iter().any(cleaning)
+        {
+            return Ok(());
+        }
+        self.heard(operation, Heard::NotSent).await?;
+        let text = "what an earlier creation may have left is being deleted; try again when that is done";
+        Err(Error::invalid(text))
     }
 
     /// Writes down what was heard of an operation.
@@ -76,12 +87,10 @@ impl Operations {
         heard: Heard<'_>,
     ) -> Result<()> {
         let mut known = self.of(resource).await?;
-        known.retain(|operation| operation.provider == *provider);
-        let named = known
-            .iter()
-            .rposition(|operation| external.is_some() && operation.external.as_deref() == external);
-        // Platforms also poll without a name, or with one the broker never gave: then it is the last one.
-        match named.or(known.len().checked_sub(1)).and_then(|at| known.get(at)) {
+        known.retain(|operation| {
+            operation.provider == *provider && operation.state == OperationState::Accepted
+        });
+        match known.iter().rev().find(|operation| is_meant(operation, external)) {
             Some(operation) => self.heard(operation, heard).await,
             None => Ok(()),
         }
@@ -127,9 +136,10 @@ impl Operations {
                         began == OperationState::Requested && operation.state == OperationState::Accepted;
                     let event = started.then(|| told(&operation));
                     let leaves = started && operation.kind == OperationKind::Delete;
-                    let resource = operation.resource.clone();
-                    let leaving = leaves.then_some(Change::Move(resource, MappingState::Deleting));
-                    [put].into_iter().chain(event).chain(leaving).collect()
+                    let leaving = leaves.then(|| moved(&operation, MappingState::Deleting));
+                    let more = event.into_iter().chain(leaving).collect();
+                    let more = self.superseded(&operation, more).await?;
+                    [put].into_iter().chain(more).collect()
                 }
                 Step::Leaves(more) => {
                     [remove].into_iter().chain(self.superseded(&before, more).await?).collect()
@@ -151,19 +161,53 @@ impl Operations {
         Err(Error::internal("an operation is written by too many at once"))
     }
 
-    /// With its deletion, whatever else is still open of a resource is over.
+    /// With its deletion, whatever else is still open of a resource at its provider is over; with proof that it lives, so is what
+    /// was lost of its creation, so that nobody deletes it.
     async fn superseded(&self, operation: &Operation, mut changes: Vec<Change>) -> Result<Vec<Change>> {
-        let is_gone = |change: &Change| matches!(change, Change::Forget(gone) if *gone == operation.resource);
-        if !changes.iter().any(is_gone) {
+        let moved_to =
+            |wanted| move |change: &Change| matches!(change, Change::Move(_, _, state) if *state == wanted);
+        let is_gone = changes.iter().any(moved_to(MappingState::Gone));
+        let accepted = operation.state == OperationState::Accepted && operation.kind != OperationKind::Delete;
+        let lives = accepted || changes.iter().any(moved_to(MappingState::Live));
+        if !is_gone && !lives {
             return Ok(changes);
         }
-        for record in self.state()?.list(&group(&operation.resource), None, MOST_AT_ONCE).await? {
-            if record.key != operation.key() {
+        let mut records = self.state()?.list(&group(&operation.resource), None, MOST_AT_ONCE).await?;
+        if let (true, Some(instance)) = (lives, &operation.resource.parent) {
+            // A binding is proof that its instance lives.
+            let instance = Resource {
+                scope: operation.resource.scope.clone(),
+                ..Resource::new(INSTANCE, instance.clone())
+            };
+            records.extend(self.state()?.list(&group(&instance), None, MOST_AT_ONCE).await?);
+        }
+        for record in records {
+            let Some(other) = read(&record).filter(|other| other.provider == operation.provider) else {
+                continue;
+            };
+            let ends = if is_gone {
+                other.resource == operation.resource
+            } else {
+                other.state == OperationState::Lost
+            };
+            if record.key != operation.key() && ends {
                 changes.push(Change::Remove { key: record.key, expected: record.revision });
             }
         }
         Ok(changes)
     }
+}
+
+/// Whether a poll is about an operation: it names it, or it names none, or the broker gave no name. One public checker says what
+/// kind of operation it means, whatever the broker called it.
+fn is_meant(operation: &Operation, external: Option<&str>) -> bool {
+    let Some(named) = external.filter(|named| !named.is_empty()) else { return true };
+    let word = match operation.kind {
+        OperationKind::Create => "provision",
+        OperationKind::Update => "update",
+        OperationKind::Delete => "deprovision",
+    };
+    operation.external.as_deref().is_none_or(|own| own == named || named == word)
 }
 
 fn read(record: &Record) -> Option<Operation> {

@@ -31,6 +31,8 @@ pub(in crate::osb) enum OperationState {
     Requested,
     /// Its request left, and nobody knows what became of it.
     Lost,
+    /// standpipe is deleting what it may have left, and nothing else is begun meanwhile.
+    Cleaning,
     /// The broker is at it.
     Accepted,
     /// Done.
@@ -39,6 +41,16 @@ pub(in crate::osb) enum OperationState {
     Failed,
     /// Nobody found out in time. The resource is still routed.
     Unknown,
+}
+
+/// Whose the resource of an operation is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(in crate::osb) enum Made {
+    /// Nothing was known of it before: what is left of it is this operation's.
+    Here,
+    /// It was there before. Nobody may delete it because this operation was lost.
+    Earlier,
 }
 
 /// Who cleans up after an operation that failed or was lost.
@@ -80,6 +92,8 @@ pub(in crate::osb) struct Operation {
     pub ask_after: Timestamp,
     /// When it counts as unknown if nothing is heard.
     pub deadline: Timestamp,
+    /// Whether what it is about was there before it.
+    pub made: Made,
     /// Whether standpipe itself cleans up after it.
     pub reconciled: Reconciled,
     /// Attempts to clean up after it.

@@ -8,11 +8,11 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use http::header::RETRY_AFTER;
 use http::{Method, StatusCode};
-use standpipe_api::{Answer, Background, Change, Provider, Result, Target, Timestamp, backoff};
+use standpipe_api::{Answer, Background, Provider, Result, Target, Timestamp, backoff};
 use tokio::time::{sleep, timeout};
 
-use super::operation::{ACTIVE, Operation, OperationKind, OperationState};
-use super::step::{Step, is_overdue, step, succeeded};
+use super::operation::{ACTIVE, Made, Operation, OperationKind, OperationState};
+use super::step::{Step, gone, is_overdue, step, succeeded};
 use super::{Heard, Operations, object, read};
 use crate::osb::question::{self, Asked};
 use crate::osb::settings::ProviderSettings;
@@ -26,6 +26,8 @@ const AT_ONCE: usize = 16;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Waits between attempts to clean up.
 const WAITS: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(3600));
+/// How long cleaning up is tried at least.
+const CLEANING: Duration = Duration::from_secs(24 * 3600);
 /// A request is on its way no longer than this.
 const LONGEST_CALL: Duration = Duration::from_secs(3600);
 
@@ -75,13 +77,32 @@ async fn care(
     let now = Timestamp::now();
     let settings = provider.map(ProviderSettings::of).unwrap_or_default();
     let sent_by_nobody_here = operation.started_at < began || now > operation.started_at.plus(LONGEST_CALL);
-    if operation.state == OperationState::Requested && sent_by_nobody_here {
-        return operations.heard(&operation, Heard::Lost).await;
+    match operation.state {
+        OperationState::Requested if sent_by_nobody_here => {
+            return operations.heard(&operation, Heard::Lost).await;
+        }
+        OperationState::Requested => return Ok(()),
+        // Nobody here is at it any more.
+        OperationState::Cleaning if operation.asked_at < began => {
+            return operations.rewrite(&operation.key(), again).await;
+        }
+        OperationState::Cleaning => return Ok(()),
+        _ => {}
     }
+    let provider = provider.filter(|_| settings.reconcile);
     if is_overdue(&operation, now) {
+        let may_clean = provider.is_some()
+            && operation.state == OperationState::Accepted
+            && operation.kind != OperationKind::Update
+            && (operation.kind == OperationKind::Delete || operation.made == Made::Here);
+        if may_clean {
+            let later = now.plus(settings.maximum_polling_duration.max(CLEANING));
+            let lost = |operation| Step::GoesOn(Box::new(Operation { deadline: later, ..left(operation) }));
+            return operations.rewrite(&operation.key(), lost).await;
+        }
         return operations.settle(&operation, OperationState::Unknown, "nobody found out in time").await;
     }
-    let Some(provider) = provider.filter(|_| settings.reconcile) else { return Ok(()) };
+    let Some(provider) = provider else { return Ok(()) };
     let quiet = operation.asked_at.plus(settings.reconcile_after);
     if now < quiet || now < operation.ask_after {
         return Ok(());
@@ -90,6 +111,7 @@ async fn care(
         (OperationState::Accepted, _) | (OperationState::Lost, OperationKind::Update) => {
             poll(operations, background, provider, &settings, operation).await
         }
+        (OperationState::Lost, OperationKind::Create) if operation.made == Made::Earlier => Ok(()),
         (OperationState::Lost, _) => clean_up(operations, background, provider, &settings, operation).await,
         _ => Ok(()),
     }
@@ -121,22 +143,25 @@ async fn poll(
         .await
 }
 
-/// A broker that has nothing left of an operation's resource has settled it.
+/// A broker that says it knows nothing of an operation may be one that is just not there: only the answer to a DELETE settles
+/// what became of the resource.
 fn gone_or(step: Step, operation: Operation, status: StatusCode) -> Step {
     let is_absent = matches!(status, StatusCode::NOT_FOUND | StatusCode::GONE);
-    match (step, operation.kind) {
-        (Step::Stays, OperationKind::Create) if is_absent => {
-            let gone = vec![Change::Forget(operation.resource.clone())];
-            let said = Some("the broker does not know it any more".to_owned());
-            Step::Settled(Box::new(operation.ended(OperationState::Failed, said)), gone)
-        }
-        (Step::Stays, OperationKind::Delete) if is_absent => {
-            let changes = succeeded(&operation);
-            Step::Settled(Box::new(operation.ended(OperationState::Succeeded, None)), changes)
-        }
-        (Step::Stays, _) => again(operation),
-        (step, _) => step,
+    let may_delete = match operation.kind {
+        OperationKind::Create => operation.made == Made::Here,
+        OperationKind::Update => false,
+        OperationKind::Delete => true,
+    };
+    match step {
+        Step::Stays if is_absent && may_delete => Step::GoesOn(Box::new(left(operation))),
+        Step::Stays => again(operation),
+        step => step,
     }
+}
+
+/// Nobody knows what is left of it.
+fn left(operation: Operation) -> Operation {
+    Operation { state: OperationState::Lost, ..operation }.asked(Duration::ZERO)
 }
 
 /// Deletes what may be left of a creation, or deletes again.
@@ -154,11 +179,43 @@ async fn clean_up(
         plan_id: &operation.plan_id,
     };
     let query = question::request(&asked, &settings.api_version);
+    if !fenced(operations, &operation).await? {
+        return Ok(());
+    }
     let Some(answer) = ask(background, provider, query).await else {
         return operations.rewrite(&operation.key(), again).await;
     };
     let (status, body) = (answer.status(), object(answer.body()));
     operations.rewrite(&operation.key(), |operation| cleaned_up(operation, status, &body)).await
+}
+
+/// Keeps calls of the platform off the resource while what may be left of it is deleted; `false`: the platform is at it.
+async fn fenced(operations: &Operations, operation: &Operation) -> Result<bool> {
+    let others = async || -> Result<bool> {
+        let known = operations.of(&operation.resource).await?;
+        Ok(known.iter().any(|other| other.id != operation.id && other.state != OperationState::Lost))
+    };
+    if others().await? {
+        return Ok(false);
+    }
+    let clean = |now: Operation| match now.state {
+        OperationState::Lost => {
+            let now = now.asked(Duration::ZERO);
+            Step::GoesOn(Box::new(Operation { state: OperationState::Cleaning, ..now }))
+        }
+        _ => Step::Stays,
+    };
+    operations.rewrite(&operation.key(), clean).await?;
+    let known = operations.of(&operation.resource).await?;
+    let is_mine = |other: &Operation| other.id == operation.id && other.state == OperationState::Cleaning;
+    if !known.iter().any(is_mine) {
+        return Ok(false);
+    }
+    if others().await? {
+        operations.rewrite(&operation.key(), again).await?;
+        return Ok(false);
+    }
+    Ok(true)
 }
 
 fn cleaned_up(
@@ -168,9 +225,9 @@ fn cleaned_up(
 ) -> Step {
     match status {
         StatusCode::OK | StatusCode::GONE if operation.kind == OperationKind::Create => {
-            let gone = vec![Change::Forget(operation.resource.clone())];
+            let changes = gone(&operation);
             let said = Some("nobody knew what became of it, and it was deleted".to_owned());
-            Step::Settled(Box::new(operation.ended(OperationState::Failed, said)), gone)
+            Step::Settled(Box::new(operation.ended(OperationState::Failed, said)), changes)
         }
         StatusCode::OK | StatusCode::GONE => {
             let changes = succeeded(&operation);
@@ -191,6 +248,9 @@ fn cleaned_up(
 fn again(mut operation: Operation) -> Step {
     let wait = backoff(operation.attempts, WAITS);
     operation.attempts = operation.attempts.saturating_add(1);
+    if operation.state == OperationState::Cleaning {
+        operation.state = OperationState::Lost;
+    }
     Step::GoesOn(Box::new(operation.asked(wait)))
 }
 

@@ -6,7 +6,7 @@ use http::StatusCode;
 use serde_json::{Map, Value};
 use standpipe_api::{Change, MappingState, NewEvent, Resource, Timestamp};
 
-use super::operation::{Operation, OperationKind, OperationState, Reconciled};
+use super::operation::{Made, Operation, OperationKind, OperationState, Reconciled};
 use crate::osb::dialect::BINDING;
 use crate::osb::event::kind as event;
 
@@ -38,6 +38,12 @@ pub(super) enum Step {
 
 /// The longest that a broker may ask us to wait.
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+/// Characters of an operation's name (spec, "Asynchronous Operations"); a longer one is not kept.
+const LONGEST_NAME: usize = 10_000;
+/// Characters of a description that are kept.
+const LONGEST_TEXT: usize = 1_000;
+/// A poll that brings nothing new is written down no more often.
+const SELDOM: Duration = Duration::from_secs(10);
 
 /// What an answer means.
 pub(super) fn step(operation: Operation, heard: Heard<'_>) -> Step {
@@ -49,7 +55,12 @@ pub(super) fn step(operation: Operation, heard: Heard<'_>) -> Step {
     }
 }
 
+/// Only what a lost creation may have left has to be cleaned up after. A repeated one changes nothing that was there before, and a
+/// change or deletion that was not answered is for the platform to repeat: it was told.
 fn lost(mut operation: Operation) -> Step {
+    if operation.kind != OperationKind::Create || operation.made == Made::Earlier {
+        return Step::Leaves(Vec::new());
+    }
     operation.state = OperationState::Lost;
     Step::GoesOn(Box::new(operation))
 }
@@ -59,14 +70,16 @@ fn answered(mut operation: Operation, status: StatusCode, body: &Map<String, Val
     match status {
         StatusCode::ACCEPTED => {
             operation.state = OperationState::Accepted;
-            operation.external = text(body, "operation");
+            operation.external = text(body, "operation").filter(|name| name.chars().count() <= LONGEST_NAME);
             Step::GoesOn(Box::new(operation))
         }
         StatusCode::OK if is_delete => Step::Leaves(succeeded(&operation)),
-        // The resource existed already, as it was asked for: nothing has happened.
-        StatusCode::OK if operation.kind == OperationKind::Create => Step::Leaves(Vec::new()),
+        // It exists already: nothing has happened, and whatever was lost before has worked.
+        StatusCode::OK | StatusCode::CONFLICT if operation.kind == OperationKind::Create => {
+            Step::Leaves(vec![moved(&operation, MappingState::Live)])
+        }
         StatusCode::OK | StatusCode::CREATED => Step::Leaves(succeeded(&operation)),
-        StatusCode::GONE if is_delete => Step::Leaves(vec![Change::Forget(operation.resource)]),
+        StatusCode::GONE if is_delete => Step::Leaves(vec![moved(&operation, MappingState::Gone)]),
         // The spec's table of orphan mitigation: a 408 promises that nothing has happened, other failures do not.
         StatusCode::REQUEST_TIMEOUT => Step::Leaves(Vec::new()),
         status if status.is_client_error() => Step::Leaves(Vec::new()),
@@ -80,7 +93,7 @@ fn polled(
     body: &Map<String, Value>,
     wait: Option<Duration>,
 ) -> Step {
-    let said = text(body, "description");
+    let said = text(body, "description").map(|text| text.chars().take(LONGEST_TEXT).collect());
     let is_delete = operation.kind == OperationKind::Delete;
     match (status, body.get("state").and_then(Value::as_str)) {
         (StatusCode::OK, Some("succeeded")) => {
@@ -92,7 +105,9 @@ fn polled(
             Step::Settled(Box::new(operation.ended(OperationState::Succeeded, said)), changes)
         }
         (StatusCode::OK, Some("failed"))
-            if operation.kind == OperationKind::Create && operation.reconciled == Reconciled::Here =>
+            if operation.kind == OperationKind::Create
+                && operation.reconciled == Reconciled::Here
+                && operation.made == Made::Here =>
         {
             operation.description = said.or(operation.description);
             operation.state = OperationState::Lost;
@@ -103,9 +118,15 @@ fn polled(
             Step::Settled(Box::new(operation.ended(OperationState::Failed, said)), changes)
         }
         (StatusCode::OK, Some("in progress")) => {
+            let wait = wait.unwrap_or_default().min(LONGEST_WAIT);
+            let is_news = said.is_some() && said != operation.description;
+            let is_recent = Timestamp::now() < operation.asked_at.plus(SELDOM);
+            if wait.is_zero() && is_recent && !is_news {
+                return Step::Stays;
+            }
             operation.state = OperationState::Accepted;
             operation.description = said.or(operation.description);
-            Step::GoesOn(Box::new(operation.asked(wait.unwrap_or_default().min(LONGEST_WAIT))))
+            Step::GoesOn(Box::new(operation.asked(wait)))
         }
         _ => Step::Stays,
     }
@@ -118,27 +139,38 @@ pub(super) fn succeeded(operation: &Operation) -> Vec<Change> {
     let (kind, change) = match operation.kind {
         OperationKind::Create => (
             if is_binding { event::BINDING_CREATED } else { event::INSTANCE_CREATED },
-            Change::Move(resource.clone(), MappingState::Live),
+            moved(operation, MappingState::Live),
         ),
-        OperationKind::Update => {
-            (event::INSTANCE_UPDATED, Change::Move(resource.clone(), MappingState::Live))
+        // Without its plan nobody can say what the instance is now.
+        OperationKind::Update if operation.plan_id.is_empty() => {
+            return vec![moved(operation, MappingState::Live)];
         }
+        OperationKind::Update => (event::INSTANCE_UPDATED, moved(operation, MappingState::Live)),
         OperationKind::Delete => (
             if is_binding { event::BINDING_DELETED } else { event::INSTANCE_DELETED },
-            Change::Forget(resource.clone()),
+            moved(operation, MappingState::Gone),
         ),
     };
     vec![change, Change::Event(event_of(operation, kind, resource))]
 }
 
 fn failed(operation: &Operation) -> Vec<Change> {
-    let resource = operation.resource.clone();
     match operation.kind {
         // The platform, or reconciling, deletes what may be left of it.
-        OperationKind::Create => vec![Change::Move(resource, MappingState::Maybe)],
+        OperationKind::Create => vec![moved(operation, MappingState::Maybe)],
         OperationKind::Update => Vec::new(),
-        OperationKind::Delete => vec![Change::Move(resource, MappingState::Live)],
+        OperationKind::Delete => vec![moved(operation, MappingState::Live)],
     }
+}
+
+/// The operation's mapping in another state.
+pub(super) fn moved(operation: &Operation, state: MappingState) -> Change {
+    Change::Move(operation.resource.clone(), operation.provider.clone(), state)
+}
+
+/// That an operation's resource is gone, and the feed's word of it.
+pub(super) fn gone(operation: &Operation) -> Vec<Change> {
+    succeeded(&Operation { kind: OperationKind::Delete, ..operation.clone() })
 }
 
 fn event_of(operation: &Operation, kind: &'static str, resource: Resource) -> NewEvent {

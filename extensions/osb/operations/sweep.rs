@@ -98,6 +98,9 @@ const fn ended(state: OperationState) -> Option<Ended> {
     match state {
         OperationState::Succeeded => Some(Ended::Succeeded),
         OperationState::Failed | OperationState::Unknown => Some(Ended::Failed),
-        OperationState::Requested | OperationState::Lost | OperationState::Accepted => None,
+        OperationState::Requested
+        | OperationState::Lost
+        | OperationState::Cleaning
+        | OperationState::Accepted => None,
     }
 }

@@ -28,6 +28,7 @@ fn operation(kind: OperationKind) -> Operation {
         ask_after: now,
         deadline: now.plus(Duration::from_secs(10)),
         reconciled: Reconciled::ByPlatform,
+        made: Made::Here,
         attempts: 0,
         settled_at: None,
         owner: None,
@@ -57,28 +58,30 @@ fn an_answer_means_what_the_specification_says() {
     let none = Map::new();
     for (kind, status, expected) in [
         (Create, 201, ("leaves changed", None)),
-        (Create, 200, ("leaves", None)),
+        (Create, 200, ("leaves changed", None)),
         (Create, 202, ("goes on", Some(Accepted))),
         (Create, 400, ("leaves", None)),
         (Create, 408, ("leaves", None)),
-        (Create, 409, ("leaves", None)),
+        (Create, 409, ("leaves changed", None)),
         (Create, 422, ("leaves", None)),
         (Create, 500, ("goes on", Some(Lost))),
         (Create, 204, ("goes on", Some(Lost))),
         (Update, 200, ("leaves changed", None)),
-        (Update, 500, ("goes on", Some(Lost))),
+        (Update, 500, ("leaves", None)),
         (Delete, 200, ("leaves changed", None)),
         (Delete, 410, ("leaves changed", None)),
         (Delete, 202, ("goes on", Some(Accepted))),
         (Delete, 404, ("leaves", None)),
-        (Delete, 503, ("goes on", Some(Lost))),
+        (Delete, 503, ("leaves", None)),
     ] {
         let status = StatusCode::from_u16(status).unwrap();
         let step = step(operation(kind), Heard::Answered(status, &none));
         assert_eq!(told(step), expected, "{kind:?} {status}");
     }
     assert_eq!(told(step(operation(Create), Heard::NotSent)), ("leaves", None));
-    assert_eq!(told(step(operation(Delete), Heard::Lost)), ("goes on", Some(Lost)));
+    assert_eq!(told(step(operation(Delete), Heard::Lost)), ("leaves", None));
+    let repeated = Operation { made: Made::Earlier, ..operation(Create) };
+    assert_eq!(told(step(repeated, Heard::Lost)), ("leaves", None), "what was there before is not deleted");
 }
 
 #[test]

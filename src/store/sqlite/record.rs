@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::{Connection, Row};
-use standpipe_api::{Change, Conflict, MappingState, Record, Revision, Timestamp};
+use standpipe_api::{Change, Conflict, Mapping, MappingState, Record, Revision, Timestamp};
 
 use super::rows::{Rows as _, limit as bound};
 use super::writer::Changed;
@@ -158,9 +158,17 @@ impl Transaction {
                 changed.push(resource);
                 Ok(())
             }
-            Change::Move(resource, state) => {
-                mapping::set_state(db, &resource, state, None, now)?;
-                changed.push(resource);
+            Change::Move(resource, provider, state) => {
+                let known = mapping::find(db, &resource, now)?;
+                let movable = |known: &Mapping| {
+                    let revives = known.state == MappingState::Gone && state != MappingState::Gone;
+                    known.provider == provider && known.state != state && !revives
+                };
+                if known.as_ref().is_some_and(movable) {
+                    let end = (state == MappingState::Gone).then(|| now.plus(self.tombstone));
+                    mapping::set_state(db, &resource, state, end, now)?;
+                    changed.push(resource);
+                }
                 Ok(())
             }
             Change::Schedule(scheduled) => job::schedule(db, &self.seal, &self.namespace, &scheduled, now),
