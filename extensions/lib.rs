@@ -39,9 +39,11 @@ pub const RESERVED: &[&str] = &[
 pub fn all() -> Vec<Box<dyn Extension>> {
     let resources = Arc::new(cloudpipe::Resources::default());
     let brokers = Arc::new(osb::Brokers::default());
+    let services = Arc::new(osb::pipes::Services::new(brokers.clone()));
     vec![
+        Box::new(osb::pipes::OsbPipes::new(services.clone())),
         Box::new(cloudpipe::Cloudpipe::new(resources.clone())),
-        Box::new(cloudpipe::Aggregate::new(resources.clone())),
+        Box::new(cloudpipe::Aggregate::new(resources.clone()).beside(services)),
         Box::new(cloudpipe::RoutePipes::new(resources.clone())),
         Box::new(cloudpipe::Rewrite::new(resources)),
         Box::new(cloudpipe::mediate::Mediate::default()),

@@ -3,6 +3,7 @@
 //! Each item is as its broker gave it, plus `provider`, `resource` and `_links` that lead through standpipe.
 //! Who did not answer is named in `Standpipe-Partial`; blueprints last known good stand in, marked stale.
 
+mod besides;
 mod blueprints;
 mod filter;
 mod merge;
@@ -24,6 +25,7 @@ use standpipe_api::{
 
 use tokio::time::timeout_at;
 
+pub use self::besides::{Besides, Listed, Takes};
 use self::blueprints::{Blueprints, Items, Join, Known, Lead};
 use self::filter::Filter;
 use self::merge::{Item, merge};
@@ -41,6 +43,7 @@ const MOST_QUESTIONS: usize = 1000;
 pub struct Aggregate {
     resources: Arc<Resources>,
     blueprints: Arc<Blueprints>,
+    besides: Vec<Arc<dyn Besides>>,
 }
 
 /// One list to be asked for.
@@ -69,7 +72,14 @@ struct Missing {
 impl Aggregate {
     /// Asks for the resources of these lists, and for learned ones.
     pub fn new(resources: Arc<Resources>) -> Self {
-        Self { resources, blueprints: Arc::default() }
+        Self { resources, blueprints: Arc::default(), besides: Vec::new() }
+    }
+
+    /// The same, with what somebody else brings.
+    #[must_use]
+    pub fn beside(mut self, besides: Arc<dyn Besides>) -> Self {
+        self.besides.push(besides);
+        self
     }
 
     /// The lists the filter leaves, in their order, and the providers that cannot be asked.
@@ -259,12 +269,14 @@ impl Extension for Aggregate {
             _ => "pipes",
         };
         let filter = Filter::parse(call.uri.query().unwrap_or_default())?;
-        let (wanted, left_out) = self.wanted(fed, side, &filter).await?;
+        let (wanted, mut left_out) = self.wanted(fed, side, &filter).await?;
+        let brought = self.brought(fed, side, &filter, &mut left_out).await?;
         let (wanted, cut) = filter.window(wanted, MOST_QUESTIONS);
         let mut parts = self.parts(fed, wanted, &filter, call.deadline).await;
         if side == "pipes" {
             parts.iter_mut().for_each(|part| leave_out(fed, part));
         }
+        parts.extend(brought);
         let missing = missing(&parts, left_out);
         let nobody =
             parts.iter().all(|part| part.missing.as_ref().is_some_and(|missing| missing.stale.is_none()));

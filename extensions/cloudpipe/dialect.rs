@@ -22,7 +22,7 @@ pub(super) const NAME: &str = "cloudpipe";
 /// An app or backing service; its id is the first path segment.
 pub(super) const RESOURCE: Kind = Kind::of("resource");
 /// A pipe, named within its resource.
-pub(super) const PIPE: Kind = Kind::of("pipe");
+pub(crate) const PIPE: Kind = Kind::of("pipe");
 
 const READ_PIPE: Operation = Operation::new("read-pipe", Effect::Read);
 const UPDATE_PIPE: Operation = Operation::new("update-pipe", Effect::Update);

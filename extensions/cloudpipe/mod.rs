@@ -15,7 +15,7 @@ mod resources;
 mod rewrite;
 mod route_pipes;
 mod settings;
-mod shape;
+pub(crate) mod shape;
 mod tell_peers;
 mod token;
 
@@ -25,9 +25,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use standpipe_api::{Background, Dialect, Extension, Result};
 
-pub use aggregate::Aggregate;
+pub use aggregate::{Aggregate, Besides, Listed, Takes};
 pub use bases::Bases;
 pub use dialect::CloudpipeDialect;
+pub(crate) use dialect::PIPE;
 pub use resources::Resources;
 pub use rewrite::{Rewrite, rewrite_links};
 pub use route_pipes::RoutePipes;

@@ -40,7 +40,7 @@ pub(super) fn name(item: &Map<String, Value>) -> Option<&str> {
 }
 
 /// A field by its name, or else by its name in another case: brokers and their callers write `Issuer` too.
-pub(super) fn field<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
+pub(crate) fn field<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
     entry(object, name).map(|(_, value)| value)
 }
 

@@ -17,6 +17,7 @@ mod ids;
 mod leading;
 pub(crate) mod offered;
 mod operations;
+pub mod pipes;
 mod prefix;
 mod question;
 mod recording;

@@ -50,8 +50,13 @@ impl Offered {
 impl Brokers {
     /// What a caller sees of the catalogs, in their order. Providers that take nothing new are left out.
     pub(crate) fn offered(&self, fed: &dyn Federation) -> Vec<Offered> {
+        self.offered_to(fed, &User::default())
+    }
+
+    /// The same for a user behind the caller, who may see less.
+    pub(super) fn offered_to(&self, fed: &dyn Federation, user: &User) -> Vec<Offered> {
         let now = self.catalogs.now();
-        let sight = self.visibility().and_then(|rules| rules.of(fed.caller(), &User::default()));
+        let sight = self.visibility().and_then(|rules| rules.of(fed.caller(), user));
         let active = |provider: &ProviderId| {
             now.member(provider).is_some_and(|member| member.provider.availability == Availability::Active)
         };

@@ -157,7 +157,7 @@ fn originator(headers: &HeaderMap) -> Option<Vec<String>> {
 }
 
 /// Whether one of the texts fits one of the patterns; without patterns all do.
-fn fits<'a>(patterns: Option<&[String]>, texts: impl IntoIterator<Item = &'a str>) -> bool {
+pub(super) fn fits<'a>(patterns: Option<&[String]>, texts: impl IntoIterator<Item = &'a str>) -> bool {
     let Some(patterns) = patterns else { return true };
     texts.into_iter().any(|text| patterns.iter().any(|pattern| matches(pattern, text)))
 }

@@ -8,7 +8,7 @@ fn known() -> Known {
         upstreams: vec!["broker", "osb_broker"],
         authenticators: vec!["anonymous", "basic", "mtls", "oidc"],
         credentials: vec!["none", "basic", "bearer", "passthrough", "exchange", "digest"],
-        extensions: vec!["cloudpipe", "events", "osb"],
+        extensions: vec!["cloudpipe", "events", "osb", "osb-pipes"],
     }
 }
 
@@ -92,7 +92,7 @@ fn names_that_nobody_brought_are_mistakes() {
             "listener[0].faces: `osb` is unknown; known are providers, oidc, peer, cloudpipe, events",
             "provider[0].dialect: `soap` is unknown; known are cloudpipe, osb",
             "provider[0].credential.kind: `magic` is unknown; known are none, basic, bearer, passthrough, exchange, digest",
-            "extensions.nobody: no extension has this name; known are cloudpipe, events, osb",
+            "extensions.nobody: no extension has this name; known are cloudpipe, events, osb, osb-pipes",
         ]
     );
 }

@@ -35,6 +35,7 @@ mod osb;
 mod osb_broker;
 mod osb_faults;
 mod osb_operations;
+mod osb_pipes;
 mod outage;
 mod peer_tokens;
 mod peers;

@@ -12,21 +12,21 @@ use super::schema::Violation;
 
 /// A request that is not done, as the caller is told.
 #[derive(Debug)]
-pub(super) struct Refusal {
+pub(crate) struct Refusal {
     /// The status of the answer.
-    pub(super) status: StatusCode,
+    pub(crate) status: StatusCode,
     detail: Cow<'static, str>,
     violations: Vec<Violation>,
     allow: Option<&'static str>,
 }
 
 impl Refusal {
-    pub(super) fn new(status: StatusCode, detail: impl Into<Cow<'static, str>>) -> Self {
+    pub(crate) fn new(status: StatusCode, detail: impl Into<Cow<'static, str>>) -> Self {
         Self { status, detail: detail.into(), violations: Vec::new(), allow: None }
     }
 
     /// 400: something at a path of the body is wrong.
-    pub(super) fn bad(path: impl Into<String>, text: impl Into<String>) -> Self {
+    pub(crate) fn bad(path: impl Into<String>, text: impl Into<String>) -> Self {
         Self::invalid(vec![Violation::new(path, text)])
     }
 
@@ -37,12 +37,12 @@ impl Refusal {
     }
 
     /// 404: this broker is the authority, and has no such thing.
-    pub(super) fn unknown(detail: String) -> Self {
+    pub(crate) fn unknown(detail: String) -> Self {
         Self::new(StatusCode::NOT_FOUND, detail)
     }
 
     /// 409: the request contradicts what exists.
-    pub(super) fn conflict(detail: String) -> Self {
+    pub(crate) fn conflict(detail: String) -> Self {
         Self::new(StatusCode::CONFLICT, detail)
     }
 
@@ -52,13 +52,13 @@ impl Refusal {
     }
 
     /// 405, with the methods that the path has.
-    pub(super) fn method(allow: &'static str) -> Self {
+    pub(crate) fn method(allow: &'static str) -> Self {
         let refusal = Self::new(StatusCode::METHOD_NOT_ALLOWED, format!("this path has {allow}"));
         Self { allow: Some(allow), ..refusal }
     }
 
     /// 503: not now.
-    pub(super) fn busy(detail: impl Into<Cow<'static, str>>) -> Self {
+    pub(crate) fn busy(detail: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, detail)
     }
 
@@ -67,7 +67,7 @@ impl Refusal {
         &self.detail
     }
 
-    pub(super) fn into_response(self) -> Response<Body> {
+    pub(crate) fn into_response(self) -> Response<Body> {
         let mut problem = json!({
             "type": "about:blank",
             "title": self.status.canonical_reason().unwrap_or("Error"),
@@ -118,7 +118,7 @@ impl From<Error> for Refusal {
 }
 
 /// An answer with a JSON body.
-pub(super) fn json(status: StatusCode, body: &Value) -> Response<Body> {
+pub(crate) fn json(status: StatusCode, body: &Value) -> Response<Body> {
     let mut response = Response::new(Body::from(Bytes::from(body.to_string())));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -126,14 +126,14 @@ pub(super) fn json(status: StatusCode, body: &Value) -> Response<Body> {
 }
 
 /// An answer without a body.
-pub(super) fn empty(status: StatusCode) -> Response<Body> {
+pub(crate) fn empty(status: StatusCode) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = status;
     response
 }
 
 /// An answer that says where the pipe is.
-pub(super) fn located(status: StatusCode, body: &Value, location: &str) -> Response<Body> {
+pub(crate) fn located(status: StatusCode, body: &Value, location: &str) -> Response<Body> {
     let mut response = json(status, body);
     // The path was percent-encoded, so it always is a header value.
     if let Ok(location) = HeaderValue::from_str(location) {

@@ -10,26 +10,26 @@ use super::template::Template;
 
 /// An offer or need.
 #[derive(Debug)]
-pub(super) struct Blueprint {
+pub(crate) struct Blueprint {
     /// Which of the two.
-    pub(super) side: Side,
+    pub(crate) side: Side,
     /// Unique among the resource's offers, or needs.
-    pub(super) name: BlueprintName,
+    pub(crate) name: BlueprintName,
     /// The protos, the first of which is the default.
-    pub(super) protos: Vec<Arc<Template>>,
+    pub(crate) protos: Vec<Arc<Template>>,
     /// The adapters, in order of preference.
-    pub(super) adapters: Vec<Arc<Template>>,
+    pub(crate) adapters: Vec<Arc<Template>>,
     /// The adapters a binding gets that names none.
-    pub(super) default_adapters: Vec<TemplateId>,
+    pub(crate) default_adapters: Vec<TemplateId>,
     /// How many pipes it can have at a time; 0: no limit.
-    pub(super) max_pipes: u32,
+    pub(crate) max_pipes: u32,
 }
 
 /// What a binding takes of a blueprint.
 #[derive(Debug)]
-pub(super) struct Choice {
-    pub(super) proto: Option<TemplateId>,
-    pub(super) adapters: Vec<TemplateId>,
+pub(crate) struct Choice {
+    pub(crate) proto: Option<TemplateId>,
+    pub(crate) adapters: Vec<TemplateId>,
 }
 
 impl Blueprint {
@@ -41,7 +41,7 @@ impl Blueprint {
     ///
     /// # Errors
     /// 400 for a proto or adapter the blueprint does not have.
-    pub(super) fn choose(&self, proto: Option<String>, adapters: Vec<String>) -> Result<Choice, Refusal> {
+    pub(crate) fn choose(&self, proto: Option<String>, adapters: Vec<String>) -> Result<Choice, Refusal> {
         let proto = match proto.map(TemplateId) {
             None => self.protos.first().map(|template| template.id.clone()),
             Some(id) if self.protos.iter().any(|template| template.id == id) => Some(id),
@@ -67,7 +67,7 @@ impl Blueprint {
     }
 
     /// As the spec's `Blueprint`.
-    pub(super) fn wire(&self) -> Value {
+    pub(crate) fn wire(&self) -> Value {
         let defaults: Vec<&str> = self.default_adapters.iter().map(|id| id.0.as_str()).collect();
         json!({
             "name": self.name.0,
@@ -79,7 +79,7 @@ impl Blueprint {
     }
 
     /// Some of its templates as it shows them.
-    pub(super) fn wire_templates(&self, templates: &[Arc<Template>]) -> Vec<Value> {
+    pub(crate) fn wire_templates(&self, templates: &[Arc<Template>]) -> Vec<Value> {
         templates.iter().map(|template| template.wire(self.side)).collect()
     }
 }

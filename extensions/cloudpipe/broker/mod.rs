@@ -18,8 +18,8 @@ use standpipe_api::{
 };
 
 mod anchor;
-mod answer;
-mod blueprint;
+pub(crate) mod answer;
+pub(crate) mod blueprint;
 mod bounds;
 mod change;
 mod core;
@@ -30,21 +30,21 @@ mod list;
 mod lock;
 mod make;
 mod peer;
-mod pipe;
-mod push;
+pub(crate) mod pipe;
+pub(crate) mod push;
 mod remove;
 mod rotate;
 mod schema;
-mod serve;
+pub(crate) mod serve;
 mod settings;
 pub mod sink;
 pub mod source;
-mod template;
+pub(crate) mod template;
 #[cfg(test)]
 mod tests;
 mod update;
-mod wire;
-mod wish;
+pub(crate) mod wire;
+pub(crate) mod wish;
 
 use self::anchor::anchor;
 use self::core::{Broker, Engine};

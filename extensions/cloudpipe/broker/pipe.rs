@@ -34,29 +34,29 @@ const SEGMENT: &AsciiSet = &CONTROLS
     .add(b'}');
 
 /// An id as a path segment or part of a record's key.
-pub(super) fn segment(text: &str) -> impl fmt::Display + '_ {
+pub(crate) fn segment(text: &str) -> impl fmt::Display + '_ {
     utf8_percent_encode(text, SEGMENT)
 }
 
 /// The id of a pipe, unique within its resource.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
-pub(super) struct PipeId(String);
+pub(crate) struct PipeId(String);
 
 impl PipeId {
     /// Takes any printable text without `/` that is no dot segment, of 1 to [`ID_BYTES`] bytes.
-    pub(super) fn read(text: &str) -> Option<Self> {
+    pub(crate) fn read(text: &str) -> Option<Self> {
         let allowed = |c: char| c != '/' && !c.is_control();
         let fits = !text.is_empty() && text.len() <= ID_BYTES && text.chars().all(allowed);
         (fits && text != "." && text != "..").then(|| Self(text.to_owned()))
     }
 
     /// 128 random bits, for a binding whose caller leaves the name to the broker.
-    pub(super) fn random() -> Self {
+    pub(crate) fn random() -> Self {
         Self(format!("{:032x}", fastrand::u128(..)))
     }
 
-    pub(super) fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 }
@@ -70,7 +70,7 @@ impl fmt::Display for PipeId {
 /// The name of a proto or adapter.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
-pub(super) struct TemplateId(pub(super) String);
+pub(crate) struct TemplateId(pub(crate) String);
 
 impl fmt::Display for TemplateId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -81,7 +81,7 @@ impl fmt::Display for TemplateId {
 /// The name of an offer or need.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
-pub(super) struct BlueprintName(pub(super) String);
+pub(crate) struct BlueprintName(pub(crate) String);
 
 impl fmt::Display for BlueprintName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -92,7 +92,7 @@ impl fmt::Display for BlueprintName {
 /// Which end of a connection a blueprint is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Side {
+pub(crate) enum Side {
     /// The provider's end.
     Offers,
     /// The consumer's end.
@@ -101,7 +101,7 @@ pub(super) enum Side {
 
 impl Side {
     /// Its path segment.
-    pub(super) const fn word(self) -> &'static str {
+    pub(crate) const fn word(self) -> &'static str {
         match self {
             Self::Offers => "offers",
             Self::Needs => "needs",
@@ -119,57 +119,57 @@ impl Side {
 
 /// A pipe.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Pipe {
+pub(crate) struct Pipe {
     /// Its id.
-    pub(super) id: PipeId,
+    pub(crate) id: PipeId,
     /// This broker's end; its uri and issuer are the broker's own and not kept.
-    pub(super) this: End,
+    pub(crate) this: End,
     /// The other broker's end, as callers told it.
-    pub(super) other: End,
+    pub(crate) other: End,
     /// How it was bound; `None` for a pipe made without a blueprint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) binding: Option<Binding>,
+    pub(crate) binding: Option<Binding>,
     /// What each source made for `this.data`, by the name of the part it belongs to.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub(super) made: BTreeMap<String, Made>,
+    pub(crate) made: BTreeMap<String, Made>,
 }
 
 /// One end of a pipe.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct End {
+pub(crate) struct End {
     /// Where the end is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) uri: Option<String>,
+    pub(crate) uri: Option<String>,
     /// Who signs for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) issuer: Option<String>,
+    pub(crate) issuer: Option<String>,
     /// Schemas that callers gave; those of proto and adapters come from the settings.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(super) schemas: Vec<Value>,
+    pub(crate) schemas: Vec<Value>,
     /// Its data; `None` or empty while it is pending.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) data: Option<Map<String, Value>>,
+    pub(crate) data: Option<Map<String, Value>>,
 }
 
 /// The blueprint a pipe was made from, with what was chosen of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Binding {
+pub(crate) struct Binding {
     /// Offer or need.
-    pub(super) side: Side,
+    pub(crate) side: Side,
     /// Its name.
-    pub(super) blueprint: BlueprintName,
+    pub(crate) blueprint: BlueprintName,
     /// The proto; `None` when the blueprint has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) proto: Option<TemplateId>,
+    pub(crate) proto: Option<TemplateId>,
     /// The adapters, all of which apply.
-    pub(super) adapters: Vec<TemplateId>,
+    pub(crate) adapters: Vec<TemplateId>,
     /// The key of the slot record it holds.
-    pub(super) slot: String,
+    pub(crate) slot: String,
 }
 
 /// What one source made.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Made {
+pub(crate) struct Made {
     /// Which settings made it; a difference means that it must be made anew.
     pub(super) fingerprint: String,
     /// When.
@@ -179,12 +179,12 @@ pub(super) struct Made {
 }
 
 /// The key of a pipe's record.
-pub(super) fn pipe_key(resource: &ResourceId, id: &PipeId) -> String {
+pub(crate) fn pipe_key(resource: &ResourceId, id: &PipeId) -> String {
     format!("{}{}", pipe_prefix(resource), segment(id.as_str()))
 }
 
 /// The prefix of the pipes of a resource.
-pub(super) fn pipe_prefix(resource: &ResourceId) -> String {
+pub(crate) fn pipe_prefix(resource: &ResourceId) -> String {
     format!("pipe/{}/", segment(resource.as_str()))
 }
 

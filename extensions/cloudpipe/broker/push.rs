@@ -24,12 +24,12 @@ use super::wire::Setup;
 /// How long the other broker may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Between attempts: the first wait, and the longest, so that a broker that is back hears soon.
-const WAITS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+pub(crate) const WAITS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// How long a token counts: it is made for one attempt, and clocks differ.
 const TOKEN: Duration = Duration::from_secs(300);
 
 /// How an attempt ended.
-pub(super) enum Delivery {
+pub(crate) enum Delivery {
     /// The other broker has it, or there is nobody to tell.
     Done,
     /// It may work later.
@@ -128,25 +128,8 @@ impl Broker {
         data: Value,
         background: &dyn Background,
     ) -> Result<Delivery, Refusal> {
-        let end = Timestamp::now().plus(TOKEN).as_millis() / 1000;
-        let claims = json!({"iss": setup.issuer, "sub": setup.uri(resource, id), "aud": uri, "exp": end});
-        let token = background.sign(&claims).await?;
-        let mut field = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret()))
-            .map_err(|_| Error::internal("a token does not fit a field"))?;
-        field.set_sensitive(true);
-        let body = Bytes::from(json!({"other": {"data": data}}).to_string());
-        let request = Request::builder()
-            .method(Method::PATCH)
-            .uri(uri)
-            .header(AUTHORIZATION, field)
-            .header(CONTENT_TYPE, "application/json")
-            .body(body);
-        let Ok(request) = request else { return Ok(Delivery::Never(format!("{uri} is no address"))) };
-        let answer = self.engine()?.outbound.fetch_named(request, PATIENCE).await;
-        Ok(match answer {
-            Ok(answer) => judge(answer.status(), uri),
-            Err(error) => Delivery::Later(error.log_text()),
-        })
+        let sender = Sender { issuer: &setup.issuer, uri: &setup.uri(resource, id) };
+        Ok(tell(sender, uri, data, background).await?)
     }
 
     /// What becomes of the job.
@@ -199,8 +182,46 @@ impl Broker {
     }
 }
 
+/// This end of a pipe, as the broker of the other end knows it.
+pub(crate) struct Sender<'a> {
+    /// Who signs for it.
+    pub(crate) issuer: &'a str,
+    /// Its uri.
+    pub(crate) uri: &'a str,
+}
+
+/// Tells the broker of the other end, at `uri`, this end's data: keys that are new, and `null` for those that are gone.
+///
+/// # Errors
+/// No token can be signed.
+pub(crate) async fn tell(
+    sender: Sender<'_>,
+    uri: &str,
+    data: Value,
+    background: &dyn Background,
+) -> standpipe_api::Result<Delivery> {
+    let end = Timestamp::now().plus(TOKEN).as_millis() / 1000;
+    let claims = json!({"iss": sender.issuer, "sub": sender.uri, "aud": uri, "exp": end});
+    let token = background.sign(&claims).await?;
+    let mut field = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret()))
+        .map_err(|_| Error::internal("a token does not fit a field"))?;
+    field.set_sensitive(true);
+    let body = Bytes::from(json!({"other": {"data": data}}).to_string());
+    let request = Request::builder()
+        .method(Method::PATCH)
+        .uri(uri)
+        .header(AUTHORIZATION, field)
+        .header(CONTENT_TYPE, "application/json")
+        .body(body);
+    let Ok(request) = request else { return Ok(Delivery::Never(format!("{uri} is no address"))) };
+    Ok(match background.outbound().fetch_named(request, PATIENCE).await {
+        Ok(answer) => judge(answer.status(), uri),
+        Err(error) => Delivery::Later(error.log_text()),
+    })
+}
+
 /// Where the other end's broker can be told something: its uri and its issuer are both known.
-fn address(other: &End) -> Option<&str> {
+pub(crate) fn address(other: &End) -> Option<&str> {
     other.issuer.as_ref().and(other.uri.as_deref())
 }
 

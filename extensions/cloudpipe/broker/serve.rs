@@ -16,7 +16,7 @@ use super::wish::Wish;
 
 /// What a path names, relative to the broker.
 #[derive(Debug, PartialEq, Eq)]
-enum Place {
+pub(crate) enum Place {
     Pipes(ResourceId),
     Pipe(ResourceId, PipeId),
     RotatePipe(ResourceId, PipeId),
@@ -30,13 +30,13 @@ enum Place {
 
 /// Which templates of a blueprint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+pub(crate) enum Kind {
     Protos,
     Adapters,
 }
 
 impl Place {
-    fn read(path: &str) -> Option<Self> {
+    pub(crate) fn read(path: &str) -> Option<Self> {
         let decode = |segment| percent_decode_str(segment).decode_utf8().ok().map(String::from);
         let segments: Option<Vec<String>> = path.strip_prefix('/')?.split('/').map(decode).collect();
         let segments = segments?;
@@ -67,7 +67,7 @@ impl Place {
     }
 
     /// Its methods, as `Allow` says them.
-    const fn allow(&self) -> &'static str {
+    pub(crate) const fn allow(&self) -> &'static str {
         match self {
             Self::Pipes(_) | Self::Blueprint(..) | Self::Bindings(..) => "GET, HEAD, POST",
             Self::Pipe(..) => "GET, HEAD, POST, PATCH, DELETE",

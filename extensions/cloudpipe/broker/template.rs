@@ -14,9 +14,9 @@ use super::schema::{DRAFT, Schema};
 
 /// A proto or adapter.
 #[derive(Debug)]
-pub(super) struct Template {
+pub(crate) struct Template {
     /// Its name.
-    pub(super) id: TemplateId,
+    pub(crate) id: TemplateId,
     /// The provider's end.
     pub(super) offer: TemplateEnd,
     /// The consumer's end.
@@ -33,6 +33,11 @@ pub(super) struct TemplateEnd {
 }
 
 impl Template {
+    /// One that asks nothing of either end.
+    pub(crate) fn named(id: TemplateId) -> Self {
+        Self { id, offer: TemplateEnd::default(), need: TemplateEnd::default() }
+    }
+
     /// The end that belongs to a side.
     pub(super) const fn end(&self, side: Side) -> &TemplateEnd {
         match side {
@@ -42,7 +47,7 @@ impl Template {
     }
 
     /// As the spec's `PipeTemplate`, seen from a side.
-    pub(super) fn wire(&self, side: Side) -> Value {
+    pub(crate) fn wire(&self, side: Side) -> Value {
         let mut wire = json!({"id": self.id.0});
         for (name, end) in [("this", self.end(side)), ("other", self.end(side.opposite()))] {
             if let (Some(schema), Some(object)) = (&end.schema, wire.as_object_mut()) {

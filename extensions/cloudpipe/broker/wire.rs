@@ -93,14 +93,12 @@ impl Setup {
 
     /// The uri of this end of a pipe.
     pub(super) fn uri(&self, resource: &ResourceId, id: &PipeId) -> String {
-        format!("{}/{}/pipes/{}", self.base, segment(resource.as_str()), segment(id.as_str()))
+        uri(&self.base, resource, id)
     }
 
     /// The same without scheme and authority, for `Location`.
     pub(super) fn location(&self, resource: &ResourceId, id: &PipeId) -> String {
-        let uri = self.uri(resource, id);
-        let path = uri.split_once("://").and_then(|(_, rest)| rest.find('/').and_then(|at| rest.get(at..)));
-        path.unwrap_or(&uri).to_owned()
+        location(&self.uri(resource, id))
     }
 
     /// As the spec's `Pipe`.
@@ -113,45 +111,66 @@ impl Setup {
             "id": pipe.id.as_str(),
             "this": wire_end(&this, &mine),
             "other": wire_end(&pipe.other, &others),
-            "_links": self.links(resource, uri, pipe.binding.as_ref()),
+            "_links": links(&self.base, resource, uri, pipe.binding.as_ref()),
         })
     }
 
-    fn links(&self, resource: &ResourceId, uri: String, binding: Option<&Binding>) -> Value {
-        let mut links = json!({"self": {"href": uri}});
-        let (Some(binding), Some(object)) = (binding, links.as_object_mut()) else { return links };
-        let resource = segment(resource.as_str());
-        let name = segment(&binding.blueprint.0);
-        let blueprint = format!("{}/{resource}/{}/{name}", self.base, binding.side.word());
-        let link = |word: &str, id: &str| json!({"href": format!("{blueprint}/{word}/{}", segment(id))});
-        let adapters: Vec<Value> = binding.adapters.iter().map(|id| link("adapters", &id.0)).collect();
-        object.insert("blueprint".to_owned(), json!({"href": blueprint}));
-        object.insert("adapters".to_owned(), adapters.into());
-        if let Some(proto) = &binding.proto {
-            object.insert("proto".to_owned(), link("protos", &proto.0));
-        }
-        links
-    }
-
-    /// The answer to a binding, which satisfies those who read the pipe's fields beside `adapters` and `proto` as
-    /// well as those who look for them under `pipe`.
+    /// The answer to a binding.
     pub(super) fn binding(&self, resource: &ResourceId, pipe: &Pipe) -> Value {
-        let nested = self.pipe(resource, pipe);
-        let mut flat = nested.as_object().cloned().unwrap_or_default();
-        flat.insert("pipe".to_owned(), nested);
-        if let Some(binding) = &pipe.binding {
-            let adapters: Vec<&str> = binding.adapters.iter().map(|id| id.0.as_str()).collect();
-            flat.insert("adapters".to_owned(), json!(adapters));
-            if let Some(proto) = &binding.proto {
-                flat.insert("proto".to_owned(), json!(proto.0));
-            }
-        }
-        Value::Object(flat)
+        flat(self.pipe(resource, pipe), pipe.binding.as_ref())
     }
+}
+
+/// The uri of this end of a pipe, at a broker of this base URL.
+pub(crate) fn uri(base: &str, resource: &ResourceId, id: &PipeId) -> String {
+    format!("{base}/{}/pipes/{}", segment(resource.as_str()), segment(id.as_str()))
+}
+
+/// A uri without scheme and authority, for `Location`.
+pub(crate) fn location(uri: &str) -> String {
+    let path = uri.split_once("://").and_then(|(_, rest)| rest.find('/').and_then(|at| rest.get(at..)));
+    path.unwrap_or(uri).to_owned()
+}
+
+/// The `_links` of a pipe.
+pub(crate) fn links(base: &str, resource: &ResourceId, uri: String, binding: Option<&Binding>) -> Value {
+    let mut links = json!({"self": {"href": uri}});
+    let (Some(binding), Some(object)) = (binding, links.as_object_mut()) else { return links };
+    let resource = segment(resource.as_str());
+    let name = segment(&binding.blueprint.0);
+    let blueprint = format!("{base}/{resource}/{}/{name}", binding.side.word());
+    let link = |word: &str, id: &str| json!({"href": format!("{blueprint}/{word}/{}", segment(id))});
+    let adapters: Vec<Value> = binding.adapters.iter().map(|id| link("adapters", &id.0)).collect();
+    object.insert("blueprint".to_owned(), json!({"href": blueprint}));
+    object.insert("adapters".to_owned(), adapters.into());
+    if let Some(proto) = &binding.proto {
+        object.insert("proto".to_owned(), link("protos", &proto.0));
+    }
+    links
+}
+
+/// The answer to a binding, which satisfies those who read the pipe's fields beside `adapters` and `proto` as well as
+/// those who look for them under `pipe`.
+pub(crate) fn flat(pipe: Value, binding: Option<&Binding>) -> Value {
+    let mut flat = pipe.as_object().cloned().unwrap_or_default();
+    flat.insert("pipe".to_owned(), pipe);
+    if let Some(binding) = binding {
+        let adapters: Vec<&str> = binding.adapters.iter().map(|id| id.0.as_str()).collect();
+        flat.insert("adapters".to_owned(), json!(adapters));
+        if let Some(proto) = &binding.proto {
+            flat.insert("proto".to_owned(), json!(proto.0));
+        }
+    }
+    Value::Object(flat)
 }
 
 const fn same(side: Side) -> Side {
     side
+}
+
+/// One end of a pipe that no template asks anything of.
+pub(crate) fn plain_end(end: &End) -> Value {
+    wire_end(end, &[])
 }
 
 fn wire_end(end: &End, templates: &[&Schema]) -> Value {

@@ -12,20 +12,20 @@ use crate::cloudpipe::shape::field;
 const URI_BYTES: usize = 2048;
 
 /// A body, read.
-pub(super) struct Wish {
+pub(crate) struct Wish {
     /// The id it names; `None` when it names none.
-    pub(super) id: Option<PipeId>,
-    pub(super) this: EndWish,
-    pub(super) other: EndWish,
+    pub(crate) id: Option<PipeId>,
+    pub(crate) this: EndWish,
+    pub(crate) other: EndWish,
     /// For bindings.
-    pub(super) proto: Option<String>,
+    pub(crate) proto: Option<String>,
     /// For bindings; empty: the defaults.
-    pub(super) adapters: Vec<String>,
+    pub(crate) adapters: Vec<String>,
 }
 
 /// What it says of one end.
 #[derive(Default)]
-pub(super) struct EndWish {
+pub(crate) struct EndWish {
     uri: Option<String>,
     issuer: Option<String>,
     schema: Option<Value>,
@@ -43,7 +43,7 @@ enum DataWish {
 impl Wish {
     /// Reads a body. A binding's pipe stands under `pipe` (the spec) or beside `adapters` and `proto` (the
     /// reference broker).
-    pub(super) fn read(body: &[u8]) -> Result<Self, Refusal> {
+    pub(crate) fn read(body: &[u8]) -> Result<Self, Refusal> {
         // The text of the parser's error says where, and never holds the body's text.
         let body: Value = serde_json::from_slice(body)
             .map_err(|error| Refusal::bad("", format!("the body must be a JSON object: {error}")))?;
@@ -73,7 +73,7 @@ impl Wish {
     }
 
     /// The pipe it would make, before the broker's own data.
-    pub(super) fn into_pipe(self, id: PipeId) -> Pipe {
+    pub(crate) fn into_pipe(self, id: PipeId) -> Pipe {
         let mut pipe = Pipe {
             id,
             this: End::default(),
@@ -87,7 +87,7 @@ impl Wish {
 
     /// Changes a pipe: merges top-level keys of both ends' data, appends schemas, replaces the other end's uri and
     /// issuer. This end's are the broker's own.
-    pub(super) fn update(self, pipe: &mut Pipe) {
+    pub(crate) fn update(self, pipe: &mut Pipe) {
         pipe.other.uri = self.other.uri.clone().or(pipe.other.uri.take());
         pipe.other.issuer = self.other.issuer.clone().or(pipe.other.issuer.take());
         self.this.merge_into(&mut pipe.this);

@@ -1,0 +1,356 @@
+//! From a method and path to what it does. What is not about an OSB service is left to others.
+
+use std::time::Duration;
+
+use http::{Method, Request, Response, StatusCode};
+use percent_encoding::percent_decode_str;
+use serde_json::{Map, Value};
+use standpipe_api::{Body, Call, Change, Error, Federation, ResourceId, Timestamp};
+use tokio::time::Instant;
+
+use super::Stop;
+use super::create::Wanted;
+use super::offer::Offer;
+use super::record::{Bound, Errand, Goal, Instance, Step, Stored, name_prefix};
+use super::services::{Found, Services, Written};
+use crate::cloudpipe::PIPE;
+use crate::cloudpipe::broker::answer::{Refusal, empty, json};
+use crate::cloudpipe::broker::pipe::{BlueprintName, PipeId, Side};
+use crate::cloudpipe::broker::push::address;
+use crate::cloudpipe::broker::serve::{Kind, Place};
+use crate::cloudpipe::broker::wish::Wish;
+use crate::osb::dialect::NAME;
+use crate::osb::visibility::User;
+use crate::path;
+
+/// Bytes of a body, and of an end's data.
+pub(super) const LONGEST: usize = 1 << 20;
+/// How long an answer waits for the job, at most.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// What is left of the call then, to answer.
+const ANSWER: Duration = Duration::from_secs(1);
+/// How often a change is tried that others make at the same time.
+const TRIES: usize = 8;
+/// Pipes of one name that are looked at.
+const NAMED: usize = 20;
+
+type Done<T> = std::result::Result<T, Stop>;
+
+impl Services {
+    /// Answers a call that is about an OSB service; `None`: it is about something else.
+    pub(super) async fn serve(
+        &self,
+        call: &Call,
+        request: &mut Request<Body>,
+        fed: &dyn Federation,
+    ) -> Done<Option<Response<Body>>> {
+        if !fed.providers().iter().any(|provider| provider.dialect == NAME) {
+            return Ok(None);
+        }
+        let Some(path) = self.full_path(call, fed).await? else { return Ok(None) };
+        let (resource, _) = path::split_first(&path);
+        let Some(resource) = path::decode(resource).map(|id| ResourceId::from(&*id)) else { return Ok(None) };
+        let Some(place) = Place::read(&path) else { return Ok(None) };
+        let found = self.find(fed, &resource).await?;
+        let stored = match named(&place) {
+            Some(errand) => self.load(&errand).await?.filter(|stored| stored.bound.is_of(fed.caller())),
+            None => None,
+        };
+        let at = match (&found, &stored) {
+            (Some(Found::Provider(provider) | Found::Instance { provider, .. }), _) => provider.id.clone(),
+            // A pipe outlives what it was made under.
+            (None, Some(stored)) => stored.bound.plan.provider.clone(),
+            (None, None) => return Ok(None),
+        };
+        if fed.pinned().is_some_and(|pinned| pinned != at) {
+            return Ok(None);
+        }
+        let word = if call.method == Method::HEAD { "GET" } else { call.method.as_str() };
+        if !place.allow().split(", ").any(|allowed| allowed == word) {
+            return Err(Refusal::method(place.allow()).into());
+        }
+        let mut response = match (word, named(&place)) {
+            (_, Some(errand)) => {
+                let stored = stored.ok_or_else(|| unknown(&errand))?;
+                self.serve_pipe(call, request, fed, (&place, errand, stored)).await?
+            }
+            (_, None) => self.serve_resource(call, request, fed, (&place, resource, found)).await?,
+        };
+        if call.method == Method::HEAD {
+            *response.body_mut() = Body::empty();
+        }
+        Ok(Some(response))
+    }
+
+    /// The path with its resource: the root paths leave it out, or say it in the query.
+    async fn full_path(&self, call: &Call, fed: &dyn Federation) -> Done<Option<String>> {
+        let path = call.uri.path();
+        let (side, rest) = path::split_first(path);
+        if side != "pipes" && side != "offers" {
+            return Ok(Some(path.to_owned()));
+        }
+        let query = call.uri.query().unwrap_or_default();
+        if let Some(named) = query.split('&').find_map(|pair| pair.strip_prefix("resource=")) {
+            let named = percent_decode_str(&named.replace('+', " ")).decode_utf8_lossy().into_owned();
+            return Ok(Some(format!("/{}{path}", path::encode(&named))));
+        }
+        let (name, _) = path::split_first(rest);
+        let Some(name) = path::decode(name) else { return Ok(None) };
+        let mut resources = match side {
+            "pipes" => self.resources_of_pipe(&name, fed).await?,
+            _ => self.resources_of_offer(&name, fed),
+        };
+        if resources.len() > 1 {
+            let names = resources.iter().map(ToString::to_string).collect::<Vec<_>>().join(", or of ");
+            let text = format!("{name} could be that of {names}; choose with ?resource=");
+            return Err(Refusal::conflict(text).into());
+        }
+        Ok(resources.pop().map(|resource| format!("/{}{path}", path::encode(resource.as_str()))))
+    }
+
+    /// The resources that have a pipe of a name, if one of them is ours.
+    async fn resources_of_pipe(&self, name: &str, fed: &dyn Federation) -> Done<Vec<ResourceId>> {
+        let Some(id) = PipeId::read(name) else { return Ok(Vec::new()) };
+        let mut resources = Vec::new();
+        for record in self.state()?.list(&name_prefix(&id), None, NAMED).await? {
+            let resource = ResourceId::from(&*String::from_utf8_lossy(&record.value));
+            let errand = Errand { resource, id: id.clone() };
+            if self.load(&errand).await?.is_some_and(|stored| stored.bound.is_of(fed.caller())) {
+                resources.push(errand.resource);
+            }
+        }
+        if !resources.is_empty() {
+            let others = fed.mappings(&PIPE, &name.into(), NAMED).await?;
+            resources.extend(others.into_iter().filter_map(|mapping| mapping.resource.parent));
+        }
+        Ok(resources)
+    }
+
+    fn resources_of_offer(&self, name: &str, fed: &dyn Federation) -> Vec<ResourceId> {
+        let providers = fed.providers().into_iter().filter(|provider| provider.dialect == NAME);
+        let has = |provider: &standpipe_api::Provider| {
+            let offers = self.offers(fed, &Found::Provider(provider.clone()), &User::default());
+            offers.iter().any(|offer| offer.blueprint.name.0 == name)
+        };
+        providers.filter(has).map(|provider| provider.id.as_str().into()).collect()
+    }
+
+    /// A pipe that there is.
+    async fn serve_pipe(
+        &self,
+        call: &Call,
+        request: &mut Request<Body>,
+        fed: &dyn Federation,
+        (place, errand, stored): (&Place, Errand, Stored),
+    ) -> Done<Response<Body>> {
+        match (&call.method, place) {
+            (&Method::GET | &Method::HEAD, _) => {
+                Ok(json(StatusCode::OK, &self.shown(&stored.bound, fed).await?))
+            }
+            (&Method::DELETE, _) => {
+                self.refuse_orphans(&stored.bound, fed).await?;
+                self.change(&errand, stored, |bound| Ok(leaving(bound))).await?;
+                let left = self.wait(&errand, until(call), |_| false).await?;
+                Ok(match left {
+                    None => empty(StatusCode::NO_CONTENT),
+                    Some(stored) => json(StatusCode::ACCEPTED, &stored.bound.wire(fed.public_url()).into()),
+                })
+            }
+            (_, Place::RotatePipe(..)) => {
+                self.rotate(&errand, stored).await?;
+                let rotated = |bound: &Bound| bound.state() != "rotating" && bound.news.is_none();
+                self.wait(&errand, until(call), rotated).await?;
+                Ok(empty(StatusCode::ACCEPTED))
+            }
+            _ => {
+                let body = request.body_mut().bytes(LONGEST).await?;
+                self.change(&errand, stored, |bound| told(bound, &body)).await?;
+                Ok(empty(StatusCode::ACCEPTED))
+            }
+        }
+    }
+
+    /// What stands under a resource beside single pipes.
+    async fn serve_resource(
+        &self,
+        call: &Call,
+        request: &mut Request<Body>,
+        fed: &dyn Federation,
+        (place, resource, found): (&Place, ResourceId, Option<Found>),
+    ) -> Done<Response<Body>> {
+        let Some(found) = found else {
+            return Err(Error::internal("a resource that was found is gone").into());
+        };
+        let reads = matches!(call.method, Method::GET | Method::HEAD);
+        let shown: Value = match place {
+            Place::Pipes(_) | Place::Bindings(..) if reads => {
+                let mut pipes = self.pipes(Some(&resource), fed.caller()).await?;
+                if let Place::Bindings(_, _, name) = place {
+                    pipes.retain(|bound| {
+                        bound.pipe.binding.as_ref().is_some_and(|binding| binding.blueprint == *name)
+                    });
+                }
+                pipes.iter().map(|bound| Value::from(bound.wire(fed.public_url()))).collect()
+            }
+            Place::Pipes(_) => {
+                let text = "a pipe to a service is made from an offer: POST to its `bindings`";
+                return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, text).into());
+            }
+            Place::Rotate(_) => {
+                for bound in self.pipes(Some(&resource), fed.caller()).await? {
+                    let errand = bound.errand();
+                    if let Some(stored) =
+                        self.load(&errand).await?.filter(|one| one.bound.step == Step::Ready)
+                    {
+                        self.rotate(&errand, stored).await?;
+                    }
+                }
+                return Ok(empty(StatusCode::ACCEPTED));
+            }
+            Place::Blueprints(_, Side::Needs) => Value::Array(Vec::new()),
+            Place::Blueprints(_, Side::Offers) => {
+                let offers = self.offers(fed, &found, &User::default());
+                offers.iter().map(|offer| offer.blueprint.wire()).collect()
+            }
+            Place::Blueprint(_, _, name) if reads => {
+                self.offer(fed, &found, name, &User::default())?.blueprint.wire()
+            }
+            Place::Templates(_, _, name, kind) => {
+                let offer = self.offer(fed, &found, name, &User::default())?.blueprint;
+                let templates = if *kind == Kind::Protos { &offer.protos } else { &offer.adapters };
+                offer.wire_templates(templates).into()
+            }
+            Place::Template(_, _, name, kind, id) => {
+                let offer = self.offer(fed, &found, name, &User::default())?.blueprint;
+                let templates = if *kind == Kind::Protos { &offer.protos } else { &offer.adapters };
+                let template = templates.iter().find(|template| template.id == *id);
+                let unknown = || Refusal::unknown(format!("{name} of {resource} has no {id}"));
+                template.ok_or_else(unknown)?.wire(Side::Offers)
+            }
+            Place::Blueprint(_, _, name) | Place::Bindings(_, _, name) => {
+                let wanted = Wanted::read(&request.body_mut().bytes(LONGEST).await?)?;
+                let context = wanted.asked.context.clone().unwrap_or_default();
+                let told = Map::from_iter([("context".to_owned(), context.into())]);
+                let user = User::of(request.headers(), &told);
+                let offer = self.offer(fed, &found, name, &user)?;
+                return self.create(fed, until(call), (resource, found, offer), wanted).await;
+            }
+            Place::Pipe(..) | Place::RotatePipe(..) => return Err(Refusal::method(place.allow()).into()),
+        };
+        Ok(json(StatusCode::OK, &shown))
+    }
+
+    fn offer(&self, fed: &dyn Federation, found: &Found, name: &BlueprintName, user: &User) -> Done<Offer> {
+        let mut offers = self.offers(fed, found, user);
+        offers.retain(|offer| offer.blueprint.name == *name);
+        match (offers.len(), offers.pop()) {
+            (1, Some(offer)) => Ok(offer),
+            (_, Some(_)) => Err(Refusal::conflict(format!("{name} could be one of several plans")).into()),
+            (_, None) => match &self.brokers.missing(fed)[..] {
+                [] => Err(Refusal::unknown(format!("there is no offer {name} here")).into()),
+                missing => Err(Error::could_not_ask(format!("the offer {name}"), missing.to_vec()).into()),
+            },
+        }
+    }
+
+    /// An instance that goes with its pipe has no other pipes.
+    async fn refuse_orphans(&self, bound: &Bound, fed: &dyn Federation) -> Done<()> {
+        let Instance::Made(id) = &bound.instance else { return Ok(()) };
+        let others = self.pipes(Some(&id.as_str().into()), fed.caller()).await?;
+        let Some(other) = others.first() else { return Ok(()) };
+        let text =
+            format!("the pipe {} is bound to the instance {id}, which would go with this one", other.pipe.id);
+        Err(Refusal::conflict(text).into())
+    }
+
+    /// Asks for a new binding.
+    async fn rotate(&self, errand: &Errand, stored: Stored) -> Done<()> {
+        let rotated = |bound: Bound| match (bound.step, &bound.previous) {
+            (Step::Ready, None) => Ok(bound.rotated()),
+            // The last rotation is not over yet: what hindered it is tried again.
+            (Step::Ready, Some(_)) => Ok(Bound { since: Timestamp::now(), ..bound }),
+            _ => {
+                let text =
+                    format!("{} is {}: it can be rotated once it is ready", bound.pipe.id, bound.state());
+                Err(Refusal::conflict(text))
+            }
+        };
+        self.change(errand, stored, rotated).await
+    }
+
+    /// Changes a pipe and has its job look at it.
+    async fn change(
+        &self,
+        errand: &Errand,
+        mut stored: Stored,
+        change: impl Fn(Bound) -> Result<Bound, Refusal>,
+    ) -> Done<()> {
+        for _ in 0..TRIES {
+            let bound = change(stored.bound.clone())?;
+            if bound == stored.bound {
+                return Ok(());
+            }
+            let mut others = vec![Change::Schedule(errand.job(Duration::ZERO)?)];
+            if bound.binding != stored.bound.binding {
+                let place = bound.binding_place(&bound.binding);
+                others.push(bound.plan.claim(place.resource, &bound.caller()));
+            }
+            if self.write(&bound, Some(&stored), others).await? == Written::Done {
+                return Ok(());
+            }
+            stored = self.load(errand).await?.ok_or_else(|| unknown(errand))?;
+        }
+        Err(Refusal::busy("this pipe is changed by too many at once; try again").into())
+    }
+}
+
+/// The pipe that a path names.
+fn named(place: &Place) -> Option<Errand> {
+    match place {
+        Place::Pipe(resource, id) | Place::RotatePipe(resource, id) => {
+            Some(Errand { resource: resource.clone(), id: id.clone() })
+        }
+        _ => None,
+    }
+}
+
+fn unknown(errand: &Errand) -> Refusal {
+    Refusal::unknown(format!("{} has no pipe {}", errand.resource, errand.id))
+}
+
+/// How long an answer waits.
+fn until(call: &Call) -> Instant {
+    let now = Instant::now();
+    let deadline = Instant::from_std(call.deadline);
+    (now + PATIENCE).min(deadline.checked_sub(ANSWER).unwrap_or(now))
+}
+
+/// A pipe that is to go. Asked again, a broker that refused is asked again.
+fn leaving(bound: Bound) -> Bound {
+    if bound.goal == Goal::Gone {
+        return Bound { since: Timestamp::now(), ..bound };
+    }
+    let step = match (bound.step, &bound.instance) {
+        (Step::Failed, _) => Step::Failed,
+        (Step::Provision, Instance::Made(_)) => Step::Deprovision,
+        _ => Step::Unbind,
+    };
+    Bound { goal: Goal::Gone, news: None, ..bound.at(step) }
+}
+
+/// What a caller tells of the other end.
+fn told(bound: Bound, body: &[u8]) -> Result<Bound, Refusal> {
+    let mut pipe = bound.pipe.clone();
+    Wish::read(body)?.update(&mut pipe);
+    if pipe.this.data.is_some() {
+        return Err(Refusal::bad(
+            "this.data",
+            "is what the service's broker gave, and is changed by rotating",
+        ));
+    }
+    let is_new = address(&pipe.other).is_some()
+        && (pipe.other.uri != bound.pipe.other.uri || pipe.other.issuer != bound.pipe.other.issuer);
+    let news = if is_new && bound.goal == Goal::Live { Some(Timestamp::now()) } else { bound.news };
+    let told = if is_new { Vec::new() } else { bound.told.clone() };
+    Ok(Bound { pipe, news, told, ..bound })
+}
