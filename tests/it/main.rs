@@ -34,6 +34,7 @@ mod openid;
 mod osb;
 mod osb_broker;
 mod osb_faults;
+mod osb_hostile;
 mod osb_operations;
 mod osb_pipes;
 mod outage;

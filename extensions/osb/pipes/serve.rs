@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::{Method, Request, Response, StatusCode};
 use percent_encoding::percent_decode_str;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use standpipe_api::{Body, Call, Change, Error, Federation, ResourceId, Timestamp};
 use tokio::time::Instant;
 
@@ -230,8 +230,8 @@ impl Services {
             Place::Blueprint(_, _, name) | Place::Bindings(_, _, name) => {
                 let wanted = Wanted::read(&request.body_mut().bytes(LONGEST).await?)?;
                 let context = wanted.asked.context.clone().unwrap_or_default();
-                let told = Map::from_iter([("context".to_owned(), context.into())]);
-                let user = User::of(request.headers(), &told);
+                let told = serde_json::json!({ "context": context }).to_string();
+                let user = User::of(request.headers(), &told.into()).unwrap_or_default();
                 let offer = self.offer(fed, &found, name, &user)?;
                 return self.create(fed, until(call), (resource, found, offer), wanted).await;
             }

@@ -1,0 +1,188 @@
+//! What must not be deleted, settled or shown, whoever asks for it and in whatever order.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::osb::{VERSION, call, put, said};
+use crate::support::osb::{Answered, broker, front, message, service, telling};
+use crate::support::{House, Origin, Standpipe, password_hash, until};
+
+fn served(house: &House) -> Standpipe {
+    let standpipe = house.serve();
+    until("the catalogs are there", || call(&standpipe, "GET", "/v2/catalog", "").status == 200);
+    standpipe
+}
+
+fn other() -> Origin {
+    broker(&[service("b", "mq")], |request| {
+        Some(if request.starts_with("DELETE") {
+            message("410 Gone", "{}")
+        } else {
+            message("404 Not Found", "{}")
+        })
+    })
+}
+
+fn shown(house: &House, id: &str) -> String {
+    house.command(&["mappings", "show", "service_instance", id]).1
+}
+
+#[test]
+fn reconcile_deletes_what_was_lost_and_nothing_that_is_known_to_live() {
+    let puts = AtomicUsize::new(0);
+    let alpha = telling(&[service("a", "db")], move |request, _| -> Answered {
+        let target = request.split(' ').nth(1).unwrap();
+        Some(match request.split(' ').next() {
+            // i fails and then works, j works and then fails, lost only fails.
+            Some("PUT") if target.contains("/i") && puts.fetch_add(1, Ordering::SeqCst) == 0 => {
+                message("500 Oops", "{}")
+            }
+            Some("PUT") if target.contains("/j") && request.contains("again") => message("503 Busy", "{}"),
+            Some("PUT") if target.contains("/lost") => message("500 Oops", "{}"),
+            Some("PUT") => message("201 Created", "{}"),
+            _ => message("200 OK", "{}"),
+        })
+    });
+    let other = other();
+    let settings = "reconcile = true\nreconcile_after = \"1s\"";
+    let house = front(&[("alpha", &alpha, settings), ("beta", &other, "")], "");
+    let standpipe = served(&house);
+    assert_eq!(put(&standpipe, "i", "a").status, 500);
+    assert_eq!(put(&standpipe, "i", "a").status, 201);
+    assert_eq!(put(&standpipe, "j", "a").status, 201);
+    let again = r#"{"service_id":"a","plan_id":"a-small","parameters":{"x":"again"}}"#;
+    assert_eq!(call(&standpipe, "PUT", "/v2/service_instances/j", again).status, 503);
+    // What comes last is cleaned up after what came before would have been.
+    assert_eq!(put(&standpipe, "lost", "a").status, 500);
+    until("what was lost is deleted", || said(&alpha, "DELETE /v2/service_instances/lost") == 1);
+    assert_eq!(said(&alpha, "DELETE"), 1);
+    assert!(shown(&house, "i").contains("live") && shown(&house, "j").contains("live"));
+}
+
+#[test]
+fn one_404_to_a_poll_of_ours_settles_nothing() {
+    let alpha = telling(&[service("a", "db")], |request, _| {
+        Some(match request.split(' ').next() {
+            Some("PUT") => message("202 Accepted", r#"{"operation":"c1"}"#),
+            Some("DELETE") => message("200 OK", "{}"),
+            _ => message("404 Not Found", "{}"),
+        })
+    });
+    let other = other();
+    let settings = "reconcile = true\nreconcile_after = \"1s\"";
+    let house = front(&[("alpha", &alpha, settings), ("beta", &other, "")], "");
+    let standpipe = served(&house);
+    assert_eq!(put(&standpipe, "i", "a").status, 202);
+    // Only the answer to a DELETE says that nothing is left.
+    until("it is deleted", || said(&alpha, "DELETE") == 1);
+    until("it is gone", || shown(&house, "i").contains("gone"));
+}
+
+#[test]
+fn a_poll_of_the_creation_is_no_word_about_the_deletion() {
+    let alpha = telling(&[service("a", "db")], |request, _| {
+        Some(match request.split(' ').next() {
+            Some("PUT") => message("202 Accepted", r#"{"operation":"c1"}"#),
+            Some("DELETE") => message("202 Accepted", r#"{"operation":"d1"}"#),
+            _ if request.contains("d1") => message("200 OK", r#"{"state":"in progress"}"#),
+            _ => message("200 OK", r#"{"state":"succeeded"}"#),
+        })
+    });
+    let other = other();
+    let house = front(&[("alpha", &alpha, ""), ("beta", &other, "")], "");
+    let standpipe = served(&house);
+    let poll = |name: &str| {
+        let path = format!("/v2/service_instances/i/last_operation?operation={name}");
+        assert_eq!(call(&standpipe, "GET", &path, "").status, 200);
+    };
+    assert_eq!(put(&standpipe, "i", "a").status, 202);
+    poll("c1");
+    assert_eq!(call(&standpipe, "DELETE", "/v2/service_instances/i", "").status, 202);
+    poll("c1");
+    assert!(shown(&house, "i").contains("deleting"), "{}", shown(&house, "i"));
+}
+
+#[test]
+fn what_one_broker_never_had_says_nothing_about_another() {
+    let alpha = broker(&[service("a", "db")], |_| Some(message("201 Created", "{}")));
+    let beta = other();
+    let house = front(&[("alpha", &alpha, ""), ("beta", &beta, "")], "");
+    let standpipe = served(&house);
+    assert_eq!(put(&standpipe, "i", "a").status, 201);
+    let pinned = [VERSION, ("standpipe-provider", "beta")];
+    assert_eq!(standpipe.call("DELETE", "/v2/service_instances/i", &pinned, "").status, 410);
+    assert!(shown(&house, "i").contains("live"), "{}", shown(&house, "i"));
+}
+
+#[test]
+fn a_tenants_instance_is_unknown_to_the_others() {
+    let alpha = broker(&[service("a", "db")], |_| Some(message("201 Created", "{}")));
+    let beta = other();
+    let hash = password_hash("pw");
+    let caller = |name: &str| {
+        format!("[[caller]]\nname = \"{name}\"\npassword_hash = \"{hash}\"\ntenant = \"{name}\"\n")
+    };
+    let house = front(&[("alpha", &alpha, ""), ("beta", &beta, "")], "");
+    let config = std::fs::read_to_string(&house.config).unwrap();
+    let config = config.replace("[[listener]]\n", "[[listener]]\ncallers = [\"basic\"]\n");
+    std::fs::write(&house.config, format!("{config}{}{}", caller("red"), caller("blue"))).unwrap();
+    let standpipe = house.serve();
+    let of = |login: &str, method: &str, path: &str, body: &str| {
+        let headers = [VERSION, ("authorization", login), ("content-type", "application/json")];
+        standpipe.call(method, &format!("/v2{path}"), &headers, body).status
+    };
+    let (red, blue) = ("Basic cmVkOnB3", "Basic Ymx1ZTpwdw==");
+    until("the catalogs are there", || of(red, "GET", "/catalog", "") == 200);
+    let body = r#"{"service_id":"a","plan_id":"a-small"}"#;
+    let (instance, binding) = ("/service_instances/i", "/service_instances/i/service_bindings/x");
+    let ids = "?service_id=a&plan_id=a-small";
+    assert_eq!(of(blue, "PUT", instance, body), 201);
+    let before = alpha.said().len();
+    for (method, path, body, status) in [
+        ("GET", format!("{instance}{ids}"), "", 404),
+        ("GET", format!("{instance}/last_operation{ids}"), "", 404),
+        ("DELETE", format!("{instance}{ids}"), "", 410),
+        ("PATCH", instance.to_owned(), body, 400),
+        ("PUT", instance.to_owned(), body, 409),
+        ("PUT", binding.to_owned(), body, 400),
+        ("GET", format!("{binding}{ids}"), "", 404),
+        ("DELETE", format!("{binding}{ids}"), "", 410),
+    ] {
+        assert_eq!(of(red, method, &path, body), status, "{method} {path}");
+    }
+    let transparent = [VERSION, ("authorization", red)];
+    let path = "/providers/alpha/v2/service_instances/i";
+    assert_eq!(standpipe.call("DELETE", path, &transparent, "").status, 410);
+    assert_eq!(alpha.said().len(), before, "the broker heard nothing of it");
+    assert_eq!(of(blue, "DELETE", instance, ""), 201);
+}
+
+#[test]
+fn an_invisible_plan_stays_so_however_it_is_named() {
+    let alpha = broker(&[service("a", "db"), service("c", "secret")], |_| Some(message("201 Created", "{}")));
+    let beta = other();
+    let rules = "[[extensions.osb.visibility]]\nservices = [\"db\", \"mq\"]\norganizations = [\"good\"]\n";
+    let house = front(&[("alpha", &alpha, ""), ("beta", &beta, "")], "");
+    let config = std::fs::read_to_string(&house.config).unwrap();
+    std::fs::write(&house.config, format!("{config}{rules}")).unwrap();
+    let standpipe = served(&house);
+    let nested = format!("{}{}", "[".repeat(200), "]".repeat(200));
+    let deep = format!(
+        r#"{{"service_id":"a","plan_id":"a-small","context":{{"organization_guid":"evil"}},"parameters":{nested}}}"#
+    );
+    let pinned = [VERSION, ("standpipe-provider", "alpha")];
+    for body in [
+        r#"{"service_id":"c","plan_id":"c-small"}"#,
+        r#"{"plan_id":"c-small"}"#,
+        r#"{"Service_id":"c","Plan_id":"c-small"}"#,
+        r#"{"service_id":"a","plan_id":"a-small","context":{"organization_guid":"evil"}}"#,
+        &deep,
+    ] {
+        for headers in [&pinned[..1], &pinned[..]] {
+            let answer = standpipe.call("PUT", "/v2/service_instances/i", headers, body);
+            assert_eq!(answer.status, 400, "{body}");
+        }
+    }
+    let catalog = standpipe.call("GET", "/v2/catalog", &pinned, "");
+    assert!(!catalog.body.contains("secret"), "{}", catalog.body);
+    assert_eq!(said(&alpha, "PUT"), 0);
+}
