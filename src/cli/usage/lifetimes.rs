@@ -78,13 +78,19 @@ impl Lifetimes {
         };
         let scope = event.subject.as_ref().map(|subject| subject.scope.as_str().to_owned());
         let instance = (told.provider.clone(), scope.or(told.tenant.clone()), told.instance.clone());
-        match self.living.remove(&instance) {
-            Some(living) => self.count(&instance, &living, event.at),
+        let before = self.living.remove(&instance);
+        match &before {
+            Some(living) => self.count(&instance, living, event.at),
             None if created => {}
             None => drop(self.headless.insert(instance.clone())),
         }
         if event.kind != kind::INSTANCE_DELETED {
-            let group = self.by.group(&told);
+            // An update need not say again whose the instance is.
+            let says_whose = told.organization.is_some() || told.space.is_some() || told.app.is_some();
+            let group = match before.filter(|_| !created && !says_whose) {
+                Some(living) => living.group,
+                None => self.by.group(&told),
+            };
             self.living.insert(instance, Living { since: event.at, group, costs: told.costs });
         }
     }
@@ -201,6 +207,17 @@ mod tests {
         );
         assert_eq!(told(lifetimes(By::Team, 31, 99, &life)), Vec::<String>::new());
         assert_eq!(told(lifetimes(By::Team, 0, 9, &life)), Vec::<String>::new());
+    }
+
+    #[test]
+    fn an_update_that_does_not_say_whose_the_instance_is_leaves_it_there() {
+        let mut update = costs("1", "HOURLY");
+        update["organization"] = serde_json::Value::Null;
+        let life = [
+            event(kind::INSTANCE_CREATED, 0, "i", costs("1", "HOURLY")),
+            event(kind::INSTANCE_UPDATED, 1, "i", update),
+        ];
+        assert_eq!(told(lifetimes(By::Team, 0, 2, &life)), ["blue: 1 in 2.000 h, 2.00 usd"]);
     }
 
     #[test]
