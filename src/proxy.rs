@@ -162,7 +162,7 @@ impl Proxy {
             Box::pin(self.enter(trail, running, &asked)).await?;
         }
         self.read_request(trail, running, &mut asked).await?;
-        let place = match target {
+        let mut place = match target {
             Some(target) => self.admit(trail, running, &asked, running.place(&target)?)?,
             None => match self.resolve(trail, running, &asked).await? {
                 Resolved::At(place) => place,
@@ -172,7 +172,9 @@ impl Proxy {
                 }
             },
         };
-        let mut place = self.not_anothers(&asked, place).await?;
+        if self.engine.router.dialect(place.provider.dialect).callers_choose_ids() {
+            Box::pin(self.not_anothers(&asked, &place)).await?;
+        }
         trail.provider = Some(place.provider.clone());
         trail.by = Some(place.by);
         let credential = self.credential(trail, running, &mut asked, &mut place).await?;

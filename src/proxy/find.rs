@@ -38,10 +38,10 @@ impl Proxy {
         // Without rules nobody is asked for.
         let caller = if running.access.is_open() { None } else { trail.caller.clone() };
         let sight = Sight::new(&running.access, caller.as_deref(), &asked.resources);
-        let speaks = self.engine.router.dialect(dialect).clone();
+        let speaks = &**self.engine.router.dialect(dialect);
         let mut wanted = Wanted {
             dialect,
-            speaks: &*speaks,
+            speaks,
             resources: &asked.resources,
             creates: asked.creates.as_ref(),
             purpose: if asked.operation().effect == Effect::Create { Purpose::New } else { Purpose::Known },
@@ -55,7 +55,7 @@ impl Proxy {
         {
             return self.admit(trail, running, asked, place).map(Resolved::At);
         }
-        let hints = asked.hints(&*speaks);
+        let hints = asked.hints(speaks);
         wanted.hints = &hints;
         if !running.access.is_open()
             && let Some(own) = Box::pin(self.own_place(trail, running, asked, &wanted)).await?
@@ -99,14 +99,11 @@ impl Proxy {
     ///
     /// # Errors
     /// It is another tenant's, or the store does not answer.
-    pub(super) async fn not_anothers(&self, asked: &Asked, place: Place) -> Result<Place> {
-        if !self.engine.router.dialect(place.provider.dialect).callers_choose_ids() {
-            return Ok(place);
-        }
+    pub(super) async fn not_anothers(&self, asked: &Asked, place: &Place) -> Result<()> {
         for resource in &asked.resources {
             let followed = place.mapping.as_ref().is_some_and(|mapping| mapping.resource == *resource);
             if followed {
-                return Ok(place);
+                return Ok(());
             }
             let rows = self.engine.store.mappings_named(&resource.kind, &resource.id, MOST_NAMED).await?;
             let is_it = |row: &Mapping| {
@@ -116,7 +113,7 @@ impl Proxy {
             };
             let mut here = rows.iter().filter(|row| is_it(row));
             if here.clone().any(|row| row.resource.scope == resource.scope) {
-                return Ok(place);
+                return Ok(());
             }
             if here.next().is_some() {
                 return Err(match &asked.creates {
@@ -125,7 +122,7 @@ impl Proxy {
                 });
             }
         }
-        Ok(place)
+        Ok(())
     }
 }
 

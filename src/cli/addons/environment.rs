@@ -1,4 +1,4 @@
-//! Credentials as an app reads them from its environment: `<SERVICE>_<KEY>`.
+//! Credentials as an app reads them from its environment: `SERVICE_KEY`.
 
 use std::collections::BTreeMap;
 

@@ -127,13 +127,13 @@ impl Waiting {
     }
 }
 
-/// Where credentials go, as <SERVICE>_<KEY>: `uri` of postgresql is POSTGRESQL_URL.
+/// Where credentials go, as SERVICE_KEY: `uri` of postgresql is POSTGRESQL_URL.
 #[derive(Args, Clone, Debug)]
 pub struct Environment {
     /// Write its credentials into this file, with mode 0600; other lines stay. Else `env_file` in .standpipe.toml
     #[arg(long, value_name = "FILE", env = "STANDPIPE_ENV_FILE")]
     env_file: Option<PathBuf>,
-    /// Print its credentials, as in an env file: <SERVICE>_<KEY>, nested keys joined by _, uri as URL (POSTGRESQL_URL)
+    /// Print its credentials, as in an env file: SERVICE_KEY, nested keys joined by _, uri as URL (POSTGRESQL_URL)
     #[arg(long)]
     print_env: bool,
 }
