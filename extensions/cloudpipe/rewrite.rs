@@ -79,13 +79,11 @@ impl Extension for Rewrite {
         from: &Target,
         fed: &dyn Federation,
     ) -> Result<()> {
-        let providers = fed.providers();
-        let Some(provider) = providers.iter().find(|one| one.id == from.provider && one.dialect == NAME)
-        else {
+        let Some(provider) = fed.provider(&from.provider).filter(|one| one.dialect == NAME) else {
             return Ok(());
         };
         let resource = call.notes.get::<About>().map_or("", |About(resource)| resource.as_str());
-        let own = self.resources.url(provider, resource);
+        let own = self.resources.url(&provider, resource);
         let bases = Bases::new(&provider.url, fed.public_url())
             .with_endpoint(from.endpoint.as_deref())
             .with_resource(resource, own.as_deref());

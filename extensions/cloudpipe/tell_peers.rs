@@ -63,9 +63,8 @@ impl Extension for TellPeers {
         fed: &dyn Federation,
     ) -> Result<()> {
         let Some(New { resource, pipe }) = call.notes.remove::<New>() else { return Ok(()) };
-        let speaks =
-            |provider: &standpipe_api::Provider| provider.id == from.provider && provider.dialect == NAME;
-        if !response.status().is_success() || !fed.providers().iter().any(speaks) {
+        let speaks = |provider: standpipe_api::Provider| provider.dialect == NAME;
+        if !response.status().is_success() || !fed.provider(&from.provider).is_some_and(speaks) {
             return Ok(());
         }
         let pipe = pipe.map(|id| Resource::new(PIPE, id).within(&*resource));
