@@ -79,7 +79,8 @@ async fn a_writer_that_leaves_before_its_answer_leaves_no_old_row_behind() {
     mappings.get(&pipe("p")).await.unwrap();
     {
         let mut write = std::pin::pin!(mappings.apply(to("p", MappingState::Gone)));
-        assert!(futures_util::poll!(&mut write).is_pending());
+        // The writer's thread may be faster than this one; then nobody leaves too early, and all the same must hold.
+        let _answered = futures_util::poll!(&mut write);
     }
     // Writes are done in order: when this one is acknowledged, so is the one before.
     mappings.apply(vec![]).await.unwrap();
