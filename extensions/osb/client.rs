@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::RETRY_AFTER;
 use http::{Method, StatusCode};
 use serde_json::{Map, Value};
 use standpipe_api::{
@@ -214,8 +213,8 @@ fn made(query: Option<Query>) -> Result<Query> {
 }
 
 fn reply(answer: Answer) -> Reply {
-    let wait = answer.headers().get(RETRY_AFTER).and_then(|wait| wait.to_str().ok()?.parse().ok());
-    Reply { status: answer.status(), retry_after: wait.map(Duration::from_secs), body: object(answer.body()) }
+    let retry_after = question::retry_after(answer.headers());
+    Reply { status: answer.status(), retry_after, body: object(answer.body()) }
 }
 
 /// The ids of a place as its broker knows them.

@@ -20,9 +20,6 @@ use super::settings::ProviderSettings;
 use super::visibility::Visibility;
 use super::{prefix, recording, sign};
 
-/// Bytes of an answer in which ids get their prefix; longer ones are passed on as they are.
-const LONGEST: usize = 1 << 20;
-
 /// The OSB extension.
 pub struct Osb {
     brokers: Arc<Brokers>,
@@ -142,7 +139,7 @@ impl Extension for Osb {
         recording::answered(&self.brokers.operations, call, response, from, fed).await?;
         let prefix = id_prefix(from, fed);
         if !prefix.is_empty() && call.method == Method::GET && !recording::is_poll(call) {
-            with_prefix(response, &prefix, from).await?;
+            with_prefix(call, response, &prefix, from).await?;
         }
         Ok(())
     }
@@ -198,9 +195,8 @@ fn without_prefix(call: &Call, request: &mut Request<Body>, prefix: &str) {
 }
 
 /// Puts a provider's prefix on the ids of an answer.
-async fn with_prefix(response: &mut Response<Body>, prefix: &str, from: &Target) -> Result<()> {
-    let read = response.body_mut().bytes_within(LONGEST).await;
-    let read = read.map_err(|error| recording::broken(&from.provider, error))?;
+async fn with_prefix(call: &Call, response: &mut Response<Body>, prefix: &str, from: &Target) -> Result<()> {
+    let read = recording::read_answer(call, response, &from.provider).await?;
     let Some(body) = read else { return Ok(()) };
     if let Some(body) = prefix::on_body(&body, prefix) {
         response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(body.len()));

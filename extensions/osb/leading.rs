@@ -3,7 +3,7 @@
 
 use http::{Method, Request, StatusCode};
 use standpipe_api::{
-    Body, Call, Error, Federation, Flow, Mapping, MappingState, ProviderId, Query, Resource, Result, Target,
+    Body, Call, Error, Federation, Flow, Mapping, MappingState, ProviderId, Query, Result, Target,
 };
 
 use super::Brokers;
@@ -11,14 +11,12 @@ use super::catalog::{Generation, Member, Plan};
 use super::dialect::verdict;
 use super::ids::Ids;
 use super::question;
-use super::recording::{ids, is_poll, named};
+use super::recording::{ids, instance, is_poll, mapping};
 use super::settings::ProviderSettings;
 use super::visibility::{Shown, User};
 
 /// Bytes of a body that are read for its ids; the engine reads no more either by default.
 const LONGEST: usize = 1 << 20;
-/// Mappings of one id that are looked at, of all tenants.
-const MOST_MAPPINGS: usize = 64;
 
 impl Brokers {
     /// Decides where a call goes, or that it goes nowhere, as far as that is not the engine's to find out.
@@ -36,7 +34,8 @@ impl Brokers {
             return Ok(Flow::Continue);
         }
         if matches!(call.method, Method::PUT | Method::PATCH) {
-            request.body_mut().bytes(LONGEST).await?;
+            let read = tokio::time::timeout_at(call.deadline.into(), request.body_mut().bytes(LONGEST)).await;
+            read.map_err(|_| Error::bad_request("the body did not arrive in time"))??;
         }
         let ids = ids(&call.method, request);
         if self.hides(&now, call, request, &ids) {
@@ -89,8 +88,7 @@ impl Brokers {
         service: &str,
         fed: &dyn Federation,
     ) -> Result<Flow> {
-        let instance = Resource { parent: None, kind: super::dialect::INSTANCE, ..named(call) };
-        let instance = Resource { id: call.params.get("instance").into(), ..instance };
+        let instance = instance(call);
         let creates = call.method == Method::PUT && call.params.get("binding").is_empty();
         // A tombstone routes polls and repeated deletes, and never a creation.
         let known = mapping(fed, &instance).await?;
@@ -155,24 +153,13 @@ impl Brokers {
         if here || !elsewhere() {
             return Ok(());
         }
-        let instance = Resource {
-            parent: None,
-            kind: super::dialect::INSTANCE,
-            id: call.params.get("instance").into(),
-            ..named(call)
-        };
+        let instance = instance(call);
         let lives = |mapping: Mapping| mapping.provider == to.provider && mapping.state != MappingState::Gone;
         if !mapping(fed, &instance).await?.is_some_and(lives) {
             return Ok(());
         }
         Err(Error::conflict(format!("{instance} is not of the service {service}")))
     }
-}
-
-/// The mapping of a resource, tombstones included.
-async fn mapping(fed: &dyn Federation, resource: &Resource) -> Result<Option<Mapping>> {
-    let known = fed.mappings(&resource.kind, &resource.id, MOST_MAPPINGS).await?;
-    Ok(known.into_iter().find(|row| row.resource == *resource))
 }
 
 /// What a caller is told of an instance that none of those who share its service has.

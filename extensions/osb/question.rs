@@ -1,7 +1,10 @@
 //! Requests that standpipe itself makes of a broker.
 
+use std::time::Duration;
+
 use bytes::Bytes;
-use http::{Method, Request};
+use http::header::RETRY_AFTER;
+use http::{HeaderMap, Method, Request};
 use standpipe_api::{Query, Resource};
 
 use super::dialect::VERSION;
@@ -29,6 +32,11 @@ pub(super) fn path(resource: &Resource) -> String {
             format!("/v2/service_instances/{}/service_bindings/{id}", encode(instance.as_str()))
         }
     }
+}
+
+/// How long a broker wants to be left alone, where it says so in seconds.
+pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    headers.get(RETRY_AFTER)?.to_str().ok()?.parse().ok().map(Duration::from_secs)
 }
 
 /// The question for a catalog.

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, ETAG, LAST_MODIFIED, RETRY_AFTER, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use bytes::Bytes;
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, ETAG, LAST_MODIFIED, TRANSFER_ENCODING};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use serde_json::{Map, Value};
 use standpipe_api::{
     Body, Call, Error, ErrorKind, Fault, Federation, Mapping, MappingState, ProviderId, Resource, Result,
@@ -11,12 +12,13 @@ use standpipe_api::{
 };
 
 use super::catalog::{Catalogs, Generation};
-use super::dialect::{BINDING, INSTANCE, scope};
+use super::client;
+use super::dialect::BINDING;
 use super::ids::{Ids, parameter};
 use super::operations::{
-    Heard, Made, Operation, OperationId, OperationKind, OperationState, Operations, Reconciled, is_unknown,
-    object,
+    Heard, Made, Operation, OperationId, OperationKind, OperationState, Operations, Reconciled, object,
 };
+use super::question::retry_after;
 use super::settings::ProviderSettings;
 use super::tell::{self, About};
 
@@ -40,13 +42,24 @@ pub(super) fn is_poll(call: &Call) -> bool {
 
 /// The binding or instance that a call names.
 pub(super) fn named(call: &Call) -> Resource {
-    let (instance, binding) = (call.params.get("instance"), call.params.get("binding"));
-    let mut resource = match binding {
-        "" => Resource::new(INSTANCE, instance),
-        binding => Resource::new(BINDING, binding).within(instance),
-    };
-    resource.scope = scope(Some(&call.caller));
-    resource
+    match call.params.get("binding") {
+        "" => instance(call),
+        binding => client::binding(&call.caller, call.params.get("instance"), binding),
+    }
+}
+
+/// The instance that a call names.
+pub(super) fn instance(call: &Call) -> Resource {
+    client::instance(&call.caller, call.params.get("instance"))
+}
+
+/// The mapping of a resource, tombstones included.
+///
+/// # Errors
+/// The store does not answer.
+pub(super) async fn mapping(fed: &dyn Federation, resource: &Resource) -> Result<Option<Mapping>> {
+    let known = fed.mappings(&resource.kind, &resource.id, MOST_MAPPINGS).await?;
+    Ok(known.into_iter().find(|row| row.resource == *resource))
 }
 
 /// The ids that a call says: in its body, or in its query.
@@ -92,10 +105,8 @@ pub(super) async fn made(kind: OperationKind, resource: &Resource, fed: &dyn Fed
     if kind != OperationKind::Create {
         return Ok(Made::Earlier);
     }
-    let known = fed.mappings(&resource.kind, &resource.id, MOST_MAPPINGS).await?;
-    let is_new = |row: &Mapping| matches!(row.state, MappingState::Intent | MappingState::Gone);
-    let is_known = known.iter().any(|row| row.resource == *resource && !is_new(row));
-    Ok(if is_known { Made::Earlier } else { Made::Here })
+    let is_new = |row: Mapping| matches!(row.state, MappingState::Intent | MappingState::Gone);
+    Ok(if mapping(fed, resource).await?.is_none_or(is_new) { Made::Here } else { Made::Earlier })
 }
 
 /// An operation that is about to begin.
@@ -205,12 +216,11 @@ async fn force_delete(
     let settings = ProviderSettings::of(&provider);
     let is_binding = operation.resource.kind == BINDING;
     let wanted = if is_binding { settings.force_delete_bindings } else { settings.force_delete_instances };
-    if !wanted || !is_unknown(response.status(), &settings.unknown_answers) {
+    if !wanted || !settings.unknown_answers.contains(&response.status()) {
         return Ok(());
     }
-    let known = fed.mappings(&operation.resource.kind, &operation.resource.id, 64).await?;
-    let is_it = |resource: &Resource| *resource == operation.resource;
-    if known.iter().any(|row| is_it(&row.resource) && row.state != MappingState::Gone) {
+    let known = mapping(fed, &operation.resource).await?;
+    if known.is_some_and(|row| row.state != MappingState::Gone) {
         return Ok(());
     }
     tracing::warn!(resource = %operation.resource, provider = %from.provider, status = response.status().as_u16(), "nobody knows what was to be deleted; the platform is told that it is gone");
@@ -220,7 +230,7 @@ async fn force_delete(
     }
     response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("2"));
     response.headers_mut().insert("content-type", HeaderValue::from_static("application/json"));
-    *response.body_mut() = Body::from(bytes::Bytes::from_static(b"{}"));
+    *response.body_mut() = Body::from(Bytes::from_static(b"{}"));
     Ok(())
 }
 
@@ -230,18 +240,28 @@ async fn small(
     response: &mut Response<Body>,
     provider: &ProviderId,
 ) -> Result<Map<String, Value>> {
+    Ok(read_answer(call, response, provider).await?.map(|body| object(&body)).unwrap_or_default())
+}
+
+/// An answer's body, unless it is long; the answer stays whole.
+///
+/// # Errors
+/// It broke off, or did not end before the call's deadline.
+pub(super) async fn read_answer(
+    call: &Call,
+    response: &mut Response<Body>,
+    provider: &ProviderId,
+) -> Result<Option<Bytes>> {
     let read = response.body_mut().bytes_within(LONGEST);
     let read = tokio::time::timeout_at(call.deadline.into(), read).await.map_err(|_| {
         let public = format!("the answer of {provider} did not end in time");
         Error::new(ErrorKind::Timeout, Fault::Provider(provider.clone()), public)
     })?;
-    let body = read.map_err(|error| broken(provider, error))?;
-    Ok(body.map(|body| object(&body)).unwrap_or_default())
-}
-
-/// An answer that broke off is its broker's fault, and may have been a success.
-pub(super) fn broken(provider: &ProviderId, error: Error) -> Error {
-    Error::nonsense(provider.clone(), format!("the answer of {provider} broke off")).because(error)
+    // It is its broker's fault, and may have been a success.
+    let broken = |error| {
+        Error::nonsense(provider.clone(), format!("the answer of {provider} broke off")).because(error)
+    };
+    read.map_err(broken)
 }
 
 fn kind(method: &Method) -> Option<OperationKind> {
@@ -251,8 +271,4 @@ fn kind(method: &Method) -> Option<OperationKind> {
         Method::DELETE => Some(OperationKind::Delete),
         _ => None,
     }
-}
-
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    headers.get(RETRY_AFTER)?.to_str().ok()?.parse().ok().map(Duration::from_secs)
 }

@@ -91,9 +91,7 @@ impl Proxy {
             }
         }
     }
-}
 
-impl Proxy {
     /// Where callers choose ids, another tenant's resource at the place found is unknown to this caller: the provider has one
     /// room for all ids, and only the mappings tell whose is whose.
     ///

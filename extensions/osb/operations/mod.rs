@@ -13,7 +13,6 @@ mod tests;
 
 use std::sync::{Arc, OnceLock};
 
-use http::StatusCode;
 use serde_json::{Map, Value};
 use standpipe_api::{Change, Error, MappingState, ProviderId, Record, Resource, Result, State};
 
@@ -218,9 +217,4 @@ fn read(record: &Record) -> Option<Operation> {
 /// A body as far as it is a JSON object.
 pub(super) fn object(body: &[u8]) -> Map<String, Value> {
     serde_json::from_slice(body).unwrap_or_default()
-}
-
-/// Whether an answer to a DELETE means that the provider does not know the resource.
-pub(super) fn is_unknown(status: StatusCode, unknown: &[StatusCode]) -> bool {
-    unknown.contains(&status)
 }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use http::header::RETRY_AFTER;
 use http::{Method, StatusCode};
 use standpipe_api::{Answer, Background, Provider, Result, Target, Timestamp, backoff};
 use tokio::time::{sleep, timeout};
@@ -91,11 +90,7 @@ async fn care(
     }
     let provider = provider.filter(|_| settings.reconcile);
     if is_overdue(&operation, now) {
-        let may_clean = provider.is_some()
-            && operation.state == OperationState::Accepted
-            && operation.kind != OperationKind::Update
-            && (operation.kind == OperationKind::Delete || operation.made == Made::Here);
-        if may_clean {
+        if provider.is_some() && operation.state == OperationState::Accepted && may_be_deleted(&operation) {
             let later = now.plus(settings.maximum_polling_duration.max(CLEANING));
             let lost = |operation| Step::GoesOn(Box::new(Operation { deadline: later, ..left(operation) }));
             return operations.rewrite(&operation.key(), lost).await;
@@ -107,12 +102,9 @@ async fn care(
     if now < quiet || now < operation.ask_after {
         return Ok(());
     }
-    match (operation.state, operation.kind) {
-        (OperationState::Accepted, _) | (OperationState::Lost, OperationKind::Update) => {
-            poll(operations, background, provider, &settings, operation).await
-        }
-        (OperationState::Lost, OperationKind::Create) if operation.made == Made::Earlier => Ok(()),
-        (OperationState::Lost, _) => clean_up(operations, background, provider, &settings, operation).await,
+    match operation.state {
+        OperationState::Accepted => poll(operations, background, provider, &settings, operation).await,
+        OperationState::Lost => clean_up(operations, background, provider, &settings, operation).await,
         _ => Ok(()),
     }
 }
@@ -136,7 +128,7 @@ async fn poll(
         return operations.rewrite(&operation.key(), again).await;
     };
     let body = object(answer.body());
-    let heard = Heard::Polled(answer.status(), &body, retry_after(&answer));
+    let heard = Heard::Polled(answer.status(), &body, question::retry_after(answer.headers()));
     let status = answer.status();
     operations
         .rewrite(&operation.key(), |operation| gone_or(step(operation.clone(), heard), operation, status))
@@ -147,15 +139,19 @@ async fn poll(
 /// what became of the resource.
 fn gone_or(step: Step, operation: Operation, status: StatusCode) -> Step {
     let is_absent = matches!(status, StatusCode::NOT_FOUND | StatusCode::GONE);
-    let may_delete = match operation.kind {
+    match step {
+        Step::Stays if is_absent && may_be_deleted(&operation) => Step::GoesOn(Box::new(left(operation))),
+        Step::Stays => again(operation),
+        step => step,
+    }
+}
+
+/// Whether its resource is there because of it, or is to go because of it.
+fn may_be_deleted(operation: &Operation) -> bool {
+    match operation.kind {
         OperationKind::Create => operation.made == Made::Here,
         OperationKind::Update => false,
         OperationKind::Delete => true,
-    };
-    match step {
-        Step::Stays if is_absent && may_delete => Step::GoesOn(Box::new(left(operation))),
-        Step::Stays => again(operation),
-        step => step,
     }
 }
 
@@ -268,9 +264,4 @@ async fn ask(
         }
         Err(_) => None,
     }
-}
-
-fn retry_after(answer: &Answer) -> Option<Duration> {
-    let seconds = answer.headers().get(RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
-    Some(Duration::from_secs(seconds))
 }
