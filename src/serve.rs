@@ -11,7 +11,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use standpipe_api::{Problems, Upstream};
+use standpipe_api::{Problems, ProviderId, Upstream};
 use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 use tokio::task::LocalSet;
@@ -28,7 +28,7 @@ use crate::forward::headers::Hop;
 use crate::issuer::Issuer;
 use crate::learn::Learner;
 use crate::listener::{BindError, Bound, CoreSockets, Drain, Service, Shared, bind, serve};
-use crate::notes::Notes;
+use crate::notes::{Note, Notes};
 use crate::outbound;
 use crate::proxy::Proxy;
 use crate::registry::{AtRunTime, Registry};
@@ -150,6 +150,11 @@ impl Server {
     /// The configuration in force.
     pub fn running(&self) -> Arc<Running> {
         self.engine.running.load_full()
+    }
+
+    /// What an operator should know of a provider.
+    pub fn notes(&self, provider: &ProviderId) -> Vec<Note> {
+        self.engine.notes.on(provider)
     }
 
     /// Takes in a changed configuration: providers, callers, limits and certificates. Nothing is dropped, and what was

@@ -1,5 +1,7 @@
 //! What users ask for.
 
+use std::time::Duration;
+
 use http::{Method, Request, Response, StatusCode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -17,6 +19,8 @@ use crate::osb::client::{Client, Through};
 use crate::osb::offered::Offered;
 use crate::path::{decode, is_segment};
 
+/// When a broker that has not answered yet may have.
+const RETRY_AFTER: Duration = Duration::from_secs(2);
 /// Bytes of a request.
 const LONGEST: usize = 64 * 1024;
 /// Letters of an app's or channel's name.
@@ -62,13 +66,32 @@ impl Addons {
         let offered = choice::offered(&self.brokers, fed).await;
         let plan = parameter(call, "plan")?;
         let found = choice::one(&offered, name, plan.as_deref());
-        Ok(answer(StatusCode::OK, &found.map_err(|error| self.perhaps_missing(error, fed))?))
+        Ok(answer(
+            StatusCode::OK,
+            &found.map_err(|error| self.perhaps_missing(error, (name, &offered), fed))?,
+        ))
     }
 
-    /// While a broker has never answered, nobody knows what it offers.
-    fn perhaps_missing(&self, error: Error, fed: &dyn Federation) -> Error {
+    /// While a broker has never answered, nobody knows that it does not offer a service.
+    fn perhaps_missing(
+        &self,
+        error: Error,
+        (name, offered): (&str, &[Offered]),
+        fed: &dyn Federation,
+    ) -> Error {
         let missing = self.brokers.missing(fed);
-        if missing.is_empty() { error } else { Error::could_not_ask(error.public(), missing) }
+        let is_offered = offered.iter().any(|offered| offered.service == name);
+        let Some(first) = missing.first().filter(|_| !is_offered) else { return error };
+        let names: Vec<&str> = missing.iter().map(ProviderId::as_str).collect();
+        let text = format!(
+            "{}; what these offer is not known, for they have not answered: {}",
+            error.public(),
+            names.join(", ")
+        );
+        Error::new(ErrorKind::CouldNotAsk, Fault::Provider(first.clone()), text)
+            .advise("try again later")
+            .retry_after(RETRY_AFTER)
+            .with_candidates(missing)
     }
 
     pub(super) async fn list(&self, call: &Call, fed: &dyn Federation) -> Result<Response<Body>> {
@@ -94,7 +117,8 @@ impl Addons {
         let at = named(fed, [&wanted.app, &wanted.channel, &wanted.name])?;
         let offered = choice::offered(&self.brokers, fed).await;
         let chosen = choice::choose(&offered, &wanted.name, wanted.plan.as_deref());
-        let plan = Plan::of(chosen.map_err(|error| self.perhaps_missing(error, fed))?);
+        let plan =
+            Plan::of(chosen.map_err(|error| self.perhaps_missing(error, (&wanted.name, &offered), fed))?);
         let known = fed.state().get(&at.key()).await?;
         if let Some(record) = &known {
             let addon = Addon::read(record)?;
@@ -133,7 +157,9 @@ impl Addons {
         let plan = match &changed.plan {
             Some(plan) => {
                 let chosen = choice::choose(&offered, &addon.at.name, Some(plan));
-                Plan::of(chosen.map_err(|error| self.perhaps_missing(error, fed))?)
+                Plan::of(
+                    chosen.map_err(|error| self.perhaps_missing(error, (&addon.at.name, &offered), fed))?,
+                )
             }
             None if changed.parameters.is_none() => {
                 return Err(Error::invalid("nothing is to change").advise("give a plan or parameters"));

@@ -4,9 +4,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use crate::assemble::{self, Front};
+use super::embedded;
+use crate::assemble::Front;
 use crate::serve::Server;
-use crate::telemetry::{AccessLog, Metrics};
 
 /// Runs until Ctrl-C.
 ///
@@ -55,12 +55,8 @@ pub(super) fn run(data_dir: Option<PathBuf>, port: u16, out: &mut dyn Write) -> 
 }
 
 fn start(folder: &Path, name: &str, text: &str, front: Front) -> Result<Server, String> {
-    let file = folder.join(format!("{name}.toml"));
-    std::fs::write(&file, text).map_err(|error| format!("cannot write {}: {error}", file.display()))?;
-    let loaded =
-        assemble::load(Some(&file), standpipe_extensions::all(), standpipe_extensions::RESERVED, front);
-    let (config, parts) = loaded.map_err(|problems| super::lines(&problems))?;
-    Server::start(config, parts, &Metrics::new(), AccessLog::OFF).map_err(|error| format!("{name}: {error}"))
+    embedded::start(&folder.join(format!("{name}.toml")), text, front)
+        .map_err(|error| format!("{name}: {error}"))
 }
 
 const ALPHA: &str = r#"# The provider's side: a database that offers itself.

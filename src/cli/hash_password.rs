@@ -23,12 +23,19 @@ pub(super) fn run(out: &mut dyn Write) -> Result<ExitCode, String> {
             "no password on standard input; try: printf %s \"$PASSWORD\" | standpipe hash-password".into()
         );
     }
+    writeln!(out, "{}", hash(password)?).map_err(|error| error.to_string())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A password's Argon2id hash, as `password_hash` of a caller holds it.
+///
+/// # Errors
+/// The system gives no random bytes, or Argon2 refuses the password.
+pub(super) fn hash(password: &str) -> Result<String, String> {
     let mut salt = [0; 16];
     aws_lc_rs::rand::fill(&mut salt).map_err(|_| "the system gives no random bytes")?;
     let hash = Argon2::default().hash_password_with_salt(password.as_bytes(), &salt);
-    let hash = hash.map_err(|error| format!("cannot hash the password: {error}"))?;
-    writeln!(out, "{hash}").map_err(|error| error.to_string())?;
-    Ok(ExitCode::SUCCESS)
+    hash.map(|hash| hash.to_string()).map_err(|error| format!("cannot hash the password: {error}"))
 }
 
 fn piped() -> Result<Zeroizing<String>, String> {

@@ -6,6 +6,7 @@ mod arguments;
 pub mod audit;
 mod check;
 mod demo;
+mod embedded;
 mod explain;
 mod hash_password;
 mod local;

@@ -1,11 +1,10 @@
 //! The commands: what is asked, what is waited for, what is printed.
 
-use std::io::{IsTerminal as _, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http::{Method, StatusCode};
-use indicatif::{ProgressBar, ProgressDrawTarget};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use standpipe_extensions::env_file;
@@ -13,9 +12,10 @@ use standpipe_extensions::osb::event::Cost;
 use tokio::time::{Instant, sleep};
 
 use super::super::admin_client::{append_query, joined};
-use super::super::table::printable;
-use super::client::{Client, Failure};
-use super::place::Place;
+use super::client::{Client, Credential, Failure, checked};
+use super::doing::Doing;
+use super::own::Own;
+use super::place::{Asked, Place};
 use super::{Command, Environment, Flags, Waiting, browser, environment, print};
 
 /// Between two questions how an operation goes. Brokers are asked less often, as they wish.
@@ -24,6 +24,7 @@ const POLL: Duration = Duration::from_secs(1);
 /// One command on its way.
 pub(super) struct Session<'a> {
     client: Client,
+    own: Option<Own>,
     place: Place,
     json: bool,
     out: &'a mut dyn Write,
@@ -61,11 +62,37 @@ impl<'a> Session<'a> {
     pub(super) fn new(flags: &Flags, out: &'a mut dyn Write) -> Done<Self> {
         let folder = std::env::current_dir().map_err(|error| error.to_string())?;
         let place = Place::of(flags, &folder)?;
-        Ok(Self { client: Client::new(&place.url)?, place, json: flags.json, out })
+        let credential = Credential::from_environment()?;
+        let (own, client) = match &place.asked {
+            Asked::Standpipe(url) => {
+                (None, Client::new(&checked(url, "standpipe", &credential, flags)?, &credential)?)
+            }
+            Asked::Broker(url) => {
+                let url = checked(url, "broker", &credential, flags)?;
+                let (own, client) = Own::start(&place.folder, &url, &credential)?;
+                (Some(own), client)
+            }
+        };
+        Ok(Self { client, own, place, json: flags.json, out })
+    }
+
+    /// Ends what was started for the command.
+    pub(super) fn end(self) {
+        if let Some(own) = self.own {
+            own.stop();
+        }
     }
 
     /// Carries out a command.
     pub(super) async fn run(&mut self, command: Command) -> Done {
+        let done = self.carry_out(command).await;
+        done.map_err(|failure| match &self.own {
+            Some(own) => own.explain(failure),
+            None => failure,
+        })
+    }
+
+    async fn carry_out(&mut self, command: Command) -> Done {
         match command {
             Command::List { added: false } => self.list().await,
             Command::List { added: true } => self.added().await,
@@ -73,9 +100,9 @@ impl<'a> Session<'a> {
                 let body = wish(plan.as_deref(), parameters.as_deref())?;
                 self.add(&name, plan.as_deref(), body, &waiting, &environment).await
             }
-            Command::Update { name, plan, parameters, waiting } => {
+            Command::Update { name, plan, parameters, waiting, environment } => {
                 let body = wish(plan.as_deref(), parameters.as_deref())?;
-                self.update(&name, body, &waiting).await
+                self.update(&name, body, &waiting, &environment).await
             }
             Command::Remove { name, waiting, env_file } => self.remove(&name, &waiting, env_file).await,
             Command::Dashboard { name, no_browser } => self.dashboard(&name, no_browser).await,
@@ -88,12 +115,19 @@ impl<'a> Session<'a> {
         if self.json {
             return self.print_json(&answer);
         }
-        let services: Vec<Service> = part(&answer, "services")?;
+        let (services, missing): (Vec<Service>, Vec<String>) =
+            (part(&answer, "services")?, part(&answer, "missing")?);
+        if services.is_empty() && !missing.is_empty() {
+            return Err(format!("nobody has answered what can be added: {}", missing.join(", ")));
+        }
         let rows: Vec<[&str; 2]> = services
             .iter()
             .flat_map(|service| service.plans.iter().map(|plan| [service.name.as_str(), plan.name.as_str()]))
             .collect();
-        print::table(self.out, ["Name", "Plan"], &rows).map_err(text)
+        print::table(self.out, ["Name", "Plan"], &rows).map_err(text)?;
+        missing
+            .iter()
+            .try_for_each(|broker| self.say(&format!("{broker} has not answered: its services are missing")))
     }
 
     async fn added(&mut self) -> Done {
@@ -147,9 +181,11 @@ impl<'a> Session<'a> {
             (false, true) => self.say(&format!("{name}:{plan} is already added to {whose}"))?,
             (false, false) => {
                 self.say(&doing.done())?;
-                self.say(&format!(
-                    "Use `standpipe addons docs {name} --plan {plan}` to view the documentation"
-                ))?;
+                if service.documentation_url.is_some_and(|page| !page.is_empty()) {
+                    let hint =
+                        format!("Use `standpipe addons docs {name} --plan {plan}` to view the documentation");
+                    self.say(&hint)?;
+                }
             }
         }
         self.give(&addon, environment).await
@@ -181,20 +217,27 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    async fn update(&mut self, name: &str, body: Map<String, Value>, waiting: &Waiting) -> Done {
+    async fn update(
+        &mut self,
+        name: &str,
+        body: Map<String, Value>,
+        waiting: &Waiting,
+        environment: &Environment,
+    ) -> Done {
         let doing = Doing::new(format!("Updating {name} for {}", self.whose()?));
         let asked = self.client.ask(Method::PATCH, &self.path(name)?, Some(&Value::from(body))).await;
         let (_, answer) = doing.failing(asked)?;
         let Some(answer) = self.finish(&doing, name, answer, waiting).await? else { return Ok(()) };
+        let addon: Addon = read(answer.clone())?;
         if self.json {
-            return self.print_json(&answer);
+            self.print_json(&answer)?;
+        } else {
+            self.say(&doing.done())?;
+            if let Some(price) = print::price(&addon.costs) {
+                self.say(&format!("You are now being billed for this addon at {price}"))?;
+            }
         }
-        self.say(&doing.done())?;
-        let addon: Addon = read(answer)?;
-        match print::price(&addon.costs) {
-            Some(price) => self.say(&format!("You are now being billed for this addon at {price}")),
-            None => Ok(()),
-        }
+        self.give(&addon, environment).await
     }
 
     async fn remove(&mut self, name: &str, waiting: &Waiting, env_file: Option<PathBuf>) -> Done {
@@ -225,7 +268,10 @@ impl<'a> Session<'a> {
         let service = self.service(name, plan).await?;
         let page = service.documentation_url.filter(|page| !page.is_empty());
         let page = page.ok_or_else(|| format!("{name} has no documentation"))?;
-        let doing = format!("Opening documentation on {name} for {}", self.place.app()?);
+        let doing = match self.place.app() {
+            Ok(app) => format!("Opening documentation on {name} for {app}"),
+            Err(_) => format!("Opening documentation on {name}"),
+        };
         self.open(&doing, &page, no_browser)
     }
 
@@ -263,8 +309,12 @@ impl<'a> Session<'a> {
                     return told.map(|()| None);
                 }
                 _ if Instant::now() >= end => {
-                    let advice =
-                        "it goes on: run the command again, or look with `standpipe addons list --added`";
+                    let advice = match self.own {
+                        None => {
+                            "it goes on: run the command again, or look with `standpipe addons list --added`"
+                        }
+                        Some(_) => "run the command again, and it goes on",
+                    };
                     return Err(doing.failed(&format!("not done yet, it is {state}; {advice}")));
                 }
                 _ => sleep(POLL).await,
@@ -308,49 +358,6 @@ impl<'a> Session<'a> {
 
     fn print_json(&mut self, value: &Value) -> Done {
         writeln!(self.out, "{value:#}").map_err(text)
-    }
-}
-
-/// What a command is doing, with a spinner for whoever looks.
-struct Doing {
-    what: String,
-    spinner: ProgressBar,
-}
-
-impl Doing {
-    fn new(what: String) -> Self {
-        let what = printable(&what).into_owned();
-        let spinner = ProgressBar::hidden();
-        if std::io::stderr().is_terminal() {
-            spinner.set_draw_target(ProgressDrawTarget::stderr());
-            spinner.set_message(format!("{what}..."));
-            spinner.enable_steady_tick(Duration::from_millis(200));
-        }
-        Self { what, spinner }
-    }
-
-    fn end(&self) {
-        self.spinner.finish_and_clear();
-    }
-
-    fn done(&self) -> String {
-        self.end();
-        format!("{}... done", self.what)
-    }
-
-    fn started(&self) -> String {
-        format!("{}... started", self.what)
-    }
-
-    /// The text of a failure, as the broker or server said it.
-    fn failed(&self, why: &str) -> String {
-        self.end();
-        let lines: Vec<_> = why.lines().map(printable).collect();
-        format!("{}... failed\n{}", self.what, lines.join("\n"))
-    }
-
-    fn failing<T>(&self, asked: Result<T, Failure>) -> Done<T> {
-        asked.map_err(|failure| self.failed(&String::from(failure)))
     }
 }
 

@@ -1,13 +1,14 @@
 //! Asks a standpipe over HTTP or HTTPS, one connection per question.
 
 use std::env::var;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST};
-use http::uri::{Authority, Scheme};
+use http::uri::Authority;
 use http::{HeaderValue, Method, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Limited};
 use rustls::ClientConfig;
@@ -19,6 +20,8 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::super::admin_client::{Connection, request, shake_hands};
+use super::super::table::printable;
+use super::Flags;
 
 /// How long the server may take to accept, TLS included.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -58,24 +61,20 @@ impl From<Failure> for String {
 }
 
 impl Client {
-    /// A client of the standpipe at a base URL, with the credentials that the environment has.
+    /// A client of the standpipe at a base URL.
     ///
     /// # Errors
-    /// The URL or the credentials cannot be used.
-    pub(super) fn new(url: &str) -> Result<Self, String> {
-        let wrong = || format!("`{url}` is no URL of a standpipe; write it as https://standpipe.example");
-        let uri: Uri = url.parse().map_err(|_| wrong())?;
-        let authority =
-            uri.authority().filter(|authority| !authority.as_str().contains('@')).ok_or_else(wrong)?;
-        let tls = match uri.scheme() {
-            Some(scheme) if *scheme == Scheme::HTTP => None,
-            Some(scheme) if *scheme == Scheme::HTTPS => {
+    /// The URL or the credential cannot be used.
+    pub(super) fn new(url: &Uri, credential: &Credential) -> Result<Self, String> {
+        let tls = match url.scheme_str() {
+            Some("https") => {
                 Some(crate::forward::tls::client_config(None).map_err(|problem| problem.to_string())?)
             }
-            _ => return Err(wrong()),
+            _ => None,
         };
-        let base = uri.path().trim_end_matches('/').to_owned();
-        Ok(Self { base, authority: authority.clone(), tls, authorization: authorization()? })
+        let authority = url.authority().cloned().ok_or_else(|| format!("{url} has no host"))?;
+        let base = url.path().trim_end_matches('/').to_owned();
+        Ok(Self { base, authority, tls, authorization: credential.field()? })
     }
 
     /// Asks, and reads the JSON of the answer.
@@ -154,16 +153,66 @@ fn refused(status: StatusCode, answer: &Value) -> Failure {
 }
 
 /// Who asks, as the environment says it: never the command line, which others can read.
-fn authorization() -> Result<Option<HeaderValue>, String> {
-    let text = match (var("STANDPIPE_TOKEN"), var("STANDPIPE_USER")) {
-        (Ok(token), _) if !token.is_empty() => format!("Bearer {token}"),
-        (_, Ok(user)) if !user.is_empty() => {
-            let password = var("STANDPIPE_PASSWORD").map_err(|_| "STANDPIPE_PASSWORD is not set")?;
-            format!("Basic {}", BASE64_STANDARD.encode(format!("{user}:{password}")))
+pub(super) enum Credential {
+    /// Nobody says who it is.
+    Nobody,
+    /// A name and its password.
+    User(String, String),
+    /// A bearer token.
+    Token(String),
+}
+
+impl Credential {
+    /// What the environment holds.
+    ///
+    /// # Errors
+    /// It holds half of it.
+    pub(super) fn from_environment() -> Result<Self, String> {
+        match (var("STANDPIPE_TOKEN"), var("STANDPIPE_USER")) {
+            (Ok(token), _) if !token.is_empty() => Ok(Self::Token(token)),
+            (_, Ok(user)) if !user.is_empty() => {
+                let password = var("STANDPIPE_PASSWORD").map_err(|_| "STANDPIPE_PASSWORD is not set")?;
+                Ok(Self::User(user, password))
+            }
+            _ => Ok(Self::Nobody),
         }
-        _ => return Ok(None),
-    };
-    let mut value = HeaderValue::try_from(text).map_err(|_| "STANDPIPE_TOKEN cannot be sent in a header")?;
-    value.set_sensitive(true);
-    Ok(Some(value))
+    }
+
+    fn field(&self) -> Result<Option<HeaderValue>, String> {
+        let text = match self {
+            Self::Nobody => return Ok(None),
+            Self::User(user, password) => {
+                format!("Basic {}", BASE64_STANDARD.encode(format!("{user}:{password}")))
+            }
+            Self::Token(token) => format!("Bearer {token}"),
+        };
+        let mut value =
+            HeaderValue::try_from(text).map_err(|_| "STANDPIPE_TOKEN cannot be sent in a header")?;
+        value.set_sensitive(true);
+        Ok(Some(value))
+    }
+}
+
+/// A base URL that can be asked.
+///
+/// # Errors
+/// It is none, or the credential would travel where others can read it.
+pub(super) fn checked(url: &str, what: &str, credential: &Credential, flags: &Flags) -> Result<Uri, String> {
+    let wrong = || format!("`{}` is no URL of a {what}; write it as https://{what}.example", printable(url));
+    let uri: Uri = url.parse().map_err(|_| wrong())?;
+    let authority =
+        uri.authority().filter(|authority| !authority.as_str().contains('@')).ok_or_else(wrong)?;
+    let host = authority.host().trim_matches(['[', ']']);
+    let is_here = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+    match uri.scheme_str() {
+        Some("https") => {}
+        Some("http") if is_here || flags.unencrypted || matches!(credential, Credential::Nobody) => {}
+        Some("http") => {
+            return Err(format!(
+                "{url} is not encrypted: others could read your password or token; use https://, or --unencrypted"
+            ));
+        }
+        _ => return Err(wrong()),
+    }
+    Ok(uri)
 }

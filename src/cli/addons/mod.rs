@@ -1,9 +1,14 @@
 //! `standpipe addons`: services for an app, added, changed and removed at a standpipe's `/addons`.
+//!
+//! In front of a service broker that no standpipe stands in front of, the command starts one of its own (`own`): what there is
+//! to know of add-ons is known in one place, the extension.
 
 mod act;
 mod browser;
 mod client;
+mod doing;
 mod environment;
+mod own;
 mod place;
 mod print;
 
@@ -56,6 +61,9 @@ pub enum Command {
         /// How long to wait
         #[command(flatten)]
         waiting: Waiting,
+        /// Where its credentials go, which may be others now
+        #[command(flatten)]
+        environment: Environment,
     },
     /// Remove an add-on and its data: unbind it and deprovision it
     Remove {
@@ -96,6 +104,14 @@ pub struct Flags {
     /// STANDPIPE_TOKEN, say who is asking
     #[arg(long, global = true, env = "STANDPIPE_URL")]
     url: Option<String>,
+    /// Any Open Service Broker instead, with no standpipe in front of it; else `osb_url` in .standpipe.toml. The same variables
+    /// say who is asking. What is added is kept in .standpipe/ beside that file, else of this folder; an operation that takes
+    /// its time goes on with the next command
+    #[arg(long, global = true, env = "STANDPIPE_OSB_URL")]
+    osb_url: Option<String>,
+    /// Send a password or token over http:// to another machine, where others may read it
+    #[arg(long, global = true)]
+    unencrypted: bool,
     /// The app; else `app` in .standpipe.toml of this folder or the nearest above it
     #[arg(long, global = true, env = "STANDPIPE_APP")]
     app: Option<String>,
@@ -141,6 +157,7 @@ pub struct Environment {
 /// Carries out a command; the text of a failure says what to do.
 pub(super) fn run(flags: &Flags, command: Command, out: &mut dyn Write) -> Result<ExitCode, String> {
     let mut session = Session::new(flags, out)?;
-    super::runtime()?.block_on(session.run(command))?;
-    Ok(ExitCode::SUCCESS)
+    let done = super::runtime()?.block_on(session.run(command));
+    session.end();
+    done.map(|()| ExitCode::SUCCESS)
 }

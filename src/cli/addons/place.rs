@@ -1,4 +1,5 @@
-//! Which standpipe, which app: from flags and the environment, else from `.standpipe.toml` of the folder or one above.
+//! Which standpipe or service broker, which app: from flags and the environment, else from `.standpipe.toml` of the folder or
+//! one above.
 
 use std::path::{Path, PathBuf};
 
@@ -17,16 +18,28 @@ const URL: &str = "http://127.0.0.1:8080";
 #[serde(deny_unknown_fields)]
 struct Kept {
     url: Option<String>,
+    osb_url: Option<String>,
     app: Option<String>,
     channel: Option<String>,
     env_file: Option<PathBuf>,
 }
 
+/// Who is asked for add-ons, by base URL.
+#[derive(Debug, PartialEq)]
+pub(super) enum Asked {
+    /// A standpipe.
+    Standpipe(String),
+    /// A service broker, by a standpipe within the command.
+    Broker(String),
+}
+
 /// Where, and for which app.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Debug, PartialEq)]
 pub(super) struct Place {
-    /// The base URL of the standpipe.
-    pub url: String,
+    /// Who is asked.
+    pub asked: Asked,
+    /// The app's folder.
+    pub folder: PathBuf,
     app: Option<String>,
     channel: Option<String>,
     /// The app's env file, when its folder names one.
@@ -43,9 +56,15 @@ impl Place {
         let kept = file.as_deref().map(read).transpose()?.unwrap_or_default();
         let beside = file.as_deref().and_then(Path::parent).unwrap_or(folder);
         let filled = |text: Option<String>| text.filter(|text| !text.is_empty());
-        let url = filled(flags.url.clone()).or(kept.url).unwrap_or_else(|| URL.to_owned());
+        let typed = (filled(flags.osb_url.clone()), filled(flags.url.clone()));
+        let asked = match if typed == (None, None) { (kept.osb_url, kept.url) } else { typed } {
+            (Some(broker), _) => Asked::Broker(broker),
+            (None, Some(url)) => Asked::Standpipe(url),
+            (None, None) => Asked::Standpipe(URL.to_owned()),
+        };
         Ok(Self {
-            url,
+            asked,
+            folder: beside.to_owned(),
             app: filled(flags.app.clone()).or(kept.app),
             channel: filled(flags.channel.clone()).or(kept.channel),
             env_file: kept.env_file.map(|file| beside.join(file)),
@@ -80,7 +99,13 @@ fn read(file: &Path) -> Result<Kept, String> {
     let wrong = |why: &dyn std::fmt::Display| format!("{}: {why}", file.display());
     let text = std::fs::read_to_string(file).map_err(|error| wrong(&error))?;
     let table = text.parse().map_err(|error: toml::de::Error| wrong(&error.message()))?;
-    Settings::read(&table).map_err(|problems| wrong(&super::super::lines(&problems)))
+    let kept: Kept = Settings::read(&table).map_err(|problems| wrong(&super::super::lines(&problems)))?;
+    match (&kept.url, &kept.osb_url) {
+        (Some(_), Some(_)) => {
+            Err(wrong(&"choose one of `url`, a standpipe, and `osb_url`, a service broker"))
+        }
+        _ => Ok(kept),
+    }
 }
 
 #[cfg(test)]
@@ -88,7 +113,13 @@ mod tests {
     use super::*;
 
     fn flags(app: Option<&str>) -> Flags {
-        Flags { url: None, app: app.map(str::to_owned), channel: None, json: false }
+        let nothing =
+            Flags { url: None, osb_url: None, app: None, channel: None, json: false, unencrypted: false };
+        Flags { app: app.map(str::to_owned), ..nothing }
+    }
+
+    fn standpipe(url: &str) -> Asked {
+        Asked::Standpipe(url.to_owned())
     }
 
     #[test]
@@ -102,13 +133,24 @@ mod tests {
         )
         .unwrap();
         let place = Place::of(&flags(None), &inner).unwrap();
-        assert_eq!((place.app(), place.channel(), &*place.url), (Ok("myapp"), Ok("development"), URL));
+        assert_eq!(
+            (place.app(), place.channel(), &place.asked),
+            (Ok("myapp"), Ok("development"), &standpipe(URL))
+        );
         assert_eq!(place.env_file, Some(folder.path().join(".env")));
         assert_eq!(Place::of(&flags(Some("other")), &inner).unwrap().app(), Ok("other"));
         std::fs::write(inner.join(FILE), "url = \"https://standpipe.example\"\n").unwrap();
         let place = Place::of(&flags(None), &inner).unwrap();
-        assert_eq!(place.url, "https://standpipe.example");
+        assert_eq!(place.asked, standpipe("https://standpipe.example"));
+        assert_eq!(place.folder, inner);
         assert!(place.app().unwrap_err().contains("--app myapp, set STANDPIPE_APP, or write app = "));
+        let typed = Flags { osb_url: Some("https://broker.example".to_owned()), ..flags(None) };
+        let broker = Asked::Broker("https://broker.example".to_owned());
+        assert_eq!(Place::of(&typed, &inner).unwrap().asked, broker);
+        std::fs::write(inner.join(FILE), "osb_url = \"https://broker.example\"\n").unwrap();
+        assert_eq!(Place::of(&flags(None), &inner).unwrap().asked, broker);
+        std::fs::write(inner.join(FILE), "url = \"a\"\nosb_url = \"b\"\n").unwrap();
+        assert!(Place::of(&flags(None), &inner).unwrap_err().contains("choose one of `url`"));
         std::fs::write(inner.join(FILE), "ap = \"x\"\n").unwrap();
         let error = Place::of(&flags(None), &inner).unwrap_err();
         assert!(error.contains("a/b/.standpipe.toml") && error.contains("ap"), "{error}");
