@@ -168,8 +168,14 @@ impl Federation for Handle {
             pinned,
             sight,
         };
-        match self.engine().resolver.resolve(&wanted, &self.querier).await {
-            Ok(place) => Ok(Located::At(place.target())),
+        let resolver = &self.engine().resolver;
+        match resolver.resolve(&wanted, &self.querier).await {
+            Ok(place) => {
+                if !speaks.callers_choose_ids() {
+                    resolver.learn(&wanted, &self.querier.running, &place).await?;
+                }
+                Ok(Located::At(place.target()))
+            }
             Err(error) if error.kind() == ErrorKind::UnknownResource => Ok(Located::Nowhere),
             Err(error) => Err(error),
         }

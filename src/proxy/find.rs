@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::Response;
 use standpipe_api::{
-    Body, Effect, Error, Mapping, MappingState, ProviderId, RequestView, Result, Unroutable,
+    Body, Effect, Error, Mapping, MappingState, Origin, ProviderId, RequestView, Result, Unroutable,
 };
 
 use super::Proxy;
@@ -87,7 +87,12 @@ impl Proxy {
                     return Ok(Resolved::Answered(answer));
                 }
                 let querier = self.querier(trail, running, OnBehalf::of(asked.request.headers()));
-                resolver.resolve(wanted, &querier).await.map(Resolved::At)
+                let place = resolver.resolve(wanted, &querier).await?;
+                if wanted.speaks.callers_choose_ids() {
+                    self.not_anothers(asked, &place).await?;
+                }
+                resolver.learn(wanted, running, &place).await?;
+                Ok(Resolved::At(place))
             }
         }
     }
@@ -99,8 +104,8 @@ impl Proxy {
     /// It is another tenant's, or the store does not answer.
     pub(super) async fn not_anothers(&self, asked: &Asked, place: &Place) -> Result<()> {
         for resource in &asked.resources {
-            let followed = place.mapping.as_ref().is_some_and(|mapping| mapping.resource == *resource);
-            if followed {
+            let followed = place.mapping.as_ref().filter(|mapping| mapping.resource == *resource);
+            if followed.is_some_and(|mapping| mapping.origin != Origin::Learned) {
                 return Ok(());
             }
             let rows = self.engine.store.mappings_named(&resource.kind, &resource.id, MOST_NAMED).await?;
@@ -109,11 +114,14 @@ impl Proxy {
                     && row.provider == *place.provider.id()
                     && row.state != MappingState::Gone
             };
-            let mut here = rows.iter().filter(|row| is_it(row));
-            if here.clone().any(|row| row.resource.scope == resource.scope) {
+            let (own, others): (Vec<&Mapping>, Vec<&Mapping>) =
+                rows.iter().filter(|row| is_it(row)).partition(|row| row.resource.scope == resource.scope);
+            // Who only found it has no right against whoever made it.
+            let is_found = |row: &&Mapping| row.origin == Origin::Learned;
+            if !own.is_empty() && (!own.iter().all(is_found) || others.iter().all(is_found)) {
                 return Ok(());
             }
-            if here.next().is_some() {
+            if !others.is_empty() {
                 return Err(match &asked.creates {
                     Some(new) if new == resource => Error::conflict(format!("{resource} exists already")),
                     _ => Error::unknown_resource(resource),

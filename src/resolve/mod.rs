@@ -170,12 +170,20 @@ impl Resolver {
         if !wanted.may_take(&provider) {
             return Err(draining_only(vec![provider.id().clone()]));
         }
-        // Others may see a second provider that has it: what only some were asked must not decide for all.
-        if wanted.sight.is_whole(running, wanted.dialect) {
-            let found = Mapping::learned(resource.clone(), provider.id().clone(), Timestamp::now());
-            self.mappings.apply(vec![Write::Put(found)]).await.map_err(Error::from)?;
-        }
         Ok(Place::at(provider, By::Flood))
+    }
+
+    /// Remembers what asking all candidates has found. Where callers choose ids, the place must be known not to be another
+    /// tenant's.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub async fn learn(&self, wanted: &Wanted<'_>, running: &Running, place: &Place) -> Result<()> {
+        // Others may see a second provider that has it: what only some were asked must not decide for all.
+        let counts = place.by == By::Flood && wanted.sight.is_whole(running, wanted.dialect);
+        let Some(resource) = question_for(wanted.speaks, wanted).filter(|_| counts) else { return Ok(()) };
+        let found = Mapping::learned(resource.clone(), place.provider.id().clone(), Timestamp::now());
+        self.mappings.apply(vec![Write::Put(found)]).await.map_err(Error::from)
     }
 
     /// Asks again where a resource is, because its mapped provider said that it has none of it.

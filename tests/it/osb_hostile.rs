@@ -136,6 +136,15 @@ fn a_tenants_instance_is_unknown_to_the_others() {
     let (instance, binding) = ("/service_instances/i", "/service_instances/i/service_bindings/x");
     let ids = "?service_id=a&plan_id=a-small";
     assert_eq!(of(blue, "PUT", instance, body), 201);
+    // Whoever says less makes standpipe ask around, and learns no more.
+    for (method, path, status) in [
+        ("GET", instance.to_owned(), 404),
+        ("GET", binding.to_owned(), 404),
+        ("GET", format!("{instance}/last_operation"), 404),
+        ("DELETE", instance.to_owned(), 400),
+    ] {
+        assert_eq!(of(red, method, &path, ""), status, "{method} {path}");
+    }
     let before = alpha.said().len();
     for (method, path, body, status) in [
         ("GET", format!("{instance}{ids}"), "", 404),
@@ -149,6 +158,7 @@ fn a_tenants_instance_is_unknown_to_the_others() {
     ] {
         assert_eq!(of(red, method, &path, body), status, "{method} {path}");
     }
+    assert!(shown(&house, "i").lines().all(|line| !line.contains("learned")), "{}", shown(&house, "i"));
     let transparent = [VERSION, ("authorization", red)];
     let path = "/providers/alpha/v2/service_instances/i";
     assert_eq!(standpipe.call("DELETE", path, &transparent, "").status, 410);
