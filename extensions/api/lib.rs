@@ -10,6 +10,7 @@
 mod id;
 pub use id::{CallId, CallerId, CredentialAlias, Kind, PeerId, ProviderId, RemoteScope, ResourceId, Scope};
 
+mod reading;
 mod resource;
 pub use resource::{Hint, Resource};
 

@@ -62,12 +62,9 @@ impl Settings {
     /// Reads a table into a serde type; an unknown key or a wrong type is a problem, if the type denies unknown fields.
     ///
     /// # Errors
-    /// The first mistake serde finds: it stops there, so split large tables.
+    /// The mistakes, each at its key path. Of several keys that one table lacks the first is told.
     pub fn read<T: DeserializeOwned>(table: &toml::Table) -> Result<T, Problems> {
-        table
-            .clone()
-            .try_into()
-            .map_err(|error: toml::de::Error| vec![Problem::at("", error.message().to_owned())])
+        crate::reading::read(table)
     }
 }
 

@@ -281,21 +281,22 @@ impl Extension for Aggregate {
         let nobody =
             parts.iter().all(|part| part.missing.as_ref().is_some_and(|missing| missing.stale.is_none()));
         if !missing.is_empty() && (filter.strict || nobody) {
-            return Err(not_whole(side, &missing));
+            return Err(not_whole(side, &missing, &filter));
         }
         let (items, next) = filter.page(merge(&self.resources, parts, fed.public_url()), cut);
         respond(call, fed.public_url(), &items, next, &missing).map(Flow::Respond)
     }
 }
 
-fn not_whole(side: &str, missing: &[(ProviderId, Missing)]) -> Error {
+fn not_whole(side: &str, missing: &[(ProviderId, Missing)], filter: &Filter) -> Error {
     let named = |(provider, missing): &(ProviderId, Missing)| format!("{provider} ({})", missing.reason);
     let names = missing.iter().map(named).collect::<Vec<_>>().join(", ");
     let silent: Vec<ProviderId> = missing.iter().map(|(provider, _)| provider.clone()).collect();
     let fault = silent.first().cloned().map_or(Fault::Proxy, Fault::Provider);
     let advice = match missing.iter().any(|(_, missing)| missing.reason == "resources-unknown") {
         true => "name the provider's `resources` in the configuration, or one with ?resource=...",
-        false => "leave out strict, or name a provider that answers: ?provider=...",
+        false if filter.strict => "leave out strict, or name a provider that answers: ?provider=...",
+        false => "try again later, or name a provider that answers: ?provider=...",
     };
     Error::new(ErrorKind::CouldNotAsk, fault, format!("the list of {side} is not whole without {names}"))
         .advise(advice)

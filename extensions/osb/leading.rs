@@ -70,7 +70,7 @@ impl Brokers {
                 let plan_id = format!("{}{}", member.prefix, plan.id);
                 Some(sight.sees(Shown {
                     provider: &member.provider.id,
-                    service: [&service_id, now.name(&member.provider.id, service)],
+                    service: [&service_id, now.name(member, service)],
                     plan: [&plan_id, &plan.name],
                 }))
             })

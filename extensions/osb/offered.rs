@@ -65,7 +65,7 @@ impl Brokers {
         };
         let mut offered = Vec::new();
         for (member, service) in now.shown(seen) {
-            let (service_fields, name) = (service.fields(), now.name(&member.provider.id, service));
+            let (service_fields, name) = (service.fields(), now.name(member, service));
             let service_id = format!("{}{}", member.prefix, service.id);
             for plan in &service.plans {
                 let plan_id = format!("{}{}", member.prefix, plan.id);

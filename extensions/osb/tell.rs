@@ -33,7 +33,11 @@ pub(super) fn instance(now: &Generation, about: About<'_>) -> Value {
     let event = InstanceEvent {
         instance: about.resource.id.to_string(),
         provider: about.provider.to_string(),
-        service: service.map(|service| now.name(about.provider, service).to_owned()).unwrap_or_default(),
+        service: member
+            .zip(service)
+            .map(|(member, service)| now.name(member, service))
+            .unwrap_or_default()
+            .to_owned(),
         plan: plan.map(|plan| plan.name.clone()).unwrap_or_default(),
         service_id,
         plan_id,

@@ -46,10 +46,9 @@ use crate::telemetry::Metrics;
 /// Carries out a command; what it prints goes to `out` and `err`.
 pub fn run(arguments: Arguments, out: &mut dyn Write, err: &mut dyn Write) -> ExitCode {
     let outcome = match arguments.command {
-        Command::Serve { config } => serving::run(config.path(), Front::Proxy, err),
-        Command::Broker { config } | Command::OsbBroker { config } => {
-            serving::run(config.path(), Front::Broker, err)
-        }
+        Command::Serve { config } => serving::run(config.path(), err),
+        Command::Broker { config } => serving::alone(config.path(), "broker", err),
+        Command::OsbBroker { config } => serving::alone(config.path(), "osb_broker", err),
         Command::Demo { data_dir, port } => demo::run(data_dir, port, out),
         Command::Check { explained, config } => check::run(config.path(), *explained, out),
         Command::Audit { command, config } => audit::run(config.path(), command, out),

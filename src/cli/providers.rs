@@ -236,7 +236,8 @@ async fn list(client: &AdminClient, json: bool, out: &mut dyn Write) -> Result<(
                 Some(other) => other.to_string(),
                 None => "-".to_owned(),
             };
-            let last = provider.pointer("/last_error/error").and_then(Value::as_str).unwrap_or("-");
+            let last = provider.pointer("/last_error/error").or_else(|| provider.pointer("/notes/0/text"));
+            let last = last.and_then(Value::as_str).unwrap_or("-");
             let problems = provider.get("problems").map(ToString::to_string);
             let cells = [
                 text("name"),

@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::assemble::{self, Front, Parts};
-use crate::config::{self, Config, LogFormat};
-use crate::serve::{Server, only_upstream};
+use crate::config::{self, At, Config, LogFormat};
+use crate::serve::Server;
 use crate::telemetry::{self, Metrics};
 
 /// What to add to a configuration without providers.
@@ -27,11 +27,40 @@ SIGHUP:
 ///
 /// # Errors
 /// What kept it from starting.
-pub(super) fn run(path: Option<PathBuf>, front: Front, err: &mut dyn Write) -> Result<ExitCode, String> {
-    let (config, parts) = load(path.as_deref(), front)?;
-    if front == Front::Broker && limits_callers(&config) {
+pub(super) fn run(path: Option<PathBuf>, err: &mut dyn Write) -> Result<ExitCode, String> {
+    let loaded = load(path.as_deref(), Front::Proxy)?;
+    serve(loaded, path, err)
+}
+
+/// Serves the one provider that has a table of this kind, alone, until the process is told to end.
+///
+/// # Errors
+/// What kept it from starting.
+pub(super) fn alone(path: Option<PathBuf>, kind: &str, err: &mut dyn Write) -> Result<ExitCode, String> {
+    let (config, parts) = load(path.as_deref(), Front::Broker)?;
+    if limits_callers(&config) {
         return Err(NOT_ALONE.into());
     }
+    let mut kinds = config.providers.iter().filter_map(|provider| match &provider.at {
+        At::InProcess { kind, .. } => Some(kind),
+        At::Url(_) => None,
+    });
+    match (kinds.next(), kinds.next()) {
+        (Some(only), None) if only == kind => {}
+        _ => {
+            return Err(format!(
+                "the configuration must have exactly one provider that is served in this process, with a table [provider.{kind}]"
+            ));
+        }
+    }
+    serve((config, parts), path, err)
+}
+
+fn serve(
+    (config, parts): (Config, Parts),
+    path: Option<PathBuf>,
+    err: &mut dyn Write,
+) -> Result<ExitCode, String> {
     let metrics = Metrics::new();
     let telemetry = telemetry::init(&config.log, &metrics).map_err(|error| error.to_string())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -42,14 +71,10 @@ pub(super) fn run(path: Option<PathBuf>, front: Front, err: &mut dyn Write) -> R
     let server = Server::start(config, parts, &metrics, telemetry.access_log());
     let server = server.map_err(|error| error.to_string())?;
     let running = server.running();
-    let empty = running.providers.is_empty() && running.left_out.is_empty();
-    if front == Front::Broker && only_upstream(&running).is_none() {
-        server.stop();
-        return Err(NOT_ONE.into());
-    }
     for address in server.addresses() {
         tracing::info!(%address, public_url = running.config.public_url, "standpipe listens");
     }
+    let empty = running.providers.is_empty() && running.left_out.is_empty();
     if empty && text {
         writeln!(err, "{NO_PROVIDERS}").map_err(|error| error.to_string())?;
     } else if empty {
@@ -65,10 +90,6 @@ pub(super) fn run(path: Option<PathBuf>, front: Front, err: &mut dyn Write) -> R
 /// A broker alone has no faces, so that nothing would keep these promises.
 const NOT_ALONE: &str = "[[access]], [[quota]], [limits.caller] and [limits.tenant] are for `standpipe serve`: a broker \
      served alone would not keep them";
-
-/// What a broker alone needs.
-const NOT_ONE: &str = "the configuration must have exactly one provider that is served in this process: one with a \
-     [provider.broker] or [provider.osb_broker] table";
 
 fn limits_callers(config: &Config) -> bool {
     let limits = &config.limits;

@@ -99,6 +99,7 @@ fn open(path: Option<PathBuf>) -> Result<(Access, tokio::runtime::Runtime), Stri
     let loaded = assemble::load(path.as_deref(), extensions, standpipe_extensions::RESERVED, Front::Proxy);
     let (config, _) = loaded.map_err(|problems| super::lines(&problems))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    super::has_data(&config)?;
     let access = Access::to(&config)?;
     Ok((access, runtime.map_err(|error| error.to_string())?))
 }

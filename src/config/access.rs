@@ -9,6 +9,9 @@ use toml::Table;
 use super::Provider;
 use super::reader::Reader;
 
+/// What a rule can name; nothing else is routed.
+const METHODS: [&str; 6] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"];
+
 /// Who may reach what. A list that is left out holds for everybody or everything.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccessRule {
@@ -83,8 +86,8 @@ pub(super) fn rules(top: &mut Reader<'_>, providers: &[Provider]) -> Vec<AccessR
             }
         }
         for method in rule.methods.iter().flatten() {
-            if !method.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'*' || byte == b'-') {
-                reader.wrong("methods", format!("`{method}` is no method; write them in capitals, as GET"));
+            if !method.contains('*') && !METHODS.contains(&method.as_str()) {
+                reader.wrong("methods", format!("`{method}` is no method; known are {}", METHODS.join(", ")));
             }
         }
         reader.finish();

@@ -236,7 +236,7 @@ fn usage_is_added_up_from_the_file_and_through_a_server() {
     assert!(
         later.contains("blue  40 ")
             && later.contains("The figures begin")
-            && later.contains("\n30 instances"),
+            && later.contains("\nOf 30 deleted or changed instances"),
         "{later}"
     );
     let (code, text) = house.command(&["usage", "--by", "team", "--from", "yesterday"]);

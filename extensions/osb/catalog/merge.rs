@@ -83,7 +83,7 @@ pub(super) fn offerings<'a>(members: impl IntoIterator<Item = &'a Member>) -> Ve
     let mut shown = Vec::new();
     for member in members {
         for service in member.snapshot.iter().flat_map(|snapshot| &snapshot.services) {
-            if first.insert(format!("{}{}", member.prefix, service.id)) {
+            if first.insert(member.federated(service)) {
                 shown.push((member, service));
             }
         }
@@ -97,7 +97,7 @@ pub(super) fn shared(members: &[Member]) -> HashSet<String> {
     let mut shared = HashSet::new();
     for member in members {
         for service in member.snapshot.iter().flat_map(|snapshot| &snapshot.services) {
-            let id = format!("{}{}", member.prefix, service.id);
+            let id = member.federated(service);
             match first.get(&id) {
                 None => drop(first.insert(id, service)),
                 Some(same) if is_same(same, service) => drop(shared.insert(id)),
@@ -114,7 +114,7 @@ pub(super) fn hidden(members: &[Member]) -> Vec<Hidden> {
     let mut hidden = Vec::new();
     for member in members {
         for service in member.snapshot.iter().flat_map(|snapshot| &snapshot.services) {
-            let id = format!("{}{}", member.prefix, service.id);
+            let id = member.federated(service);
             match first.get(&id) {
                 None => {
                     first.insert(id, (member, service));
@@ -139,7 +139,7 @@ pub(super) fn is_same(one: &Service, other: &Service) -> bool {
 
 /// An offering as it stands in the merged catalog; `None`: the view shows none of its plans.
 fn written(now: &Generation, view: &View, member: &Member, service: &Service) -> Option<String> {
-    let name = now.name(&member.provider.id, service);
+    let name = now.name(member, service);
     let plans: Vec<&Plan> =
         service.plans.iter().filter(|plan| sees(view, member, service, name, plan)).collect();
     if plans.is_empty() && !service.plans.is_empty() {

@@ -163,8 +163,8 @@ impl Generation {
     }
 
     /// The name of a provider's service in the merged catalog.
-    pub(super) fn name<'a>(&'a self, provider: &ProviderId, service: &'a Service) -> &'a str {
-        self.names.of(provider, &service.id, &service.name).unwrap_or(&service.name)
+    pub(super) fn name<'a>(&'a self, member: &Member, service: &'a Service) -> &'a str {
+        self.names.of(member, service).unwrap_or(&service.name)
     }
 }
 
@@ -172,6 +172,11 @@ impl Member {
     fn new(provider: Provider) -> Self {
         let prefix = ProviderSettings::of(&provider).id_prefix.into();
         Self { provider, prefix, snapshot: None, withdrawn: Arc::default() }
+    }
+
+    /// The id of one of its services on the federated face.
+    pub(super) fn federated(&self, service: &Service) -> String {
+        format!("{}{}", self.prefix, service.id)
     }
 
     /// A service by the id it has on the federated face.

@@ -157,7 +157,7 @@ fn notes(err: &mut dyn Write, read: &Read, lifetimes: &Lifetimes) -> io::Result<
     if !headless.is_empty() {
         writeln!(
             err,
-            "{} instances were created before that; their time until they changed is missing.",
+            "Of {} deleted or changed instances the creation is not among the events; their time before is not counted.",
             headless.len()
         )?;
     }
