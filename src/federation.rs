@@ -9,14 +9,15 @@ use async_trait::async_trait;
 use http::Method;
 use secrecy::SecretString;
 use standpipe_api::{
-    Answer, Caller, Change, Credential, Delivery, Error, ErrorKind, EventPage, Federation, Injection, Kind,
-    Located, Mapping, MappingState, NewJob, Outcome, Outdated, PeerId, Provider, ProviderId, Query,
+    Answer, Caller, Change, Credential, Delivery, Error, ErrorKind, EventPage, Federation, Hint, Injection,
+    Kind, Located, Mapping, MappingState, NewJob, Outcome, Outdated, PeerId, Provider, ProviderId, Query,
     RemoteScope, Resource, ResourceId, Result, SigningAlgorithm, State, Target,
 };
 
 use crate::access::{Judgement, Sight};
 use crate::engine::{Engine, unknown_provider};
 use crate::forward::deadline::now;
+use crate::learn;
 use crate::peer;
 use crate::query::Querier;
 use crate::resolve::{Place, Purpose, Wanted};
@@ -70,6 +71,18 @@ impl Handle {
     /// A provider that the caller does not see is as unknown as any other name.
     fn seen(&self, provider: &ProviderId) -> Result<()> {
         if self.sees(provider) { Ok(()) } else { Err(unknown_provider(provider)) }
+    }
+
+    /// What the caller is about to create, and how many of its kind it may have.
+    fn intent(&self, resource: Resource, place: &Place, hints: Vec<Hint>) -> Result<(Mapping, Option<u32>)> {
+        let provider = place.provider.id();
+        if !self.may_see(provider, &resource) {
+            return Err(Error::unknown_resource(&resource));
+        }
+        let caller = Some(&*self.caller);
+        let alias = place.provider.credentials.alias(provider, caller, Chosen::default())?;
+        let quota = self.querier.running.quotas.of(caller, &resource.kind);
+        Ok((learn::intent(resource, place, caller, hints, alias), quota))
     }
 
     fn with_patience(&self, limit: Duration) -> Self {
@@ -211,14 +224,8 @@ impl Federation for Handle {
 
     async fn create(&self, resource: &Resource, target: &Target, query: Query) -> Result<Answer> {
         let place = self.place(target)?;
-        if !self.may_see(&target.provider, resource) {
-            return Err(Error::unknown_resource(resource));
-        }
-        let credentials = &place.provider.credentials;
-        let alias = credentials.alias(place.provider.id(), Some(&self.caller), Chosen::default())?;
-        let quota = self.querier.running.quotas.of(Some(&self.caller), &resource.kind);
-        let learner = &self.engine().learner;
-        let held = learner.claim(resource, &place, Some(&self.caller), &[], alias, quota).await?;
+        let (intent, quota) = self.intent(resource.clone(), &place, Vec::new())?;
+        let held = self.engine().learner.claim(intent, quota).await?;
         let answered = self.querier.ask(target, None, query).await;
         let dialect = self.engine().router.dialect(place.provider.dialect);
         let operation = standpipe_api::Operation::new("create", standpipe_api::Effect::Create);
@@ -236,6 +243,11 @@ impl Federation for Handle {
         let verdict = dialect.judge(operation, &outcome);
         held.settle(verdict).await?;
         answered
+    }
+
+    fn claim(&self, resource: Resource, target: &Target, hints: Vec<Hint>) -> Result<Change> {
+        let (intent, quota) = self.intent(resource, &self.place(target)?, hints)?;
+        Ok(Change::Claim(intent, quota))
     }
 
     async fn credential(&self, provider: &ProviderId, scope: Option<&RemoteScope>) -> Result<Credential> {

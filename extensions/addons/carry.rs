@@ -5,12 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use http::StatusCode;
 use serde_json::{Map, Value, json};
-use standpipe_api::{
-    Change, Error, ErrorKind, Mapping, MappingState, Origin, Record, Resource, Result, State, Timestamp,
-};
+use standpipe_api::{Change, Error, ErrorKind, MappingState, Record, Resource, Result, State, Timestamp};
 
 use super::record::{Addon, Plan};
-use super::stage::{Heard, Progress, Stage, Task, Work};
+use super::stage::{Heard, Left, Progress, Stage, Task, Work};
 use crate::osb::Brokers;
 use crate::osb::client::{Client, Reply, Through};
 
@@ -68,7 +66,12 @@ impl Carrier<'_> {
             } else {
                 self.ask(&addon, &due).await?
             };
-            changes.push(next(record, addon.after(heard, Timestamp::now()))?);
+            let unclaim = addon.at.unclaim();
+            let after = addon.after(heard, Timestamp::now());
+            if after.as_ref().is_none_or(|addon| addon.stage == Stage::Failed(Left::Nothing)) {
+                changes.extend(unclaim);
+            }
+            changes.push(next(record, after)?);
             // Whoever wrote it meanwhile wants something else: that is next.
             let _lost = self.state.commit(changes).await?;
         }
@@ -87,9 +90,6 @@ impl Carrier<'_> {
             ));
         }
         let creates = matches!(work.task, Task::Provision | Task::Bind);
-        if creates && matches!(self.through, Through::Job(_)) {
-            self.claim(addon, &resource).await?;
-        }
         let answered = match &work.task {
             Task::Provision => client.create(&place, provision(addon)).await,
             Task::Bind => client.create(&place, bind(addon)).await,
@@ -125,20 +125,6 @@ impl Carrier<'_> {
             reply.body.extend(given.map(|given| ("credentials".to_owned(), given)));
         }
         Ok(reply)
-    }
-
-    /// Claims for the caller who has left what is about to be created.
-    async fn claim(&self, addon: &Addon, resource: &Resource) -> Result<()> {
-        let mapping = Mapping {
-            owner: Some(addon.at.caller.clone()),
-            tenant: addon.at.tenant.clone(),
-            state: MappingState::Intent,
-            origin: Origin::Created,
-            ..Mapping::learned(resource.clone(), addon.plan.provider.clone(), Timestamp::now())
-        };
-        // A claim has no record that could differ.
-        let _cannot_conflict = self.state.commit(vec![Change::Learn(mapping)]).await?;
-        Ok(())
     }
 }
 

@@ -257,7 +257,9 @@ impl Addons {
         let (state, key) = (fed.state(), addon.at.key());
         let expected = before.as_ref().map(|record| record.revision);
         let put = Change::Put { key: key.clone(), value: addon.written()?, expected };
-        state.commit(vec![put, Change::Schedule(job(&key))]).await?.map_err(|_| written_meanwhile())?;
+        let claims = if method == Method::PUT { addon.claim(fed)? } else { Vec::new() };
+        let changes = [put, Change::Schedule(job(&key))].into_iter().chain(claims);
+        state.commit(changes.collect()).await?.map_err(|_| written_meanwhile())?;
         let begun = state.get(&key).await?;
         let carried = self.carried(&addon.at, method, fed).await;
         let unchanged = match (&begun, state.get(&key).await?) {
@@ -271,8 +273,9 @@ impl Addons {
                 }
                 None => Change::Remove { key: now.key, expected: now.revision },
             };
+            let changes = [undo, Change::Cancel(JobId(key))].into_iter().chain(addon.at.unclaim());
             // Whoever wrote it meanwhile has seen to it.
-            let _theirs = state.commit(vec![undo, Change::Cancel(JobId(key))]).await?;
+            let _theirs = state.commit(changes.collect()).await?;
         }
         carried
     }

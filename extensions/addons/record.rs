@@ -7,7 +7,9 @@ use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use standpipe_api::{Caller, CallerId, Error, ProviderId, Record, RecordKey, Resource, Result, Timestamp};
+use standpipe_api::{
+    Caller, CallerId, Change, Error, Federation, ProviderId, Record, RecordKey, Resource, Result, Timestamp,
+};
 
 use super::stage::Stage;
 use crate::osb::client::{Place, binding, instance};
@@ -150,6 +152,11 @@ impl At {
     pub(super) fn binding(&self) -> Resource {
         binding(&self.caller(), &self.uuid("instance"), &self.uuid("binding"))
     }
+
+    /// Takes back the claims of what was not created after all.
+    pub(super) fn unclaim(&self) -> [Change; 2] {
+        [self.instance(), self.binding()].map(Change::Unclaim)
+    }
 }
 
 impl Plan {
@@ -207,6 +214,16 @@ impl Addon {
             dashboard: None,
             credentials: None,
         }
+    }
+
+    /// Claims for the caller what adding it will create.
+    ///
+    /// # Errors
+    /// The caller does not see it.
+    pub(super) fn claim(&self, fed: &dyn Federation) -> Result<Vec<Change>> {
+        let bound = self.plan.bindable.then(|| self.at.binding());
+        let resources = [self.at.instance()].into_iter().chain(bound);
+        resources.map(|resource| self.plan.place(resource).claim(fed)).collect()
     }
 
     /// Reads a record.

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use http::{Method, Request, Response};
 
 use crate::{
-    Caller, Credential, EventPage, Mapping, NewJob, Outdated, PeerId, Provider, ProviderId, RemoteScope,
-    Resource, Result, SigningAlgorithm, State, Target,
+    Caller, Change, Credential, EventPage, Hint, Mapping, NewJob, Outdated, PeerId, Provider, ProviderId,
+    RemoteScope, Resource, Result, SigningAlgorithm, State, Target,
 };
 
 /// A question to a provider: the path is as the provider sees it, relative to its base URL.
@@ -131,6 +131,13 @@ pub trait Federation {
     /// # Errors
     /// As [`Federation::query`]; the claim is then settled by the dialect's verdict.
     async fn create(&self, resource: &Resource, target: &Target, query: Query) -> Result<Answer>;
+
+    /// A change that claims for the caller what is about to be created in background work: part of the transaction that
+    /// schedules the work, it counts against the caller's quota as [`Federation::create`] does.
+    ///
+    /// # Errors
+    /// No such provider, or the caller may not see the resource there.
+    fn claim(&self, resource: Resource, target: &Target, hints: Vec<Hint>) -> Result<Change>;
 
     /// The caller's credential at a provider, for the rare extension that speaks to it by other means.
     ///

@@ -47,7 +47,7 @@ pub trait State: Send + Sync {
     /// Carries out all changes in one durable transaction, or none of them.
     ///
     /// # Errors
-    /// The store does not answer. A compare-and-set that lost is not an error but a [`Conflict`].
+    /// The store does not answer, or a claim is over its quota. A compare-and-set that lost is not an error but a [`Conflict`].
     async fn commit(&self, changes: Vec<Change>) -> Result<Result<(), Conflict>>;
 }
 
@@ -72,6 +72,13 @@ pub enum Change {
     },
     /// Records a mapping.
     Learn(Mapping),
+    /// Claims what is about to be created, unless a mapping is there already; [`Federation::claim`] makes it. The number is how
+    /// many of the kind its tenant may have, and the transaction fails when there are as many.
+    ///
+    /// [`Federation::claim`]: crate::Federation::claim
+    Claim(Mapping, Option<u32>),
+    /// Takes a claim back of what was not created after all; a mapping that is more than a claim stays.
+    Unclaim(Resource),
     /// Leaves a tombstone in place of a mapping.
     Forget(Resource),
     /// Moves a mapping at a provider to another state, `Gone` for a tombstone. Nothing happens to a mapping at another provider, and

@@ -20,7 +20,7 @@ use http::{Extensions, Method, Response, StatusCode, Uri};
 
 use crate::{
     Answer, Call, CallId, Caller, Change, Connection, Credential, Delivery, Error, EventPage, Federation,
-    Injection, Kind, Located, Mapping, NewJob, Outdated, Params, PeerId, Provider, ProviderId, Query,
+    Hint, Injection, Kind, Located, Mapping, NewJob, Outdated, Params, PeerId, Provider, ProviderId, Query,
     RemoteScope, Resource, ResourceId, Result, Settings, State, Target,
 };
 
@@ -204,6 +204,16 @@ impl Federation for FakeFederation {
 
     async fn create(&self, _resource: &Resource, target: &Target, query: Query) -> Result<Answer> {
         self.query(target, query).await
+    }
+
+    fn claim(&self, resource: Resource, target: &Target, hints: Vec<Hint>) -> Result<Change> {
+        let provider = target.provider.clone();
+        let mapping = Mapping {
+            hints,
+            state: crate::MappingState::Intent,
+            ..Mapping::learned(resource, provider, crate::Timestamp::now())
+        };
+        Ok(Change::Claim(mapping, None))
     }
 
     async fn credential(&self, _provider: &ProviderId, _scope: Option<&RemoteScope>) -> Result<Credential> {

@@ -7,12 +7,12 @@ use bytes::Bytes;
 use http::{Method, StatusCode};
 use serde_json::{Map, Value};
 use standpipe_api::{
-    Answer, Background, CallId, Caller, Error, ErrorKind, Federation, Provider, ProviderId, Query, Resource,
-    Result, Target,
+    Answer, Background, CallId, Caller, Change, Error, ErrorKind, Federation, Hint, Provider, ProviderId,
+    Query, Resource, Result, Target,
 };
 
 use super::Brokers;
-use super::dialect::{BINDING, INSTANCE};
+use super::dialect::{BINDING, INSTANCE, PLAN, SERVICE};
 use super::ids::Ids;
 use super::operations::{Heard, Made, Operation, OperationId, OperationKind, object};
 use super::prefix;
@@ -26,7 +26,7 @@ use super::tell::About;
 pub(crate) enum Through<'a> {
     /// A call; what it creates is claimed for its caller.
     Call(&'a dyn Federation),
-    /// A job; what it creates must have been claimed by the call that began it.
+    /// A job; what it creates must have been claimed by the call that began it ([`Place::claim`]).
     Job(&'a dyn Background),
 }
 
@@ -74,6 +74,17 @@ pub(crate) fn binding(caller: &Caller, instance: &str, id: &str) -> Resource {
 
 fn scoped(caller: &Caller, resource: Resource) -> Resource {
     Resource { scope: super::dialect::scope(Some(caller)), ..resource }
+}
+
+impl Place {
+    /// Claims for the caller of a call what a job will create here.
+    ///
+    /// # Errors
+    /// The caller does not see it.
+    pub(crate) fn claim(&self, fed: &dyn Federation) -> Result<Change> {
+        let hints = vec![Hint::new(SERVICE, &*self.service_id), Hint::new(PLAN, &*self.plan_id)];
+        fed.claim(self.resource.clone(), &Target::provider(self.provider.clone()), hints)
+    }
 }
 
 impl<'a> Client<'a> {

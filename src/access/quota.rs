@@ -41,23 +41,24 @@ impl Quotas {
     }
 }
 
-/// A tenant has as many as it may.
-pub fn quota_reached(caller: Option<&Caller>, kind: &Kind, most: u32) -> Error {
-    let public = format!("{} has {most} resources of the kind {kind}, which is its quota", tenant(caller));
+/// A tenant, or a caller without one, has as many as it may.
+pub fn quota_reached(tenant: Option<&str>, kind: &Kind, most: u32) -> Error {
+    let public = format!("{} has {most} resources of the kind {kind}, which is its quota", creator(tenant));
     Error::new(ErrorKind::Forbidden, Fault::Caller, public)
         .advise(format!("delete one that is not needed, or ask an operator for a [[quota]] above {most}"))
 }
 
 /// A creation that leaves the id to the provider cannot be counted.
 pub fn quota_needs_id(caller: Option<&Caller>, kind: &Kind) -> Error {
+    let tenant = caller.and_then(|caller| caller.tenant.as_deref());
     let public =
-        format!("{} has a quota for the kind {kind}, and the request names no id to count", tenant(caller));
+        format!("{} has a quota for the kind {kind}, and the request names no id to count", creator(tenant));
     Error::new(ErrorKind::Forbidden, Fault::Caller, public)
         .advise("choose an id and send it with the request")
 }
 
-fn tenant(caller: Option<&Caller>) -> String {
-    match caller.and_then(|caller| caller.tenant.as_deref()) {
+fn creator(tenant: Option<&str>) -> String {
+    match tenant {
         Some(tenant) => format!("the tenant {tenant}"),
         None => "this caller".into(),
     }

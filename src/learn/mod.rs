@@ -12,7 +12,6 @@ use standpipe_api::{
     Caller, CredentialAlias, Error, Hint, Mapping, MappingState, Origin, Resource, Result, Timestamp, Verdict,
 };
 
-use crate::access::quota_reached;
 use crate::fail_point::{FailPoint, reach};
 use crate::resolve::Place;
 use crate::store::{Claim, Mappings, Write};
@@ -53,6 +52,27 @@ enum Settled {
     No,
 }
 
+/// The mapping of what a caller is about to create at a place.
+pub fn intent(
+    resource: Resource,
+    place: &Place,
+    caller: Option<&Caller>,
+    hints: Vec<Hint>,
+    alias: Option<&CredentialAlias>,
+) -> Mapping {
+    Mapping {
+        endpoint: place.endpoint.clone(),
+        remote_scope: place.remote_scope.clone(),
+        credential: alias.cloned(),
+        owner: caller.map(|caller| caller.id.clone()),
+        tenant: caller.and_then(|caller| caller.tenant.clone()),
+        hints,
+        state: MappingState::Intent,
+        origin: Origin::Created,
+        ..Mapping::learned(resource, place.provider.id().clone(), Timestamp::now())
+    }
+}
+
 impl Learner {
     /// Writes to a mapping table; tombstones stay for `tombstone`.
     pub fn new(mappings: Arc<Mappings>, tombstone: Duration) -> Self {
@@ -63,43 +83,17 @@ impl Learner {
     ///
     /// # Errors
     /// The caller's tenant has as many as its quota says, or the store does not answer; nothing may be sent then.
-    pub async fn claim(
-        &self,
-        resource: &Resource,
-        place: &Place,
-        caller: Option<&Caller>,
-        hints: &[Hint],
-        alias: Option<&CredentialAlias>,
-        quota: Option<u32>,
-    ) -> Result<Held> {
-        let now = Timestamp::now();
-        let mapping = Mapping {
-            endpoint: place.endpoint.clone(),
-            remote_scope: place.remote_scope.clone(),
-            credential: alias.cloned(),
-            owner: caller.map(|caller| caller.id.clone()),
-            tenant: caller.and_then(|caller| caller.tenant.clone()),
-            hints: hints.to_vec(),
-            state: MappingState::Intent,
-            origin: Origin::Created,
-            ..Mapping::learned(resource.clone(), place.provider.id().clone(), now)
-        };
-        self.enter(resource);
-        let mut held = Held {
-            learner: self.clone(),
-            resource: resource.clone(),
-            own: Own::Earlier,
-            settled: Settled::Yes,
-        };
+    pub async fn claim(&self, mapping: Mapping, quota: Option<u32>) -> Result<Held> {
+        let (resource, provider, now) =
+            (mapping.resource.clone(), mapping.provider.clone(), mapping.created_at);
+        self.enter(&resource);
+        let mut held = Held { learner: self.clone(), resource, own: Own::Earlier, settled: Settled::Yes };
         let claim = self.0.mappings.claim(mapping, quota).await.map_err(Error::from)?;
-        if claim == Claim::OverQuota {
-            return Err(quota_reached(caller, &resource.kind, quota.unwrap_or_default()));
-        }
         held.settled = Settled::No;
         held.own = match claim {
             Claim::Taken => Own::Claimed(now),
-            Claim::Existing(earlier) if earlier.provider == *place.provider.id() => Own::Earlier,
-            Claim::Existing(_) | Claim::OverQuota => Own::Elsewhere,
+            Claim::Existing(earlier) if earlier.provider == provider => Own::Earlier,
+            Claim::Existing(_) => Own::Elsewhere,
         };
         Ok(held)
     }

@@ -21,7 +21,7 @@ use crate::engine::Running;
 use crate::fail_point::{FailPoint, reach};
 use crate::forward::headers::{Outgoing, to_caller, to_provider};
 use crate::forward::{Failure, Replay};
-use crate::learn::Held;
+use crate::learn::{Held, intent};
 use crate::providers::{Destination, Provider};
 use crate::resolve::{By, Place};
 use crate::respond::PROVIDER;
@@ -243,7 +243,7 @@ impl Exchange<'_> {
         reach(FailPoint::ClaimBeforeWrite);
         let caller = trail.caller.as_deref();
         let quota = self.running.quotas.of(caller, &resource.kind);
-        let held = learner.claim(resource, &self.place, caller, &hints, alias, quota).await?;
+        let held = learner.claim(intent(resource.clone(), &self.place, caller, hints, alias), quota).await?;
         reach(FailPoint::ClaimAfterWrite);
         Ok(Some(held))
     }
@@ -261,8 +261,9 @@ impl Exchange<'_> {
     async fn learn_created(&self, trail: &Trail, resource: &Resource) {
         let (learner, alias) = (&self.proxy.engine.learner, self.place.credential.as_ref());
         let written = async {
-            let held =
-                learner.claim(resource, &self.place, trail.caller.as_deref(), &[], alias, None).await?;
+            let (resource, caller) = (resource.clone(), trail.caller.as_deref());
+            let created = intent(resource, &self.place, caller, Vec::new(), alias);
+            let held = learner.claim(created, None).await?;
             held.settle(Verdict::Live).await
         };
         if let Err(error) = written.await {

@@ -4,6 +4,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use standpipe_api::Kind;
+
+use crate::access::quota_reached;
+
 /// A failed start of the store, or a failed question to it. Texts name files and reasons, never values.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
@@ -100,6 +104,16 @@ pub enum StoreError {
         /// Why.
         source: Arc<rusqlite::Error>,
     },
+    /// A claim would be one more than a quota allows; nothing was written.
+    #[error("there are {most} of the kind {kind} already, which is the quota")]
+    OverQuota {
+        /// Whose quota it is; `None`: of the caller alone.
+        tenant: Option<String>,
+        /// The kind of what was to be created.
+        kind: Kind,
+        /// The quota.
+        most: u32,
+    },
     /// As much waits for the store as may wait.
     #[error("{limit} questions already wait for the store")]
     Overloaded {
@@ -133,6 +147,9 @@ impl StoreError {
 
 impl From<StoreError> for standpipe_api::Error {
     fn from(error: StoreError) -> Self {
-        Self::store(error)
+        match error {
+            StoreError::OverQuota { tenant, kind, most } => quota_reached(tenant.as_deref(), &kind, most),
+            error => Self::store(error),
+        }
     }
 }

@@ -70,8 +70,8 @@ pub trait Store: Send + Sync + 'static {
     /// How many mappings there are, tombstones included. Reads an index from end to end.
     async fn count(&self) -> Result<u64, StoreError>;
 
-    /// Inserts `mapping` with state `intent`, unless a row stands there that is neither expired nor a tombstone, or the
-    /// caller's tenant already has as many of its kind as `quota` says. Many claims at once do not get past it.
+    /// Inserts `mapping` with state `intent`, unless a row stands there that is neither expired nor a tombstone. When its
+    /// tenant already has as many of its kind as `quota` says, that is an error. Many claims at once do not get past it.
     async fn claim(&self, mapping: Mapping, quota: Option<u32>) -> Result<Claim, StoreError>;
 
     /// Carries out all writes in order, in one transaction.
@@ -109,7 +109,7 @@ pub trait Store: Send + Sync + 'static {
     ) -> Result<Vec<Record>, StoreError>;
 
     /// Carries out all changes in one transaction, or none of them: the compare-and-sets are judged first, against
-    /// the state before the commit.
+    /// the state before the commit. A claim over its quota is an error.
     async fn commit(
         &self,
         namespace: &Namespace,
@@ -277,8 +277,6 @@ pub enum Claim {
     Taken,
     /// This row stands there.
     Existing(Box<Mapping>),
-    /// The tenant has as many as it may; nothing was written.
-    OverQuota,
 }
 
 /// One write of a transaction.

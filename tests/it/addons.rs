@@ -338,6 +338,25 @@ fn nobody_does_under_addons_what_it_may_not_do_under_v2() {
 }
 
 #[test]
+fn an_addon_counts_as_what_it_is_made_of() {
+    let alpha = broker();
+    let quota = "[[quota]]\nkind = \"service_binding\"\nmost = 1\n";
+    let standpipe = front(&[("alpha", &alpha, "")], quota).run();
+    let folder = tempfile::tempdir().unwrap();
+    let mut doomed = command(&standpipe, folder.path(), "add mysql --parameters");
+    doomed.arg(r#"{"doom":true}"#);
+    assert!(bad(doomed).contains("no room in the rack"), "an add-on that failed takes no room");
+    good(command(&standpipe, folder.path(), "add mysql"));
+    let said = alpha.said().len();
+    let over = bad(command(&standpipe, folder.path(), "add slow"));
+    assert!(over.contains("has 1 resources of the kind service_binding, which is its quota"), "{over}");
+    assert_eq!(alpha.said().len(), said, "its instance is not made in vain");
+    assert!(!good(command(&standpipe, folder.path(), "list --added")).contains("slow"));
+    good(command(&standpipe, folder.path(), "add bare"));
+    good(command(&standpipe, folder.path(), "remove mysql"));
+}
+
+#[test]
 fn a_request_that_never_left_leaves_nothing_behind() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();

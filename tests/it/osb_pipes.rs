@@ -1,5 +1,7 @@
 //! OSB services as pipes: offers, bindings with their credentials, an app that is told them, and brokers that take their time.
 
+mod quotas;
+
 use std::net::SocketAddr;
 
 use serde_json::{Value, json};
@@ -136,10 +138,13 @@ fn an_app_has_the_credentials_of_its_database_and_the_rotated_ones() {
 
     assert_eq!(front.call("DELETE", "/pg/pipes/app", &[], "").status, 204);
     let gone: Vec<String> = said(&broker, "DELETE").iter().map(|said| line(said).1.to_owned()).collect();
+    let (last, bindings) = gone.split_last().unwrap();
+    // A deletion that overtakes the end of a rotation asks for the old binding's once more.
     assert!(
-        gone[1].contains("/service_bindings/") && gone[2].ends_with(pipe["instance_id"].as_str().unwrap()),
+        bindings.len() >= 2 && bindings.iter().all(|path| path.contains("/service_bindings/")),
         "{gone:?}"
     );
+    assert!(last.ends_with(pipe["instance_id"].as_str().unwrap()), "{gone:?}");
     assert_eq!(front.get("/pg/pipes/app").status, 404);
     assert_eq!(front.get("/pg/pipes").json(), json!([]));
 }

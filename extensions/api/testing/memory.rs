@@ -73,6 +73,8 @@ impl Memory {
             Change::Put { key, expected, .. } => (key, *expected),
             Change::Remove { key, expected } => (key, Some(*expected)),
             Change::Learn(_)
+            | Change::Claim(..)
+            | Change::Unclaim(_)
             | Change::Forget(_)
             | Change::Move(..)
             | Change::Schedule(_)
@@ -92,6 +94,13 @@ impl Memory {
             }
             Change::Remove { key, .. } => drop(self.records.remove(&key)),
             Change::Learn(mapping) => drop(self.mappings.insert(mapping.resource.clone(), mapping)),
+            // Nobody has a quota here.
+            Change::Claim(mapping, _) => {
+                self.mappings.entry(mapping.resource.clone()).or_insert(mapping);
+            }
+            Change::Unclaim(resource) => {
+                self.mappings.retain(|known, row| *known != resource || row.state != MappingState::Intent);
+            }
             Change::Forget(resource) => drop(self.mappings.remove(&resource)),
             Change::Move(resource, provider, MappingState::Gone) => {
                 if self.mappings.get(&resource).is_some_and(|mapping| mapping.provider == provider) {

@@ -95,12 +95,11 @@ impl Services {
                 None => 0,
             };
             let bound = named(bound.clone(), attempt, fed);
-            let caller = fed.caller();
             let mut others = vec![Change::Schedule(errand.job(Duration::ZERO)?)];
             if matches!(bound.instance, Instance::Made(_)) {
-                others.push(bound.plan.claim(bound.instance_place().resource, caller));
+                others.push(bound.instance_place().claim(fed)?);
             }
-            others.push(bound.plan.claim(bound.binding_place(&bound.binding).resource, caller));
+            others.push(bound.binding_place(&bound.binding).claim(fed)?);
             if before.is_none() {
                 let value = Bytes::from(errand.resource.to_string());
                 others.push(Change::Put { key: errand.name_key(), value, expected: None });

@@ -8,13 +8,12 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use standpipe_api::{
-    Caller, CallerId, Change, Error, Hint, JobId, Mapping, MappingState, NewJob, Origin, ProviderId,
-    Resource, ResourceId, Result, Revision, Timestamp,
+    Caller, CallerId, Change, Error, JobId, NewJob, ProviderId, Resource, ResourceId, Result, Revision,
+    Timestamp,
 };
 
 use crate::cloudpipe::broker::pipe::{Pipe, PipeId, pipe_key, segment};
 use crate::osb::client::{Place, binding, instance};
-use crate::osb::dialect::{PLAN, SERVICE};
 
 /// How long an operation may take whose plan does not say.
 pub(super) const POLLING: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -207,20 +206,6 @@ impl Plan {
             plan_id: self.plan_id.clone(),
         }
     }
-
-    /// The claim of something that is about to be created for a caller.
-    pub(super) fn claim(&self, resource: Resource, caller: &Caller) -> Change {
-        let now = Timestamp::now();
-        let hints = [(SERVICE, &self.service_id), (PLAN, &self.plan_id)];
-        Change::Learn(Mapping {
-            owner: Some(caller.id.clone()),
-            tenant: caller.tenant.clone(),
-            hints: hints.into_iter().map(|(kind, id)| Hint::new(kind, id.as_str())).collect(),
-            state: MappingState::Intent,
-            origin: Origin::Created,
-            ..Mapping::learned(resource, self.provider.clone(), now)
-        })
-    }
 }
 
 impl Instance {
@@ -258,6 +243,13 @@ impl Bound {
 
     pub(super) fn binding_place(&self, id: &str) -> Place {
         self.plan.place(binding(&self.caller(), self.instance.id(), id))
+    }
+
+    /// Takes back the claims of what was not created after all.
+    pub(super) fn unclaim(&self) -> impl Iterator<Item = Change> {
+        let made = matches!(self.instance, Instance::Made(_)).then(|| self.instance_place());
+        let places = [self.binding_place(&self.binding)].into_iter().chain(made);
+        places.map(|place| Change::Unclaim(place.resource))
     }
 
     /// The binding whose credentials count: while a new one is made, the earlier one.

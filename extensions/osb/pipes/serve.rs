@@ -149,7 +149,7 @@ impl Services {
             }
             (&Method::DELETE, _) => {
                 self.refuse_orphans(&stored.bound, fed).await?;
-                self.change(&errand, stored, |bound| Ok(leaving(bound))).await?;
+                self.change(&errand, stored, fed, |bound| Ok(leaving(bound))).await?;
                 let left = self.wait(&errand, until(call), |_| false).await?;
                 Ok(match left {
                     None => empty(StatusCode::NO_CONTENT),
@@ -157,14 +157,14 @@ impl Services {
                 })
             }
             (_, Place::RotatePipe(..)) => {
-                self.rotate(&errand, stored).await?;
+                self.rotate(&errand, stored, fed).await?;
                 let rotated = |bound: &Bound| bound.state() != "rotating" && bound.news.is_none();
                 self.wait(&errand, until(call), rotated).await?;
                 Ok(empty(StatusCode::ACCEPTED))
             }
             _ => {
                 let body = request.body_mut().bytes(LONGEST).await?;
-                self.change(&errand, stored, |bound| told(bound, &body)).await?;
+                self.change(&errand, stored, fed, |bound| told(bound, &body)).await?;
                 Ok(empty(StatusCode::ACCEPTED))
             }
         }
@@ -202,7 +202,7 @@ impl Services {
                     if let Some(stored) =
                         self.load(&errand).await?.filter(|one| one.bound.step == Step::Ready)
                     {
-                        self.rotate(&errand, stored).await?;
+                        self.rotate(&errand, stored, fed).await?;
                     }
                 }
                 return Ok(empty(StatusCode::ACCEPTED));
@@ -264,7 +264,7 @@ impl Services {
     }
 
     /// Asks for a new binding.
-    async fn rotate(&self, errand: &Errand, stored: Stored) -> Done<()> {
+    async fn rotate(&self, errand: &Errand, stored: Stored, fed: &dyn Federation) -> Done<()> {
         let rotated = |bound: Bound| match (bound.step, &bound.previous) {
             (Step::Ready, None) => Ok(bound.rotated()),
             // The last rotation is not over yet: what hindered it is tried again.
@@ -275,7 +275,7 @@ impl Services {
                 Err(Refusal::conflict(text))
             }
         };
-        self.change(errand, stored, rotated).await
+        self.change(errand, stored, fed, rotated).await
     }
 
     /// Changes a pipe and has its job look at it.
@@ -283,6 +283,7 @@ impl Services {
         &self,
         errand: &Errand,
         mut stored: Stored,
+        fed: &dyn Federation,
         change: impl Fn(Bound) -> Result<Bound, Refusal>,
     ) -> Done<()> {
         for _ in 0..TRIES {
@@ -292,8 +293,7 @@ impl Services {
             }
             let mut others = vec![Change::Schedule(errand.job(Duration::ZERO)?)];
             if bound.binding != stored.bound.binding {
-                let place = bound.binding_place(&bound.binding);
-                others.push(bound.plan.claim(place.resource, &bound.caller()));
+                others.push(bound.binding_place(&bound.binding).claim(fed)?);
             }
             if self.write(&bound, Some(&stored), others).await? == Written::Done {
                 return Ok(());

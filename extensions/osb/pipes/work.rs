@@ -1,8 +1,8 @@
 //! The job of a pipe: step by step to what it comes to, through crashes and outages.
 //!
 //! Each step asks the broker something that may be asked again, then writes what came of it in one transaction. Whoever
-//! changes a pipe meanwhile (an update, a deletion) wins: the step is looked at anew. Instances and bindings are claimed in
-//! the transaction that begins a step.
+//! changes a pipe meanwhile (an update, a deletion) wins: the step is looked at anew. Instances and bindings are claimed by
+//! the call that asks for them, and what came to nothing is unclaimed.
 
 use std::time::Duration;
 
@@ -68,15 +68,18 @@ impl Services {
         let Some(stored) = self.load(errand).await? else { return Ok(Then::Rest) };
         let client = Client::new(&self.brokers, Through::Job(background), stored.bound.caller());
         let bound = stored.bound.clone();
-        let next = match bound.step {
+        let mut next = match bound.step {
             Step::Provision | Step::Bind => self.make(bound, &client).await?,
             Step::Ready if bound.news.is_some() => news::tell(self, bound, &client, background).await?,
             Step::Ready if bound.previous.is_some() => self.delete(bound, &client).await?,
             Step::Unbind | Step::Deprovision => self.delete(bound, &client).await?,
             Step::Ready | Step::Failed => Next::new(bound, Then::Rest),
         };
+        if next.bound.step == Step::Failed && stored.bound.step != Step::Failed {
+            next.others.extend(next.bound.unclaim());
+        }
         let written = if next.bound.goal == Goal::Gone && next.bound.step == Step::Failed {
-            self.remove(errand, &stored).await?
+            self.remove(errand, &stored, next.others).await?
         } else if *next.bound == stored.bound && next.others.is_empty() {
             Written::Done
         } else {
@@ -176,8 +179,8 @@ impl Services {
     }
 
     /// Nothing of it is left.
-    async fn remove(&self, errand: &Errand, stored: &Stored) -> Result<Written> {
-        let mut changes = vec![Change::Remove { key: errand.key(), expected: stored.revision }];
+    async fn remove(&self, errand: &Errand, stored: &Stored, mut changes: Vec<Change>) -> Result<Written> {
+        changes.push(Change::Remove { key: errand.key(), expected: stored.revision });
         for key in [errand.secret_key(), errand.name_key()] {
             if let Some(record) = self.state()?.get(&key).await? {
                 changes.push(Change::Remove { key, expected: record.revision });

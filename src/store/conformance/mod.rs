@@ -30,6 +30,7 @@ macro_rules! conformance {
             what_a_peer_gives_replaces_nothing_of_others, what_happens_here_takes_the_place_of_what_a_peer_said,
             what_a_peer_gave_is_counted_listed_and_revoked, a_token_that_a_peer_gives_replaces_none_of_others,
             claims_at_once_do_not_get_past_a_quota, a_quota_counts_what_a_tenant_has_now,
+            a_transaction_over_a_quota_changes_nothing,
             the_audit_is_read_in_order_behind_an_id_and_through_its_filters,
             an_event_is_kept_once_however_often_it_is_written,
             the_audit_loses_what_is_old_or_too_much_and_never_reuses_an_id,

@@ -205,7 +205,8 @@ pub(super) fn claim(
     {
         // What is there already takes no more room.
         let existing = find(db, &mapping.resource, now)?.filter(|row| row.state != MappingState::Gone);
-        return Ok(existing.map_or(Claim::OverQuota, |row| Claim::Existing(Box::new(row))));
+        let over = StoreError::OverQuota { tenant: mapping.tenant, kind: mapping.resource.kind, most: quota };
+        return existing.map(|row| Claim::Existing(Box::new(row))).ok_or(over);
     }
     if write(db, CLAIM, &mapping, now)? == 1 {
         changed.push(mapping.resource);

@@ -11,7 +11,7 @@ use super::rows::{Rows as _, limit as bound};
 use super::writer::Changed;
 use super::{event, job, mapping};
 use crate::store::seal::{Place, Seal};
-use crate::store::{Namespace, SecretBytes, StoreError};
+use crate::store::{Namespace, SecretBytes, StoreError, Write};
 
 const FIND: &str = "SELECT key, revision, value FROM record WHERE namespace = ?1 AND key = ?2";
 const LIST: &str = "SELECT key, revision, value FROM record \
@@ -110,6 +110,8 @@ impl Transaction {
                 Change::Put { key, expected, .. } => (key, *expected),
                 Change::Remove { key, expected } => (key, Some(*expected)),
                 Change::Learn(_)
+                | Change::Claim(..)
+                | Change::Unclaim(_)
                 | Change::Forget(_)
                 | Change::Move(..)
                 | Change::Schedule(_)
@@ -152,6 +154,13 @@ impl Transaction {
                 changed.push(learned.resource);
                 Ok(())
             }
+            Change::Claim(claimed, quota) => mapping::claim(db, claimed, quota, changed).map(drop),
+            Change::Unclaim(resource) => match mapping::find(db, &resource, now)? {
+                Some(Mapping { created_at, .. }) => {
+                    mapping::apply(db, vec![Write::DropClaim { resource, created_at }], changed)
+                }
+                None => Ok(()),
+            },
             Change::Forget(resource) => {
                 let end = now.plus(self.tombstone);
                 mapping::set_state(db, &resource, MappingState::Gone, Some(end), now)?;
