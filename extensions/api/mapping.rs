@@ -30,7 +30,7 @@ pub struct Mapping {
     /// The tenant of that caller.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tenant: Option<String>,
-    /// The ids that led to the provider when it was created.
+    /// The ids that led to the provider when it was created, or that it has to do with since.
     #[serde(default, skip_serializing_if = "Vec::is_empty", with = "hints")]
     pub hints: Vec<Hint>,
     /// Where it is in its life.

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::{JobId, Mapping, MappingState, NewEvent, NewJob, ProviderId, Resource, Result};
+use crate::{Hint, JobId, Mapping, MappingState, NewEvent, NewJob, ProviderId, Resource, Result};
 
 /// The key of a record within its extension; `/` separates parts, so that a prefix lists a group.
 pub type RecordKey = String;
@@ -84,6 +84,9 @@ pub enum Change {
     /// Moves a mapping at a provider to another state, `Gone` for a tombstone. Nothing happens to a mapping at another provider, and
     /// no tombstone is revived.
     Move(Resource, ProviderId, MappingState),
+    /// Says anew which ids a mapping at a provider has to do with: it is of another plan now. Nothing happens to a mapping at
+    /// another provider, or to a tombstone.
+    Hint(Resource, ProviderId, Vec<Hint>),
     /// Puts a job of this extension in the queue.
     Schedule(NewJob),
     /// Takes a job of this extension out of the queue.

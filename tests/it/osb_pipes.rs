@@ -1,5 +1,7 @@
 //! OSB services as pipes: offers, bindings with their credentials, an app that is told them, and brokers that take their time.
 
+mod callers;
+mod plans;
 mod quotas;
 
 use std::net::SocketAddr;
@@ -50,7 +52,10 @@ fn database(plan: Value, service: Value) -> Origin {
                 }
                 ("PUT", Some((_, id))) => message("201 Created", &credentials(id).to_string()),
                 ("GET", Some((_, id))) => message("200 OK", &credentials(id).to_string()),
-                ("DELETE", _) => message("200 OK", "{}"),
+                ("PATCH", None) if request.contains("\"slowly\"") => {
+                    message("202 Accepted", r#"{"operation":"op-8"}"#)
+                }
+                ("PATCH" | "DELETE", _) => message("200 OK", "{}"),
                 _ => message("404 Not Found", "{}"),
             };
             peer.wire.send(answer);
@@ -353,44 +358,4 @@ fn a_rotation_that_fails_leaves_the_pipe_as_it_was_and_a_deletion_goes_on_in_the
     let leaving = front.call("DELETE", "/pg/pipes/app", &[], "");
     assert_eq!((leaving.status, &leaving.json()["state"]), (202, &json!("deleting")));
     assert_eq!(bind(&front, json!({"id": "app"})).status, 409, "it is not gone");
-}
-
-#[test]
-fn a_pipe_is_its_tenants_alone() {
-    let broker = database(json!({}), json!({}));
-    let hash = crate::support::password_hash("pw");
-    let caller = |name: &str, tenant: &str| {
-        format!("[[caller]]\nname = \"{name}\"\npassword_hash = \"{hash}\"\ntenant = \"{tenant}\"\n")
-    };
-    let house = front(
-        port(),
-        broker.address,
-        &(caller("red", "one") + &caller("blue", "two") + &caller("pink", "one")),
-    );
-    let config = std::fs::read_to_string(&house.config).unwrap();
-    std::fs::write(&house.config, config.replace("[[listener]]\n", "[[listener]]\ncallers = [\"basic\"]\n"))
-        .unwrap();
-    let front = house.run();
-    let [red, blue, pink] = ["Basic cmVkOnB3", "Basic Ymx1ZTpwdw==", "Basic cGluazpwdw=="].map(|login| {
-        move |front: &Standpipe, method: &str, path: &str, body: &str| {
-            front.call(method, path, &[("authorization", login)], body)
-        }
-    });
-    until("the catalog is there", || red(&front, "GET", PLAN, "").status == 200);
-    let made = red(&front, "POST", &format!("{PLAN}/bindings"), r#"{"id":"app"}"#).json();
-    assert_eq!(pink(&front, "GET", "/pg/pipes/app", "").json()["this"]["data"]["password"], "p");
-    let instance = made["instance_id"].as_str().unwrap();
-    for (method, path) in [
-        ("GET", "/pg/pipes/app".to_owned()),
-        ("DELETE", "/pg/pipes/app".to_owned()),
-        ("POST", "/pg/pipes/app/rotate".to_owned()),
-        ("GET", "/pipes/app".to_owned()),
-    ] {
-        assert_eq!(blue(&front, method, &path, "").status, 404, "{method} {path}");
-    }
-    assert_ne!(blue(&front, "GET", &format!("/{instance}/offers"), "").status, 200);
-    assert_eq!(blue(&front, "GET", "/pipes", "").json(), json!([]));
-    // Its uri names one pipe for everybody, so that nobody can speak for another's.
-    assert_eq!(blue(&front, "POST", &format!("{PLAN}/bindings"), r#"{"id":"app"}"#).status, 409);
-    assert_eq!(said(&broker, "DELETE").len(), 0);
 }

@@ -77,6 +77,7 @@ impl Memory {
             | Change::Unclaim(_)
             | Change::Forget(_)
             | Change::Move(..)
+            | Change::Hint(..)
             | Change::Schedule(_)
             | Change::Cancel(_)
             | Change::Event(_) => return None,
@@ -113,6 +114,10 @@ impl Memory {
                 {
                     mapping.state = state;
                 }
+            }
+            Change::Hint(resource, provider, hints) => {
+                let known = self.mappings.get_mut(&resource).filter(|mapping| mapping.provider == provider);
+                known.into_iter().for_each(|mapping| mapping.hints.clone_from(&hints));
             }
             Change::Schedule(job) => drop(self.jobs.insert(job.id.clone(), job)),
             Change::Cancel(job) => drop(self.jobs.remove(&job)),

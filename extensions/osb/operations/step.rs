@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use http::StatusCode;
 use serde_json::{Map, Value};
-use standpipe_api::{Change, MappingState, NewEvent, Resource, Timestamp};
+use standpipe_api::{Change, Hint, MappingState, NewEvent, Resource, Timestamp};
 
 use super::operation::{Made, Operation, OperationKind, OperationState, Reconciled};
-use crate::osb::dialect::BINDING;
+use crate::osb::dialect::{BINDING, PLAN, SERVICE};
 use crate::osb::event::kind as event;
 
 /// What became of an operation's request, or of a question how it goes.
@@ -145,13 +145,23 @@ pub(super) fn succeeded(operation: &Operation) -> Vec<Change> {
         OperationKind::Update if operation.plan_id.is_empty() => {
             return vec![moved(operation, MappingState::Live)];
         }
-        OperationKind::Update => (event::INSTANCE_UPDATED, moved(operation, MappingState::Live)),
+        OperationKind::Update => {
+            let event = Change::Event(event_of(operation, event::INSTANCE_UPDATED, resource));
+            return vec![moved(operation, MappingState::Live), of_plan(operation), event];
+        }
         OperationKind::Delete => (
             if is_binding { event::BINDING_DELETED } else { event::INSTANCE_DELETED },
             moved(operation, MappingState::Gone),
         ),
     };
     vec![change, Change::Event(event_of(operation, kind, resource))]
+}
+
+/// An instance's mapping says of which plan it is now, as platforms know the ids.
+fn of_plan(operation: &Operation) -> Change {
+    let told = |key: &str, kind| Some(Hint::new(kind, operation.told.get(key)?.as_str()?));
+    let hints = [told("service_id", SERVICE), told("plan_id", PLAN)].into_iter().flatten().collect();
+    Change::Hint(operation.resource.clone(), operation.provider.clone(), hints)
 }
 
 fn failed(operation: &Operation) -> Vec<Change> {

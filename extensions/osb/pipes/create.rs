@@ -185,7 +185,7 @@ fn new(
     })
 }
 
-fn plan(provider: standpipe_api::ProviderId, offer: &Offer) -> Plan {
+pub(super) fn plan(provider: standpipe_api::ProviderId, offer: &Offer) -> Plan {
     let plan = &offer.plan;
     let of = |key: &str| plan.plan_fields.get(key).or_else(|| plan.service_fields.get(key));
     let version = plan.plan_fields.get("maintenance_info").and_then(|info| info.get("version")?.as_str());

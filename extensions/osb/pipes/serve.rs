@@ -9,7 +9,7 @@ use standpipe_api::{Body, Call, Change, Error, Federation, ResourceId, Timestamp
 use tokio::time::Instant;
 
 use super::Stop;
-use super::create::Wanted;
+use super::create::{Wanted, plan};
 use super::offer::Offer;
 use super::record::{Bound, Errand, Goal, Instance, Step, Stored, name_prefix};
 use super::services::{Found, Services, Written};
@@ -148,6 +148,7 @@ impl Services {
                 Ok(json(StatusCode::OK, &self.shown(&stored.bound, fed).await?))
             }
             (&Method::DELETE, _) => {
+                let stored = self.present(stored, fed).await?;
                 self.refuse_orphans(&stored.bound, fed).await?;
                 self.change(&errand, stored, fed, |bound| Ok(leaving(bound))).await?;
                 let left = self.wait(&errand, until(call), |_| false).await?;
@@ -263,8 +264,20 @@ impl Services {
         Err(Refusal::conflict(text).into())
     }
 
+    /// With the plan that its instance has now; it may have been moved to another one since the pipe was made.
+    async fn present(&self, mut stored: Stored, fed: &dyn Federation) -> Done<Stored> {
+        let found = self.find(fed, &stored.bound.instance.id().into()).await?;
+        if let Some(found @ Found::Instance { .. }) = &found
+            && let Some(offer) = self.offers(fed, found, &User::default()).first()
+        {
+            stored.bound.plan = plan(stored.bound.plan.provider, offer);
+        }
+        Ok(stored)
+    }
+
     /// Asks for a new binding.
     async fn rotate(&self, errand: &Errand, stored: Stored, fed: &dyn Federation) -> Done<()> {
+        let stored = self.present(stored, fed).await?;
         let rotated = |bound: Bound| match (bound.step, &bound.previous) {
             (Step::Ready, None) => Ok(bound.rotated()),
             // The last rotation is not over yet: what hindered it is tried again.

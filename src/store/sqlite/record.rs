@@ -114,6 +114,7 @@ impl Transaction {
                 | Change::Unclaim(_)
                 | Change::Forget(_)
                 | Change::Move(..)
+                | Change::Hint(..)
                 | Change::Schedule(_)
                 | Change::Cancel(_)
                 | Change::Event(_) => continue,
@@ -176,6 +177,15 @@ impl Transaction {
                 if known.as_ref().is_some_and(movable) {
                     let end = (state == MappingState::Gone).then(|| now.plus(self.tombstone));
                     mapping::set_state(db, &resource, state, end, now)?;
+                    changed.push(resource);
+                }
+                Ok(())
+            }
+            Change::Hint(resource, provider, hints) => {
+                let known = mapping::find(db, &resource, now)?
+                    .filter(|known| known.provider == provider && known.state != MappingState::Gone);
+                if let Some(known) = known {
+                    mapping::put(db, &Mapping { hints, ..known }, now)?;
                     changed.push(resource);
                 }
                 Ok(())
