@@ -39,7 +39,7 @@ pub const RESERVED: &[&str] = &[
 pub fn all() -> Vec<Box<dyn Extension>> {
     let resources = Arc::new(cloudpipe::Resources::default());
     let brokers = Arc::new(osb::Brokers::default());
-    let services = Arc::new(osb::pipes::Services::new(brokers.clone()));
+    let services = Arc::new(osb::pipes::Services::new(brokers.clone(), resources.clone()));
     vec![
         Box::new(osb::pipes::OsbPipes::new(services.clone())),
         Box::new(cloudpipe::Cloudpipe::new(resources.clone())),

@@ -20,7 +20,7 @@ use crate::path;
 /// The word in `dialect = "cloudpipe"`.
 pub(super) const NAME: &str = "cloudpipe";
 /// An app or backing service; its id is the first path segment.
-pub(super) const RESOURCE: Kind = Kind::of("resource");
+pub(crate) const RESOURCE: Kind = Kind::of("resource");
 /// A pipe, named within its resource.
 pub(crate) const PIPE: Kind = Kind::of("pipe");
 

@@ -28,7 +28,7 @@ use standpipe_api::{Background, Dialect, Extension, Result};
 pub use aggregate::{Aggregate, Besides, Listed, Takes};
 pub use bases::Bases;
 pub use dialect::CloudpipeDialect;
-pub(crate) use dialect::PIPE;
+pub(crate) use dialect::{PIPE, RESOURCE};
 pub use resources::Resources;
 pub use rewrite::{Rewrite, rewrite_links};
 pub use route_pipes::RoutePipes;

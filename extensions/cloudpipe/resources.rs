@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use standpipe_api::{Background, Federation, Hint, Provider, ProviderId, ResourceId, Target};
+use standpipe_api::{Background, Federation, Hint, Provider, ProviderId, Resource, ResourceId, Target};
 
 use tokio::io::AsyncReadExt as _;
 
@@ -70,6 +70,27 @@ impl Resources {
         let owners = pipes.into_iter().filter_map(|mapping| mapping.resource.parent);
         let ids = resources.into_iter().map(|mapping| mapping.resource.id);
         Ok((ids.chain(owners.map(|owner| owner.as_str().into())).collect(), found))
+    }
+
+    /// The providers that are known to have a resource, as far as the caller may see it: it is listed, calls have found it, or,
+    /// where nobody lists them, it has pipes created through standpipe.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub(crate) async fn owners(
+        &self,
+        fed: &dyn Federation,
+        resource: &ResourceId,
+    ) -> standpipe_api::Result<Vec<ProviderId>> {
+        let mut owners = Vec::new();
+        for provider in fed.providers().into_iter().filter(|provider| provider.dialect == NAME) {
+            let (learned, _) = self.learned(fed, &provider).await?;
+            let is_known = learned.contains(resource) || self.ids(&provider).contains(resource);
+            if is_known && fed.may_see(&provider.id, &Resource::new(RESOURCE, resource.clone())) {
+                owners.push(provider.id);
+            }
+        }
+        Ok(owners)
     }
 
     /// The own URL of the resource that a path segment names.

@@ -1,6 +1,7 @@
 //! OSB services as pipes: offers, bindings with their credentials, an app that is told them, and brokers that take their time.
 
 mod callers;
+mod names;
 mod plans;
 mod quotas;
 

@@ -11,12 +11,16 @@
 //! them again, they are kept sealed, for a while (`hand_over`) or for good (`keep_credentials`). Who is told the `other` end's
 //! uri and issuer gets them sent (`news`).
 //!
+//! A cloudpipe broker may have a resource of such a name too, as far as its list or the mappings tell: then the caller is to
+//! choose with `Standpipe-Provider`, unless only one of both has the pipe that is named.
+//!
 //! Callers of one tenant share their pipes; a caller without a tenant has its own. A pipe's id is unique under its resource for
 //! all of them, because its uri is what other brokers know it by.
 
 mod create;
 mod heard;
 mod list;
+mod names;
 mod news;
 mod offer;
 mod record;

@@ -3,19 +3,18 @@
 use std::time::Duration;
 
 use http::{Method, Request, Response, StatusCode};
-use percent_encoding::percent_decode_str;
 use serde_json::Value;
 use standpipe_api::{Body, Call, Change, Error, Federation, ResourceId, Timestamp};
 use tokio::time::Instant;
 
 use super::Stop;
 use super::create::{Wanted, plan};
+use super::names::Ours;
 use super::offer::Offer;
-use super::record::{Bound, Errand, Goal, Instance, Step, Stored, name_prefix};
+use super::record::{Bound, Errand, Goal, Instance, Step, Stored};
 use super::services::{Found, Services, Written};
-use crate::cloudpipe::PIPE;
 use crate::cloudpipe::broker::answer::{Refusal, empty, json};
-use crate::cloudpipe::broker::pipe::{BlueprintName, PipeId, Side};
+use crate::cloudpipe::broker::pipe::{BlueprintName, Side};
 use crate::cloudpipe::broker::push::address;
 use crate::cloudpipe::broker::serve::{Kind, Place};
 use crate::cloudpipe::broker::wish::Wish;
@@ -31,10 +30,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const ANSWER: Duration = Duration::from_secs(1);
 /// How often a change is tried that others make at the same time.
 const TRIES: usize = 8;
-/// Pipes of one name that are looked at.
-const NAMED: usize = 20;
 
-type Done<T> = std::result::Result<T, Stop>;
+pub(super) type Done<T> = std::result::Result<T, Stop>;
 
 impl Services {
     /// Answers a call that is about an OSB service; `None`: it is about something else.
@@ -62,7 +59,8 @@ impl Services {
             (None, Some(stored)) => stored.bound.plan.provider.clone(),
             (None, None) => return Ok(None),
         };
-        if fed.pinned().is_some_and(|pinned| pinned != at) {
+        let ours = if stored.is_some() { Ours::Pipe } else { Ours::Name };
+        if self.is_anothers(fed, &place, &resource, (ours, &at)).await? {
             return Ok(None);
         }
         let word = if call.method == Method::HEAD { "GET" } else { call.method.as_str() };
@@ -80,59 +78,6 @@ impl Services {
             *response.body_mut() = Body::empty();
         }
         Ok(Some(response))
-    }
-
-    /// The path with its resource: the root paths leave it out, or say it in the query.
-    async fn full_path(&self, call: &Call, fed: &dyn Federation) -> Done<Option<String>> {
-        let path = call.uri.path();
-        let (side, rest) = path::split_first(path);
-        if side != "pipes" && side != "offers" {
-            return Ok(Some(path.to_owned()));
-        }
-        let query = call.uri.query().unwrap_or_default();
-        if let Some(named) = query.split('&').find_map(|pair| pair.strip_prefix("resource=")) {
-            let named = percent_decode_str(&named.replace('+', " ")).decode_utf8_lossy().into_owned();
-            return Ok(Some(format!("/{}{path}", path::encode(&named))));
-        }
-        let (name, _) = path::split_first(rest);
-        let Some(name) = path::decode(name) else { return Ok(None) };
-        let mut resources = match side {
-            "pipes" => self.resources_of_pipe(&name, fed).await?,
-            _ => self.resources_of_offer(&name, fed),
-        };
-        if resources.len() > 1 {
-            let names = resources.iter().map(ToString::to_string).collect::<Vec<_>>().join(", or of ");
-            let text = format!("{name} could be that of {names}; choose with ?resource=");
-            return Err(Refusal::conflict(text).into());
-        }
-        Ok(resources.pop().map(|resource| format!("/{}{path}", path::encode(resource.as_str()))))
-    }
-
-    /// The resources that have a pipe of a name, if one of them is ours.
-    async fn resources_of_pipe(&self, name: &str, fed: &dyn Federation) -> Done<Vec<ResourceId>> {
-        let Some(id) = PipeId::read(name) else { return Ok(Vec::new()) };
-        let mut resources = Vec::new();
-        for record in self.state()?.list(&name_prefix(&id), None, NAMED).await? {
-            let resource = ResourceId::from(&*String::from_utf8_lossy(&record.value));
-            let errand = Errand { resource, id: id.clone() };
-            if self.load(&errand).await?.is_some_and(|stored| stored.bound.is_of(fed.caller())) {
-                resources.push(errand.resource);
-            }
-        }
-        if !resources.is_empty() {
-            let others = fed.mappings(&PIPE, &name.into(), NAMED).await?;
-            resources.extend(others.into_iter().filter_map(|mapping| mapping.resource.parent));
-        }
-        Ok(resources)
-    }
-
-    fn resources_of_offer(&self, name: &str, fed: &dyn Federation) -> Vec<ResourceId> {
-        let providers = fed.providers().into_iter().filter(|provider| provider.dialect == NAME);
-        let has = |provider: &standpipe_api::Provider| {
-            let offers = self.offers(fed, &Found::Provider(provider.clone()), &User::default());
-            offers.iter().any(|offer| offer.blueprint.name.0 == name)
-        };
-        providers.filter(has).map(|provider| provider.id.as_str().into()).collect()
     }
 
     /// A pipe that there is.
@@ -318,7 +263,7 @@ impl Services {
 }
 
 /// The pipe that a path names.
-fn named(place: &Place) -> Option<Errand> {
+pub(super) fn named(place: &Place) -> Option<Errand> {
     match place {
         Place::Pipe(resource, id) | Place::RotatePipe(resource, id) => {
             Some(Errand { resource: resource.clone(), id: id.clone() })

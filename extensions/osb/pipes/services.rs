@@ -9,6 +9,7 @@ use tokio::time::{Instant, timeout_at};
 use super::offer::Offer;
 use super::record::{Bound, Errand, Kept, Stored, decode, encode};
 use super::settings::PipeSettings;
+use crate::cloudpipe::Resources;
 use crate::cloudpipe::broker::pipe::pipe_prefix;
 use crate::osb::Brokers;
 use crate::osb::dialect::{INSTANCE, NAME, PLAN, SERVICE, scope};
@@ -22,6 +23,7 @@ const MOST: usize = 10_000;
 /// OSB services as cloudpipe resources.
 pub struct Services {
     pub(super) brokers: Arc<Brokers>,
+    pub(super) resources: Arc<Resources>,
     settings: OnceLock<PipeSettings>,
     state: OnceLock<Arc<dyn State>>,
     changed: watch::Sender<()>,
@@ -41,10 +43,10 @@ pub(super) enum Found {
 }
 
 impl Services {
-    /// Shows what these brokers offer.
-    pub fn new(brokers: Arc<Brokers>) -> Self {
+    /// Shows what these brokers offer, beside the resources of cloudpipe brokers.
+    pub fn new(brokers: Arc<Brokers>, resources: Arc<Resources>) -> Self {
         let (changed, _) = watch::channel(());
-        Self { brokers, settings: OnceLock::new(), state: OnceLock::new(), changed }
+        Self { brokers, resources, settings: OnceLock::new(), state: OnceLock::new(), changed }
     }
 
     /// Takes the settings in, once.
