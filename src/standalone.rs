@@ -47,7 +47,7 @@ impl Standalone {
         let is_broker = self.upstream.knows_tokens()
             && bearer(&head.headers).is_some()
             && match &who {
-                Who::Caller(caller) => caller.authenticator == "anonymous",
+                Who::Caller(caller) => caller.is_anybody(),
                 Who::Stranger(_) => true,
                 Who::Refused(_) => false,
             };

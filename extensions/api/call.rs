@@ -43,6 +43,26 @@ pub struct Caller {
     pub authenticator: &'static str,
 }
 
+impl Caller {
+    /// What stands for the authenticator of a caller whom no authenticator recognised.
+    const NOBODY: &'static str = "none";
+
+    /// Somebody whom no authenticator recognised, under an id by which rules can name such callers.
+    pub fn nobody(id: impl Into<CallerId>) -> Self {
+        Self { id: id.into(), tenant: None, groups: Vec::new(), authenticator: Self::NOBODY }
+    }
+
+    /// Whether no authenticator recognised the caller: it has no rights but those that an extension finds out.
+    pub fn is_nobody(&self) -> bool {
+        self.authenticator == Self::NOBODY
+    }
+
+    /// Whether anybody may call so, without showing who it is: a bearer token beside that is somebody else's matter.
+    pub fn is_anybody(&self) -> bool {
+        self.is_nobody() || self.authenticator == "anonymous"
+    }
+}
+
 /// What is known of a connection before the first byte of a request.
 #[derive(Clone, Debug)]
 pub struct Connection {

@@ -50,6 +50,13 @@ pub trait Extension: Send + Sync + 'static {
         &[]
     }
 
+    /// Whether it tells bearer tokens of its own apart. A call with a token that is no caller's then reaches its `take_over` too,
+    /// with a caller that is [nobody](crate::Caller::is_nobody) and may do nothing; what it passes on is a stranger's call as
+    /// ever.
+    fn knows_tokens(&self) -> bool {
+        false
+    }
+
     /// After a caller was identified, before a provider is resolved: answer, choose the target, or pass on.
     async fn take_over(
         &self,

@@ -12,6 +12,7 @@ use standpipe_api::{
 };
 
 use super::Proxy;
+use crate::access::STRANGER;
 use crate::call::{OnBehalf, Trail};
 use crate::engine::Running;
 use crate::forward::headers::PIN;
@@ -127,8 +128,15 @@ impl Proxy {
         head: Parts,
         body: Body,
         stranger: Option<Error>,
-        (found, named): (Found, Option<ProviderId>),
+        (mut found, named): (Found, Option<ProviderId>),
     ) -> Result<Box<Asked>> {
+        let caller = match &stranger {
+            None => trail.caller.clone(),
+            Some(_) => {
+                found.extensions.retain(|(id, _)| self.knows_tokens(*id));
+                Some(Arc::new(Caller::nobody(STRANGER)))
+            }
+        };
         let mut request = Request::from_parts(head, body);
         let pinned = match named {
             Some(named) => {
@@ -144,11 +152,11 @@ impl Proxy {
             trail.echoed.extend(dialect.echoes().iter().filter_map(sent));
         }
         trail.position = found.operation.as_ref().map_or(usize::MAX, |matched| matched.position);
-        let call = match (&trail.caller, found.extensions.is_empty()) {
+        let call = match (caller, found.extensions.is_empty()) {
             (Some(caller), false) => Some(Call {
                 id: trail.id,
                 deadline: trail.deadline,
-                caller: caller.clone(),
+                caller,
                 connection: trail.connection.clone(),
                 method: request.method().clone(),
                 uri: request.uri().clone(),
@@ -161,6 +169,10 @@ impl Proxy {
         let (extensions, matched) = (found.extensions, found.operation);
         let (resources, creates) = (Vec::new(), None);
         Ok(Box::new(Asked { request, call, extensions, matched, path, pinned, resources, creates, stranger }))
+    }
+
+    fn knows_tokens(&self, id: ExtensionId) -> bool {
+        self.engine.extensions.get(id.0).is_some_and(|extension| extension.knows_tokens())
     }
 
     /// Reads out of the request what the dialect can tell of it.
@@ -227,7 +239,7 @@ impl Proxy {
         asked: &mut Asked,
         place: &mut Place,
     ) -> Result<Credential> {
-        let anonymous = trail.caller.as_ref().is_none_or(|caller| caller.authenticator == "anonymous");
+        let anonymous = trail.caller.as_ref().is_none_or(|caller| caller.is_anybody());
         let foreign = |headers| bearer(headers).is_some() && !running.oidc.has_own(headers);
         if anonymous && foreign(asked.request.headers()) && self.is_known_there(trail, asked, place) {
             return Ok(Credential { authorization: CallerAuthorization::PassedOn, ..Credential::none() });
@@ -316,7 +328,7 @@ pub(super) fn scoped(
 
 /// Whoever comes to a face whose extension authenticates callers itself.
 pub(super) fn whoever() -> Arc<Caller> {
-    Arc::new(Caller { id: "unidentified".into(), tenant: None, groups: Vec::new(), authenticator: "none" })
+    Arc::new(Caller::nobody("unidentified"))
 }
 
 /// What somebody nobody knows is told.

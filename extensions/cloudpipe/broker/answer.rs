@@ -51,6 +51,11 @@ impl Refusal {
         Self::new(StatusCode::UNAUTHORIZED, "the token is not one of this pipe's other end")
     }
 
+    /// Whether it is that 401.
+    pub(crate) fn is_unauthenticated(&self) -> bool {
+        self.status == StatusCode::UNAUTHORIZED
+    }
+
     /// 405, with the methods that the path has.
     pub(crate) fn method(allow: &'static str) -> Self {
         let refusal = Self::new(StatusCode::METHOD_NOT_ALLOWED, format!("this path has {allow}"));

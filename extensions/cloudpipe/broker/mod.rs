@@ -29,7 +29,7 @@ mod jobs;
 mod list;
 mod lock;
 mod make;
-mod peer;
+pub(crate) mod peer;
 pub(crate) mod pipe;
 pub(crate) mod push;
 mod remove;

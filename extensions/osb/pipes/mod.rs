@@ -9,7 +9,7 @@
 //! A hook writes down what is to be, and a durable job of the pipe does it (`work`), so that a pipe goes on after a crash;
 //! the answer waits a while for it. Credentials are read at the broker when they are asked for; where the broker does not tell
 //! them again, they are kept sealed, for a while (`hand_over`) or for good (`keep_credentials`). Who is told the `other` end's
-//! uri and issuer gets them sent (`news`).
+//! uri and issuer gets them sent (`news`), and its broker may say what has become of it, signed (`peer`).
 //!
 //! A cloudpipe broker may have a resource of such a name too, as far as its list or the mappings tell: then the caller is to
 //! choose with `Standpipe-Provider`, unless only one of both has the pipe that is named.
@@ -23,6 +23,7 @@ mod list;
 mod names;
 mod news;
 mod offer;
+mod peer;
 mod record;
 mod serve;
 mod services;
@@ -99,8 +100,13 @@ impl Extension for OsbPipes {
         under.chain(more).map(|pattern| Route::any(&pattern)).collect()
     }
 
+    /// Brokers sign what they tell.
+    fn knows_tokens(&self) -> bool {
+        true
+    }
+
     async fn start(&self, background: Rc<dyn Background>) -> Result<()> {
-        self.services.open(background.state());
+        self.services.open(&*background);
         Ok(())
     }
 
@@ -120,7 +126,7 @@ impl Extension for OsbPipes {
 
     async fn run_job(&self, job: Job, background: Rc<dyn Background>) -> JobOutcome {
         // Jobs of the last run may come before the start.
-        self.services.open(background.state());
+        self.services.open(&*background);
         match decode::<Errand>(&job.payload) {
             Ok(errand) if job.id.0 == errand.secret_key() => self.services.forget(&errand, &job).await,
             Ok(errand) => self.services.advance(&errand, &job, &*background).await,

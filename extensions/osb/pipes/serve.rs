@@ -41,7 +41,10 @@ impl Services {
         request: &mut Request<Body>,
         fed: &dyn Federation,
     ) -> Done<Option<Response<Body>>> {
-        if !fed.providers().iter().any(|provider| provider.dialect == NAME) {
+        if let Some(heard) = self.hear(call, request, fed).await? {
+            return Ok(Some(heard));
+        }
+        if call.caller.is_nobody() || !fed.providers().iter().any(|provider| provider.dialect == NAME) {
             return Ok(None);
         }
         let Some(path) = self.full_path(call, fed).await? else { return Ok(None) };
@@ -237,7 +240,7 @@ impl Services {
     }
 
     /// Changes a pipe and has its job look at it.
-    async fn change(
+    pub(super) async fn change(
         &self,
         errand: &Errand,
         mut stored: Stored,
@@ -296,8 +299,8 @@ fn leaving(bound: Bound) -> Bound {
     Bound { goal: Goal::Gone, news: None, ..bound.at(step) }
 }
 
-/// What a caller tells of the other end.
-fn told(bound: Bound, body: &[u8]) -> Result<Bound, Refusal> {
+/// What a caller, or its broker, tells of the other end.
+pub(super) fn told(bound: Bound, body: &[u8]) -> Result<Bound, Refusal> {
     let mut pipe = bound.pipe.clone();
     Wish::read(body)?.update(&mut pipe);
     if pipe.this.data.is_some() {

@@ -2,7 +2,10 @@
 
 use std::sync::{Arc, OnceLock};
 
-use standpipe_api::{Caller, Change, Error, Federation, MappingState, Provider, ResourceId, Result, State};
+use standpipe_api::{
+    Background, Caller, Change, Error, Federation, MappingState, Provider, ResourceId, Result, State,
+    Verifier,
+};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
@@ -26,6 +29,7 @@ pub struct Services {
     pub(super) resources: Arc<Resources>,
     settings: OnceLock<PipeSettings>,
     state: OnceLock<Arc<dyn State>>,
+    verifier: OnceLock<Arc<dyn Verifier>>,
     changed: watch::Sender<()>,
 }
 
@@ -46,7 +50,14 @@ impl Services {
     /// Shows what these brokers offer, beside the resources of cloudpipe brokers.
     pub fn new(brokers: Arc<Brokers>, resources: Arc<Resources>) -> Self {
         let (changed, _) = watch::channel(());
-        Self { brokers, resources, settings: OnceLock::new(), state: OnceLock::new(), changed }
+        Self {
+            brokers,
+            resources,
+            settings: OnceLock::new(),
+            state: OnceLock::new(),
+            verifier: OnceLock::new(),
+            changed,
+        }
     }
 
     /// Takes the settings in, once.
@@ -59,14 +70,19 @@ impl Services {
         self.settings.get_or_init(PipeSettings::default)
     }
 
-    /// Gives it its records, once, when the extension starts.
-    pub(super) fn open(&self, state: Arc<dyn State>) {
-        // A second start does not happen, and would bring the same records.
-        let _first = self.state.set(state);
+    /// Gives it its records and the keys of others, once, when the extension starts.
+    pub(super) fn open(&self, background: &dyn Background) {
+        // A second start does not happen, and would bring the same.
+        let _first = (self.state.set(background.state()), self.verifier.set(background.verifier()));
     }
 
     pub(super) fn state(&self) -> Result<&Arc<dyn State>> {
         self.state.get().ok_or_else(|| Error::internal("pipes cannot be read yet; try again"))
+    }
+
+    pub(super) fn verifier(&self) -> Result<&dyn Verifier> {
+        let verifier = self.verifier.get();
+        verifier.map(|one| &**one).ok_or_else(|| Error::internal("tokens cannot be checked yet; try again"))
     }
 
     /// A pipe.
