@@ -7,8 +7,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 use standpipe_api::{
-    Body, Call, Change, Error, ErrorKind, Fault, Federation, JobId, ProviderId, Record, Resource, Result,
-    Timestamp,
+    Body, Call, Change, Error, ErrorKind, Fault, Federation, JobId, ProviderId, Record, Result, Timestamp,
 };
 
 use super::carry::Carrier;
@@ -140,7 +139,6 @@ impl Addons {
                 _ => return Err(occupied(&addon)),
             }
         }
-        may(fed, &Method::PUT, &plan.provider, &at.instance())?;
         let addon = Addon::new(at, plan, wanted.parameters, Timestamp::now());
         self.begin(addon, known, Method::PUT, fed).await
     }
@@ -182,7 +180,7 @@ impl Addons {
             return Ok(answer(StatusCode::OK, &addon.shown()));
         }
         refuse_move(&addon, &plan, &offered)?;
-        may(fed, &Method::PATCH, &plan.provider, &addon.at.instance())?;
+        plan.place(addon.at.instance()).admit(&Method::PATCH, fed)?;
         let update = Update { plan, parameters };
         addon.stage = Stage::begin(Task::Update(Box::new(update)), Timestamp::now());
         addon.error = None;
@@ -191,7 +189,7 @@ impl Addons {
 
     pub(super) async fn remove(&self, call: &Call, fed: &dyn Federation) -> Result<Response<Body>> {
         let (record, mut addon) = self.known(call, fed).await?;
-        may(fed, &Method::DELETE, &addon.plan.provider, &addon.at.instance())?;
+        addon.plan.place(addon.at.instance()).admit(&Method::DELETE, fed)?;
         let removing =
             |task: &Task| matches!(task, Task::Unbind(Why::Wanted) | Task::Deprovision(Why::Wanted));
         if matches!(&addon.stage, Stage::Working(work) if removing(&work.task)) {
@@ -326,15 +324,6 @@ fn refuse_move(addon: &Addon, to: &Plan, offered: &[Offered]) -> Result<()> {
     let text = format!("{} cannot be moved to another plan", addon.label());
     Err(Error::conflict(text)
         .advise("remove the add-on and add it with the other plan; its data is then gone"))
-}
-
-/// Whether the caller may do at the broker what the add-on needs.
-fn may(fed: &dyn Federation, method: &Method, provider: &ProviderId, resource: &Resource) -> Result<()> {
-    if fed.may_do(method, provider, resource) {
-        return Ok(());
-    }
-    let text = format!("{method} of a service instance at {provider} is not allowed to this caller");
-    Err(Error::new(ErrorKind::Forbidden, Fault::Caller, text))
 }
 
 fn occupied(addon: &Addon) -> Error {

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use http::{Method, StatusCode};
 use serde_json::{Map, Value};
 use standpipe_api::{
-    Answer, Background, CallId, Caller, Change, Error, ErrorKind, Federation, Hint, Provider, ProviderId,
-    Query, Resource, Result, Target,
+    Answer, Background, CallId, Caller, Change, Error, ErrorKind, Fault, Federation, Hint, Provider,
+    ProviderId, Query, Resource, Result, Target,
 };
 
 use super::Brokers;
@@ -77,11 +77,25 @@ fn scoped(caller: &Caller, resource: Resource) -> Resource {
 }
 
 impl Place {
+    /// Lets a caller do here through an extension only what access rules let it do through `/v2`.
+    ///
+    /// # Errors
+    /// They do not.
+    pub(crate) fn admit(&self, method: &Method, fed: &dyn Federation) -> Result<()> {
+        if fed.may_do(method, &self.provider, &self.resource) {
+            return Ok(());
+        }
+        let kind = self.resource.kind.as_str().replace('_', " ");
+        let text = format!("{method} of a {kind} at {} is not allowed to this caller", self.provider);
+        Err(Error::new(ErrorKind::Forbidden, Fault::Caller, text))
+    }
+
     /// Claims for the caller of a call what a job will create here.
     ///
     /// # Errors
-    /// The caller does not see it.
+    /// The caller does not see it, or may not create it.
     pub(crate) fn claim(&self, fed: &dyn Federation) -> Result<Change> {
+        self.admit(&Method::PUT, fed)?;
         let hints = vec![Hint::new(SERVICE, &*self.service_id), Hint::new(PLAN, &*self.plan_id)];
         fed.claim(self.resource.clone(), &Target::provider(self.provider.clone()), hints)
     }

@@ -2,12 +2,11 @@
 
 use http::{Method, Request, Response, StatusCode};
 use secrecy::SecretString;
-use standpipe_api::{Body, Call, Federation, Resource, bearer};
+use standpipe_api::{Body, Call, Federation, bearer};
 
 use super::record::{Bound, Errand};
 use super::serve::{Done, LONGEST, told};
 use super::services::Services;
-use crate::cloudpipe::PIPE;
 use crate::cloudpipe::broker::answer::empty;
 use crate::cloudpipe::broker::peer::{allowed, recognise};
 use crate::cloudpipe::broker::serve::Place;
@@ -29,8 +28,8 @@ impl Services {
         let errand = Errand { resource, id };
         let Some(stored) = self.load(&errand).await? else { return Ok(None) };
         let at = &stored.bound.plan.provider;
-        let pipe = Resource::new(PIPE, errand.id.as_str()).within(errand.resource.clone());
-        if fed.pinned().is_some_and(|pinned| pinned != *at) || !fed.may_do(&call.method, at, &pipe) {
+        let may = stored.bound.binding_place(&stored.bound.binding).admit(&Method::PATCH, fed);
+        if may.is_err() || fed.pinned().is_some_and(|pinned| pinned != *at) {
             return Ok(None);
         }
         let address = wire::uri(fed.public_url(), &errand.resource, &errand.id);

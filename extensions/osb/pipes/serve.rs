@@ -97,6 +97,7 @@ impl Services {
             }
             (&Method::DELETE, _) => {
                 let stored = self.present(stored, fed).await?;
+                may_leave(&stored.bound, fed)?;
                 self.refuse_orphans(&stored.bound, fed).await?;
                 self.change(&errand, stored, fed, |bound| Ok(leaving(bound))).await?;
                 let left = self.wait(&errand, until(call), |_| false).await?;
@@ -112,6 +113,7 @@ impl Services {
                 Ok(empty(StatusCode::ACCEPTED))
             }
             _ => {
+                stored.bound.binding_place(&stored.bound.binding).admit(&Method::PATCH, fed)?;
                 let body = request.body_mut().bytes(LONGEST).await?;
                 self.change(&errand, stored, fed, |bound| told(bound, &body)).await?;
                 Ok(empty(StatusCode::ACCEPTED))
@@ -277,6 +279,17 @@ pub(super) fn named(place: &Place) -> Option<Errand> {
 
 fn unknown(errand: &Errand) -> Refusal {
     Refusal::unknown(format!("{} has no pipe {}", errand.resource, errand.id))
+}
+
+/// Whether a caller may delete what a pipe is made of. What it made itself it may delete unseen (decision 22).
+fn may_leave(bound: &Bound, fed: &dyn Federation) -> Done<()> {
+    let made = matches!(bound.instance, Instance::Made(_)).then(|| bound.instance_place());
+    for place in [bound.binding_place(&bound.binding)].into_iter().chain(made) {
+        if bound.owner != fed.caller().id || fed.may_see(&place.provider, &place.resource) {
+            place.admit(&Method::DELETE, fed)?;
+        }
+    }
+    Ok(())
 }
 
 /// How long an answer waits.

@@ -166,3 +166,32 @@ fn rules_count_for_the_other_ends_broker() {
         assert_eq!(heard.status, expected, "{}", heard.body);
     }
 }
+
+#[test]
+fn nobody_does_through_pipes_what_it_may_not_do_at_the_broker() {
+    let broker = database(json!({}), json!({}));
+    let house = front(port(), broker.address, "");
+    let hash = crate::support::password_hash("pw");
+    let blue = format!("[[caller]]\nname = \"blue\"\npassword_hash = \"{hash}\"\ntenant = \"one\"\n");
+    let rules = "[[access]]\ncallers = [\"basic:red\"]\n[[access]]\ncallers = [\"basic:blue\"]\nmethods = [\"GET\"]\n";
+    guarded(&house, &format!("{blue}{rules}"));
+    let front = house.serve();
+    until("the catalog is there", || red(&front, "GET", PLAN, &json!({})).0 == 200);
+    let bindings = format!("{PLAN}/bindings");
+    assert_eq!(red(&front, "POST", &bindings, &json!({"id": "app"})).0, 202);
+    let asked = broker.said().len();
+    let blue = |method: &str, path: &str| {
+        front.call(method, path, &[("authorization", "Basic Ymx1ZTpwdw==")], "{}").status
+    };
+    assert_eq!((blue("GET", "/pg/pipes/app"), blue("GET", PLAN)), (200, 200));
+    for (method, path) in [
+        ("POST", bindings.as_str()),
+        ("POST", "/pg/pipes/app/rotate"),
+        ("PATCH", "/pg/pipes/app"),
+        ("DELETE", "/pg/pipes/app"),
+    ] {
+        assert_eq!(blue(method, path), 403, "{method} {path}");
+    }
+    assert_eq!(broker.said().len(), asked);
+    assert_eq!(red(&front, "DELETE", "/pg/pipes/app", &json!({})).0, 204);
+}
