@@ -168,7 +168,11 @@ impl<'a> Client<'a> {
         let provider = self.provider(&place.provider)?;
         let settings = ProviderSettings::of(&provider);
         let (service_id, plan_id) = own_ids(&settings, place);
-        let ids = Ids { service: Some(place.service_id.clone()), plan: Some(place.plan_id.clone()) };
+        let ids = Ids {
+            service: Some(place.service_id.clone()),
+            plan: Some(place.plan_id.clone()),
+            predecessor: None,
+        };
         let about = About {
             resource: &place.resource,
             provider: &place.provider,

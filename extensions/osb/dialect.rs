@@ -139,11 +139,14 @@ impl Dialect for OsbDialect {
             FETCH | FETCH_BINDING | Operation::OTHER => return Unroutable::Search,
             _ => {}
         }
+        let ids = ids(self.needs_body(operation), request);
+        if operation == BIND && ids.service.is_none() && ids.predecessor.is_some() {
+            return Unroutable::Search;
+        }
         let unheard = self.brokers.catalogs.unheard(seen);
         if !unheard.is_empty() {
             return Unroutable::Unheard(unheard);
         }
-        let ids = ids(self.needs_body(operation), request);
         Unroutable::Answer(match operation {
             DEPROVISION | UNBIND if ids.service.is_some() && ids.plan.is_some() => {
                 verdict(StatusCode::GONE, "no broker knows this instance, its service or its plan")

@@ -98,6 +98,9 @@ impl Extension for Osb {
         if call.params.get("instance").is_empty() {
             return Ok(self.brokers.catalog(request, fed).await);
         }
+        if self.brokers.catalogs.are_coming() {
+            self.brokers.wait_for_catalogs(call, request, fed).await?;
+        }
         self.brokers.lead(call, request, fed).await
     }
 

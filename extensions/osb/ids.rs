@@ -13,6 +13,8 @@ pub(super) struct Ids {
     pub service: Option<String>,
     /// `plan_id`.
     pub plan: Option<String>,
+    /// `predecessor_binding_id`: a rotation says no other (spec, "Rotating a Service Binding").
+    pub predecessor: Option<String>,
 }
 
 impl Ids {
@@ -27,7 +29,8 @@ impl Ids {
             members.get(key).or_else(other)
         };
         let text = |key: &str| serde_json::from_str::<String>(member(key)?.get()).ok();
-        Self::read(text("service_id"), text("plan_id"))
+        let predecessor = text("predecessor_binding_id").filter(|id| !id.is_empty());
+        Self { predecessor, ..Self::read(text("service_id"), text("plan_id")) }
     }
 
     /// Those of a query.
@@ -36,7 +39,8 @@ impl Ids {
     }
 
     fn read(service: Option<String>, plan: Option<String>) -> Self {
-        Self { service: service.filter(|id| !id.is_empty()), plan: plan.filter(|id| !id.is_empty()) }
+        let given = |id: Option<String>| id.filter(|id| !id.is_empty());
+        Self { service: given(service), plan: given(plan), predecessor: None }
     }
 }
 

@@ -8,6 +8,7 @@ use standpipe_api::{
 
 use super::Brokers;
 use super::catalog::{Generation, Member, Plan};
+use super::client::binding;
 use super::dialect::verdict;
 use super::ids::Ids;
 use super::question;
@@ -30,23 +31,42 @@ impl Brokers {
         fed: &dyn Federation,
     ) -> Result<Flow> {
         let now = self.catalogs.now();
-        if self.visibility().is_none() && now.shared.is_empty() {
+        let binds = call.method == Method::PUT && !call.params.get("binding").is_empty();
+        if self.visibility().is_none() && now.shared.is_empty() && !binds {
             return Ok(Flow::Continue);
         }
-        if matches!(call.method, Method::PUT | Method::PATCH) {
-            let read = tokio::time::timeout_at(call.deadline.into(), request.body_mut().bytes(LONGEST)).await;
-            read.map_err(|_| Error::bad_request("the body did not arrive in time"))??;
-        }
-        let ids = ids(&call.method, request);
+        let ids = read_ids(call, request).await?;
         if self.hides(&now, call, request, &ids) {
             let text = "service_id and plan_id are of no service in the catalog";
             return Ok(Flow::Respond(verdict(StatusCode::BAD_REQUEST, text)));
+        }
+        if binds && ids.service.is_none() {
+            return lead_rotation(call, ids.predecessor.as_deref(), fed).await;
         }
         let shared = ids.service.as_deref().filter(|service| now.shared.contains(*service));
         match shared.filter(|_| fed.pinned().is_none()) {
             Some(service) => self.lead_in_group(&now, call, service, fed).await,
             None => Ok(Flow::Continue),
         }
+    }
+
+    /// Lets a call wait for the catalogs that are read at a start, if nothing else tells where it goes.
+    ///
+    /// # Errors
+    /// The body cannot be read, or the store does not answer.
+    pub(super) async fn wait_for_catalogs(
+        &self,
+        call: &Call,
+        request: &mut Request<Body>,
+        fed: &dyn Federation,
+    ) -> Result<()> {
+        let ids = read_ids(call, request).await?;
+        let is_known =
+            |service: &String| self.catalogs.now().members.iter().any(|member| member.knows(service));
+        if !ids.service.as_ref().is_some_and(is_known) && mapping(fed, &instance(call)).await?.is_none() {
+            self.first_round(fed).await;
+        }
+        Ok(())
     }
 
     /// Whether a call is about a plan that its caller does not see. What exists can always be polled and deleted.
@@ -99,7 +119,7 @@ impl Brokers {
         let members: Vec<&Member> = now.members.iter().filter(has).collect();
         let seen = members.into_iter().filter(|member| fed.provider(&member.provider.id).is_some());
         let seen: Vec<&Member> = seen.collect();
-        if creates || seen.len() < 2 {
+        if seen.len() < 2 {
             return Ok(Flow::Continue);
         }
         let question = |member: &Member| -> Option<(Target, Query)> {
@@ -117,11 +137,14 @@ impl Brokers {
             match answer.map(|answer| answer.status()) {
                 Ok(status) if status.is_success() => yes.push(target),
                 Ok(StatusCode::NOT_FOUND | StatusCode::GONE) if speaks(&target.provider) => {}
+                // Nor could it ever say more; something new has to begin somewhere.
+                Ok(status) if creates && status.is_client_error() && !speaks(&target.provider) => {}
                 Ok(_) | Err(_) => silent.push(target.provider),
             }
         }
         match (yes.len(), silent.is_empty()) {
             (1, _) => Ok(yes.pop().map_or(Flow::Continue, Flow::To)),
+            (0, true) if creates => Ok(Flow::Continue),
             (0, true) => Ok(Flow::Respond(nowhere(call))),
             (0, false) => Err(Error::could_not_ask(&instance, silent)),
             _ => Err(Error::ambiguous(&instance, yes.into_iter().map(|target| target.provider).collect())),
@@ -160,6 +183,27 @@ impl Brokers {
         }
         Err(Error::conflict(format!("{instance} is not of the service {service}")))
     }
+}
+
+/// The ids that a call says; its body is read for them.
+async fn read_ids(call: &Call, request: &mut Request<Body>) -> Result<Ids> {
+    if matches!(call.method, Method::PUT | Method::PATCH) {
+        let read = tokio::time::timeout_at(call.deadline.into(), request.body_mut().bytes(LONGEST)).await;
+        read.map_err(|_| Error::bad_request("the body did not arrive in time"))??;
+    }
+    Ok(ids(&call.method, request))
+}
+
+/// A rotation says no service: where nobody has mapped its instance, the binding that it replaces tells the broker.
+async fn lead_rotation(call: &Call, predecessor: Option<&str>, fed: &dyn Federation) -> Result<Flow> {
+    let Some(predecessor) = predecessor.filter(|_| fed.pinned().is_none()) else { return Ok(Flow::Continue) };
+    if mapping(fed, &instance(call)).await?.is_some() {
+        return Ok(Flow::Continue);
+    }
+    let replaced = mapping(fed, &binding(&call.caller, call.params.get("instance"), predecessor)).await?;
+    let lives = replaced.filter(|mapping| mapping.state != MappingState::Gone);
+    let at = lives.and_then(|mapping| fed.provider(&mapping.provider));
+    Ok(at.map_or(Flow::Continue, |provider| Flow::To(Target::from(&provider))))
 }
 
 /// What a caller is told of an instance that none of those who share its service has.

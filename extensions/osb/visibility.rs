@@ -134,8 +134,10 @@ impl User {
         };
         let texts = |keys: &[&str]| {
             let inside = keys.iter().filter_map(|key| Some(context.get(*key)?.as_str()?.to_owned()));
+            let inside: Vec<String> = inside.collect();
+            // The deprecated fields count only for platforms without a context.
             let plain = keys.iter().filter_map(|key| serde_json::from_str(members.get(*key)?.get()).ok());
-            let texts: Vec<String> = inside.chain(plain).collect();
+            let texts = if inside.is_empty() { plain.collect() } else { inside };
             (!texts.is_empty()).then_some(texts)
         };
         Some(Self {

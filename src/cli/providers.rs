@@ -227,7 +227,18 @@ async fn list(client: &AdminClient, json: bool, out: &mut dyn Write) -> Result<(
     if json {
         return Ok(writeln!(out, "{all}")?);
     }
-    let head = ["NAME", "DIALECT", "ORIGIN", "STATE", "BREAKER", "IN FLIGHT", "INDEXED", "URL", "LAST ERROR"];
+    let head = [
+        "NAME",
+        "DIALECT",
+        "ORIGIN",
+        "STATE",
+        "BREAKER",
+        "IN FLIGHT",
+        "INDEXED",
+        "URL",
+        "LAST ERROR",
+        "NOTES",
+    ];
     let mut table = Table::new(out, &head);
     for key in ["providers", "left_out"] {
         for provider in all.get(key).and_then(Value::as_array).into_iter().flatten() {
@@ -236,8 +247,13 @@ async fn list(client: &AdminClient, json: bool, out: &mut dyn Write) -> Result<(
                 Some(other) => other.to_string(),
                 None => "-".to_owned(),
             };
-            let last = provider.pointer("/last_error/error").or_else(|| provider.pointer("/notes/0/text"));
-            let last = last.and_then(Value::as_str).unwrap_or("-");
+            let last = provider.pointer("/last_error/error").and_then(Value::as_str).unwrap_or("-");
+            let notes = provider.get("notes").and_then(Value::as_array).into_iter().flatten();
+            let note = |note: &'_ Value| {
+                let part = |key: &str| note.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+                format!("{}: {}", part("word"), part("text"))
+            };
+            let notes: Vec<String> = notes.map(note).collect();
             let problems = provider.get("problems").map(ToString::to_string);
             let cells = [
                 text("name"),
@@ -249,6 +265,7 @@ async fn list(client: &AdminClient, json: bool, out: &mut dyn Write) -> Result<(
                 text("indexed"),
                 text("url"),
                 problems.unwrap_or_else(|| last.to_owned()),
+                if notes.is_empty() { "-".to_owned() } else { notes.join("; ") },
             ];
             table.row(&cells.each_ref().map(String::as_str))?;
         }

@@ -4,7 +4,7 @@ use std::path::Path;
 fn known() -> Known {
     Known {
         dialects: vec!["cloudpipe", "osb"],
-        faces: vec!["providers", "oidc", "peer", "cloudpipe", "osb", "events", "addons"],
+        faces: vec!["providers", "oidc", "peer", "cloudpipe", "osb", "events", "addons", "ends"],
         upstreams: vec!["broker", "osb_broker"],
         authenticators: vec!["anonymous", "basic", "mtls", "oidc"],
         credentials: vec!["none", "basic", "bearer", "passthrough", "exchange", "digest"],
@@ -89,7 +89,7 @@ fn names_that_nobody_brought_are_mistakes() {
     assert_eq!(
         found,
         [
-            "listener[0].faces: `soap` is unknown; known are providers, oidc, peer, cloudpipe, osb, events, addons",
+            "listener[0].faces: `soap` is unknown; known are providers, oidc, peer, cloudpipe, osb, events, addons, ends",
             "provider[0].dialect: `soap` is unknown; known are cloudpipe, osb",
             "provider[0].credential.kind: `magic` is unknown; known are none, basic, bearer, passthrough, exchange, digest",
             "extensions.nobody: no extension has this name; known are cloudpipe, events, osb, osb-pipes",

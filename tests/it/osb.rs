@@ -187,3 +187,26 @@ fn one_broker_alone_answers_for_itself() {
     assert_eq!(answer.header("standpipe-provider"), None);
     assert_eq!(put(&standpipe, "i", "never-heard-of").body, odd);
 }
+
+#[test]
+fn a_rotation_finds_the_broker_of_what_it_replaces() {
+    let alpha = broker(&[service("a", "db")], created);
+    let beta = broker(&[service("b", "db")], |request| {
+        Some(match request.split(' ').next() {
+            Some("GET") if request.contains("/seen") => message("200 OK", "{}"),
+            _ => return created(request),
+        })
+    });
+    let standpipe = front(&[("alpha", &alpha, ""), ("beta", &beta, "")], "").run();
+    let bind = |instance: &str, binding: &str, body: &str| {
+        let path = format!("/v2/service_instances/{instance}/service_bindings/{binding}");
+        call(&standpipe, "PUT", &path, body).status
+    };
+    // Both instances are older than standpipe.
+    assert_eq!(bind("old", "one", r#"{"service_id":"b","plan_id":"b-small"}"#), 201);
+    assert_eq!(bind("old", "two", r#"{"predecessor_binding_id":"one"}"#), 201);
+    assert_eq!(bind("seen", "two", r#"{"predecessor_binding_id":"one"}"#), 201);
+    assert_eq!((said(&alpha, "PUT"), said(&beta, "PUT")), (0, 3));
+    assert_eq!(bind("nowhere", "two", r#"{"predecessor_binding_id":"one"}"#), 400);
+    assert_eq!(said(&beta, "PUT"), 3);
+}

@@ -160,6 +160,7 @@ fn a_prefix_is_standpipes_alone() {
 fn a_shared_offering_is_asked_for_before_anybody_says_that_it_is_gone() {
     let has = |request: &str, _| {
         Some(match request.split(' ').next() {
+            Some("GET") if request.contains("/fresh") => message("404 Not Found", "{}"),
             Some("GET") | Some("PATCH") => message("200 OK", "{}"),
             Some("DELETE") => message("200 OK", "{}"),
             _ => message("201 Created", "{}"),
@@ -181,6 +182,10 @@ fn a_shared_offering_is_asked_for_before_anybody_says_that_it_is_gone() {
     let path = format!("{INSTANCE}?service_id=a&plan_id=a-small");
     assert_eq!(call(&standpipe, "DELETE", &path, "").status, 200);
     assert_eq!((said(&alpha, "DELETE"), said(&beta, "DELETE")), (0, 1));
+    assert_eq!(put(&standpipe, "older", "a").status, 201);
+    assert_eq!((said(&alpha, "PUT"), said(&beta, "PUT")), (0, 1), "it is there already");
+    put(&standpipe, "fresh", "a");
+    assert_eq!((said(&alpha, "PUT"), said(&beta, "PUT")), (1, 1), "it is nowhere, and begins at the first");
 }
 
 #[test]

@@ -352,7 +352,8 @@ mod tests {
             "resource.db.offers[0].protos[1]",
             "resource.db.offers[0].default_adapters[0]",
             "resource.db.offers[1].name",
-            "resource.db.needs[0]",
+            "resource.db.needs[0].title",
+            "resource.db.needs[0].name",
         ] {
             assert!(paths.contains(&path), "{path} is not in {paths:?}");
         }

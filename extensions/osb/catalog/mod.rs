@@ -94,6 +94,13 @@ impl Catalogs {
         let _heard = heard.wait_for(|heard| *heard == Heard::Once).await;
     }
 
+    /// Whether some provider without a catalog has not been asked yet.
+    pub(super) fn are_coming(&self) -> bool {
+        let now = self.now.load();
+        *self.heard.borrow() == Heard::NotYet
+            && (now.members.is_empty() || now.members.iter().any(|member| member.snapshot.is_none()))
+    }
+
     /// The first of some providers, in configured order, whose catalog has a service; else the first that once had it.
     pub(super) fn first_with(&self, service: &str, among: &[ProviderId]) -> Option<ProviderId> {
         let now = self.now.load();

@@ -204,12 +204,18 @@ impl<'a> Session<'a> {
         let target = format!("{}/credentials", self.path(&addon.name)?);
         let (_, answer) = self.client.ask(Method::GET, &target, None).await?;
         let credentials: Map<String, Value> = part(&answer, "credentials")?;
+        if self.json && environment.print_env {
+            self.print_json(&json!({ "credentials": credentials }))?;
+        }
+        if file.is_none() && self.json {
+            return Ok(());
+        }
         let names = environment::names(&addon.name, &credentials)?;
         if let Some(file) = file {
             let label = self.label(&addon.name)?;
             env_file::write(&file, &label, &names).map_err(|error| unwritable(&file, &error))?;
         }
-        if environment.print_env {
+        if environment.print_env && !self.json {
             for (name, value) in &names {
                 self.say(&format!("{name}={}", env_file::quote(value)))?;
             }

@@ -3,7 +3,7 @@
 use std::io::IsTerminal as _;
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::super::table::printable;
 use super::client::Failure;
@@ -20,6 +20,7 @@ impl Doing {
         let what = printable(&what).into_owned();
         let spinner = ProgressBar::hidden();
         if std::io::stderr().is_terminal() {
+            spinner.set_style(ProgressStyle::default_spinner());
             spinner.set_draw_target(ProgressDrawTarget::stderr());
             spinner.set_message(format!("{what}..."));
             spinner.enable_steady_tick(Duration::from_millis(200));

@@ -40,7 +40,7 @@ fn add(
         let name = variable(&name);
         if found.contains_key(&name) {
             return Err(format!(
-                "two of its credentials want the name {name}; print them with --json instead"
+                "two of its credentials want the name {name}; print them with --json --print-env instead"
             ));
         }
         found.insert(name, text);

@@ -149,7 +149,8 @@ pub struct Environment {
     /// Write its credentials into this file, with mode 0600; other lines stay. Else `env_file` in .standpipe.toml
     #[arg(long, value_name = "FILE", env = "STANDPIPE_ENV_FILE")]
     env_file: Option<PathBuf>,
-    /// Print its credentials, as in an env file: SERVICE_KEY, nested keys joined by _, uri as URL (POSTGRESQL_URL)
+    /// Print its credentials, as in an env file: SERVICE_KEY, nested keys joined by _, uri as URL (POSTGRESQL_URL). With
+    /// --json: as the broker gave them
     #[arg(long)]
     print_env: bool,
 }
