@@ -17,6 +17,7 @@ pub mod tls;
 mod wire;
 
 use std::mem;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -164,10 +165,10 @@ impl Forward {
     ) -> Result<Response<Body>, Failure> {
         let Sending { provider, origin, mut replay, deadline } = sending;
         let settings = &provider.config;
-        let whole = request.body().as_bytes().is_some();
-        let progress = Progress::track(request.body_mut(), settings.idle_timeout, settings.response_timeout);
-        // A body that still streams moves the deadline along; without one the call's own deadline counts too.
-        let patience = || if whole { progress.deadline().min(deadline) } else { progress.deadline() };
+        let upload = Progress::track(request.body_mut(), settings.idle_timeout, settings.response_timeout);
+        // A body that streams moves the deadline along; without one the call's own deadline counts too.
+        let end = deadline.min(now() + settings.response_timeout);
+        let patience = || upload.as_ref().map_or(end, Progress::deadline);
         let mut pooled = self.pool.take(origin.id);
         loop {
             let reused = pooled.is_some();
@@ -176,7 +177,7 @@ impl Forward {
                 None => Box::pin(self.connect(provider, origin, deadline)).await?,
             };
             let before = connection.received.get();
-            let answer = connection.sender.try_send_request(mem::take(request));
+            let answer = pin!(connection.sender.try_send_request(mem::take(request)));
             let answered = self.deadlines.within(patience, answer).await.map_err(|_| Failure::Timeout)?;
             match answered.map_err(|error| Attempt::of(error, since(&connection, before))) {
                 Ok(response) => {

@@ -93,7 +93,7 @@ impl Exchange<'_> {
             Some(_) => Box::pin(self.claim(trail)).await?,
             None => self.unclaimed(trail)?,
         };
-        let mut left = match self.prepare(trail).await {
+        let mut left = match self.prepare(trail).await.and_then(|()| self.leave(trail)) {
             Ok(left) => left,
             Err(error) => {
                 let heard = self.heard();
@@ -144,8 +144,8 @@ impl Exchange<'_> {
         self.proxy.forward.send(provider, &left.destination, request, replay, trail.deadline).await
     }
 
-    /// Lets hooks see the request, and makes it the provider's.
-    async fn prepare(&mut self, trail: &Trail) -> Result<Left> {
+    /// Lets hooks see the request.
+    async fn prepare(&mut self, trail: &Trail) -> Result<()> {
         if self.credential.is_renewable() && self.asked.request.body().as_bytes().is_none() {
             Box::pin(self.hold_body(trail)).await?;
         }
@@ -153,7 +153,7 @@ impl Exchange<'_> {
             let target = self.place.target();
             Box::pin(self.proxy.before_forward(trail, self.running, &mut self.asked, &target)).await?;
         }
-        self.leave(trail)
+        Ok(())
     }
 
     /// Lets hooks see the answer, writes down what it means, and makes it the caller's.
