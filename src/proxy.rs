@@ -42,25 +42,8 @@ pub struct Proxy {
 }
 
 impl Service for Proxy {
-    fn handle(
-        &self,
-        request: Request<Body>,
-        connection: Arc<Connection>,
-        socket: ListenerId,
-    ) -> impl Future<Output = Response<Body>> + 'static {
-        let proxy = self.clone();
-        async move { proxy.handle(request, connection, socket).await }
-    }
-}
-
-impl Proxy {
-    /// A proxy for one core.
-    pub fn new(engine: Arc<Engine>, forward: Forward) -> Self {
-        Self { engine, forward }
-    }
-
     /// Answers a request. Whatever goes wrong becomes an answer here, and only here.
-    pub async fn handle(
+    async fn handle(
         &self,
         request: Request<Body>,
         connection: Arc<Connection>,
@@ -95,11 +78,18 @@ impl Proxy {
         metrics.at(trail.position).record(told, duration);
         self.audit(&trail, response.status());
         let admitted = trail.admitted.take();
-        self.record(trail, &response, duration);
+        self.record(&trail, &response, duration);
         match admitted {
             Some(admitted) => until_read(response, admitted),
             None => response,
         }
+    }
+}
+
+impl Proxy {
+    /// A proxy for one core.
+    pub fn new(engine: Arc<Engine>, forward: Forward) -> Self {
+        Self { engine, forward }
     }
 
     /// The eight steps.
@@ -191,14 +181,14 @@ impl Proxy {
         }
     }
 
-    fn record(&self, trail: Trail, response: &Response<Body>, duration: std::time::Duration) {
+    fn record(&self, trail: &Trail, response: &Response<Body>, duration: std::time::Duration) {
         self.engine.access_log.record(|| AccessEvent {
             call: trail.id,
             at: Timestamp::now(),
             peer: trail.connection.peer,
             caller: trail.caller.as_ref().map(|caller| caller.id.clone()),
             face: trail.face.and_then(|face| self.engine.router.face_names().nth(face.0)),
-            method: trail.sent.0,
+            method: trail.sent.0.clone(),
             path: AccessEvent::path_of(&trail.sent.1),
             provider: trail.provider.as_ref().map(|provider| provider.id().clone()),
             operation: trail.operation.map(|operation| operation.name),
@@ -206,7 +196,7 @@ impl Proxy {
             status: response.status(),
             duration,
             bytes: http_body::Body::size_hint(response.body()).exact(),
-            fault: trail.fault,
+            fault: trail.fault.clone(),
         });
     }
 }

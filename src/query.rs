@@ -95,17 +95,17 @@ impl Querier {
             },
         );
         credential.complete(&method, &parts.uri, &mut parts.headers);
-        let request = Request::from_parts(parts, Body::from(body));
+        let mut request = Request::from_parts(parts, Body::from(body));
         let replay = Replay::keep_any(&request);
         let again = replay.as_ref().filter(|replay| replay.is_idempotent());
-        let sent = self.forward.send(provider, &destination, request, again, self.deadline).await;
+        let sent = self.forward.send(provider, &destination, &mut request, again, self.deadline).await;
         let mut answer = sent.map_err(|failure| failure.into_error(&provider.config, &method))?;
         if let (StatusCode::UNAUTHORIZED, true, Some(replay)) =
             (answer.status(), credential.is_renewable(), &replay)
         {
             let renewed = renewed(provider, &wanted, &mut credential, replay, answer.headers());
-            if let Some(request) = self.in_time(provider, renewed).await? {
-                let sent = self.forward.send(provider, &destination, request, None, self.deadline).await;
+            if let Some(mut request) = self.in_time(provider, renewed).await? {
+                let sent = self.forward.send(provider, &destination, &mut request, None, self.deadline).await;
                 answer = sent.map_err(|failure| failure.into_error(&provider.config, &method))?;
             }
         }

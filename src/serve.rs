@@ -12,9 +12,8 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use standpipe_api::{Problems, ProviderId, Upstream};
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::oneshot;
-use tokio::task::LocalSet;
 
 use self::operator::Operator;
 use crate::access::Refusal;
@@ -269,12 +268,14 @@ fn engine(
 }
 
 fn start_background(thread: Thread, operator: Operator) -> Result<JoinHandle<()>, StartError> {
-    let runtime = Builder::new_current_thread().enable_all().build()?;
     let (ready, started) = mpsc::channel();
     let drain = thread.drain.clone();
     let spawned = thread::Builder::new().name("background".into()).spawn(move || {
-        let local = LocalSet::new();
-        local.block_on(&runtime, async move {
+        let runtime = match local_runtime() {
+            Ok(runtime) => runtime,
+            Err(error) => return drop(ready.send(Err(StartError::Thread(error)))),
+        };
+        runtime.block_on(async move {
             let admin = match operator.listen().await {
                 Ok(admin) => admin,
                 Err(error) => return drop(ready.send(Err(StartError::Admin(error)))),
@@ -311,11 +312,15 @@ fn start_cores(
     let mut cores = Vec::new();
     for (at, sockets) in bound.into_cores().into_iter().enumerate() {
         let (engine, shared, drain) = (engine.clone(), shared.clone(), drain.clone());
-        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let (ready, started) = mpsc::channel();
         cores.push(thread::Builder::new().name(format!("core-{at}")).spawn(move || {
+            let runtime = match local_runtime() {
+                Ok(runtime) => runtime,
+                Err(error) => return drop(ready.send(error)),
+            };
+            drop(ready);
             let forward = Forward::default();
-            let local = LocalSet::new();
-            local.block_on(&runtime, async move {
+            runtime.block_on(async move {
                 tokio::task::spawn_local(forward.clone().run());
                 match front {
                     Front::Proxy => {
@@ -329,8 +334,16 @@ fn start_cores(
                 }
             });
         })?);
+        if let Ok(error) = started.recv() {
+            return Err(StartError::Thread(error));
+        }
     }
     Ok(cores)
+}
+
+/// A runtime for the thread that makes it: its tasks never change threads, and are scheduled once, not again by a `LocalSet`.
+fn local_runtime() -> std::io::Result<LocalRuntime> {
+    Builder::new_current_thread().enable_all().build_local(LocalOptions::default())
 }
 
 /// Serves until the end has begun and everything in flight has ended, or the time for that is over.

@@ -62,24 +62,19 @@ impl Standalone {
 }
 
 impl Service for Standalone {
-    fn handle(
+    async fn handle(
         &self,
         request: Request<Body>,
         connection: Arc<Connection>,
         socket: ListenerId,
-    ) -> impl Future<Output = Response<Body>> + 'static {
-        let standalone = self.clone();
-        async move {
-            match standalone.answer(request, &connection, socket).await {
-                Ok(response) => response,
-                Err(error) => {
-                    let running = standalone.engine.running.load_full();
-                    let manner = Manner {
-                        challenges: running.challenges(socket.0, Shown::Nothing),
-                        ..Manner::default()
-                    };
-                    respond::error(&error, CallId::from_bits(fastrand::u128(..)), manner)
-                }
+    ) -> Response<Body> {
+        match self.answer(request, &connection, socket).await {
+            Ok(response) => response,
+            Err(error) => {
+                let running = self.engine.running.load_full();
+                let manner =
+                    Manner { challenges: running.challenges(socket.0, Shown::Nothing), ..Manner::default() };
+                respond::error(&error, CallId::from_bits(fastrand::u128(..)), manner)
             }
         }
     }

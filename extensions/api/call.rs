@@ -81,7 +81,8 @@ pub struct Params(Vec<(Arc<str>, String)>);
 impl Params {
     /// Takes the raw path segments a pattern matched and decodes them.
     pub fn decode<'a>(raw: impl IntoIterator<Item = (Arc<str>, &'a str)>) -> Self {
-        let decode = |text: &str| match text.contains('%') {
+        // One byte is found faster in bytes than in characters.
+        let decode = |text: &str| match text.as_bytes().contains(&b'%') {
             true => percent_decode_str(text).decode_utf8_lossy().into_owned(),
             false => text.to_owned(),
         };

@@ -131,7 +131,7 @@ impl Dialect for CloudpipeDialect {
             return Address { base: Cow::Owned(own), path: Cow::Borrowed(rest) };
         }
         // Hardly any URL is a template, and one byte is found faster than a word.
-        if provider.url.contains('{') {
+        if provider.url.as_bytes().contains(&b'{') {
             let base = provider.url.replace("{resource}", resource);
             return Address { base: Cow::Owned(base), path: Cow::Borrowed(rest) };
         }

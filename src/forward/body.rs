@@ -27,15 +27,15 @@ struct State {
 }
 
 impl Progress {
-    /// Watches a body that is still to be sent: `idle` between its parts, `answer` after its end.
-    pub(super) fn track(body: &mut Body, idle: Duration, answer: Duration) -> Self {
+    /// Watches a body that streams: `idle` between its parts, `answer` after its end. `None`: all of it is here.
+    pub(super) fn track(body: &mut Body, idle: Duration, answer: Duration) -> Option<Self> {
         if body.as_bytes().is_some() {
-            return Self(Rc::new(Cell::new(State { last: now(), patience: answer })));
+            return None;
         }
         let progress = Self(Rc::new(Cell::new(State { last: now(), patience: idle })));
         let upload = Upload { body: std::mem::take(body), progress: progress.clone(), answer };
         *body = Body::stream(upload);
-        progress
+        Some(progress)
     }
 
     /// When patience ends.

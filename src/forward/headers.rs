@@ -170,12 +170,9 @@ fn remove(headers: &mut HeaderMap, also: impl Fn(&HeaderName) -> bool) -> Seen {
     let mut seen = Seen::default();
     let mut doomed: Vec<HeaderName> = Vec::new();
     for (name, value) in &*headers {
-        if *name == CONNECTION {
+        if *name == CONNECTION && !names_nothing(value.as_bytes()) {
             let tokens = value.to_str().unwrap_or_default().split(',').map(str::trim);
-            // These two name what is removed anyhow, or nothing.
-            let others = tokens.filter(|token| {
-                !token.eq_ignore_ascii_case("keep-alive") && !token.eq_ignore_ascii_case("close")
-            });
+            let others = tokens.filter(|token| !names_nothing(token.as_bytes()));
             doomed.extend(others.filter_map(|token| token.parse().ok()));
         }
         if is_hop_by_hop(name) || name.as_str().starts_with("standpipe-") || also(name) {
@@ -194,6 +191,11 @@ fn remove(headers: &mut HeaderMap, also: impl Fn(&HeaderName) -> bool) -> Seen {
     }
     doomed.iter().for_each(|name| drop(headers.remove(name)));
     seen
+}
+
+/// The tokens of `Connection` that name what is removed anyhow, or nothing; most of these fields hold one of them alone.
+fn names_nothing(token: &[u8]) -> bool {
+    token.eq_ignore_ascii_case(b"keep-alive") || token.eq_ignore_ascii_case(b"close")
 }
 
 fn is_hop_by_hop(name: &HeaderName) -> bool {

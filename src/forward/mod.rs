@@ -16,6 +16,8 @@ mod replay;
 pub mod tls;
 mod wire;
 
+use std::mem;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -71,8 +73,8 @@ impl Forward {
         futures_util::future::join(self.deadlines.clone().run(), sweep).await;
     }
 
-    /// Sends a request whose head is already the provider's, and waits for the head of the answer. With a `replay` it
-    /// is sent again when a pooled connection dies before any byte of an answer.
+    /// Sends a request whose head is already the provider's, and waits for the head of the answer; the request is taken.
+    /// With a `replay` it is sent again when a pooled connection dies before any byte of an answer.
     ///
     /// # Errors
     /// Why there is none, and whether the request may have arrived.
@@ -80,7 +82,7 @@ impl Forward {
         &self,
         provider: &Provider,
         destination: &Destination,
-        request: Request<Body>,
+        request: &mut Request<Body>,
         replay: Option<&Replay>,
         deadline: Instant,
     ) -> Result<Response<Body>, Failure> {
@@ -89,7 +91,7 @@ impl Forward {
         let answered = match destination {
             Destination::InProcess(upstream) => {
                 let patience = deadline.min(now() + provider.config.response_timeout);
-                let served = self.deadlines.within(|| patience, upstream.serve(request)).await;
+                let served = self.deadlines.within(|| patience, upstream.serve(mem::take(request))).await;
                 served.map_err(|_| Failure::Timeout)
             }
             Destination::Origin(origin) => {
@@ -158,16 +160,15 @@ impl Forward {
     async fn exchange(
         &self,
         sending: Sending<'_>,
-        request: Request<Body>,
+        request: &mut Request<Body>,
         permit: OwnedSemaphorePermit,
     ) -> Result<Response<Body>, Failure> {
         let Sending { provider, origin, mut replay, deadline } = sending;
         let settings = &provider.config;
-        let mut request = request;
-        let whole = request.body().as_bytes().is_some();
-        let progress = Progress::track(request.body_mut(), settings.idle_timeout, settings.response_timeout);
-        // A body that still streams moves the deadline along; without one the call's own deadline counts too.
-        let patience = || if whole { progress.deadline().min(deadline) } else { progress.deadline() };
+        let upload = Progress::track(request.body_mut(), settings.idle_timeout, settings.response_timeout);
+        // A body that streams moves the deadline along; without one the call's own deadline counts too.
+        let end = deadline.min(now() + settings.response_timeout);
+        let patience = || upload.as_ref().map_or(end, Progress::deadline);
         let mut pooled = self.pool.take(origin.id);
         loop {
             let reused = pooled.is_some();
@@ -176,7 +177,7 @@ impl Forward {
                 None => Box::pin(self.connect(provider, origin, deadline)).await?,
             };
             let before = connection.received.get();
-            let answer = connection.sender.try_send_request(request);
+            let answer = pin!(connection.sender.try_send_request(mem::take(request)));
             let answered = self.deadlines.within(patience, answer).await.map_err(|_| Failure::Timeout)?;
             match answered.map_err(|error| Attempt::of(error, since(&connection, before))) {
                 Ok(response) => {
@@ -187,13 +188,13 @@ impl Forward {
                     let lease = Lease { connection, pool, origin, lifetime, permit };
                     return Ok(self.answer(response, lease));
                 }
-                Err(Attempt::NotWritten(unsent)) if reused => request = *unsent,
+                Err(Attempt::NotWritten(unsent)) if reused => *request = *unsent,
                 Err(Attempt::NotWritten(_)) => {
                     let closed = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
                     return Err(Failure::Unreachable(closed));
                 }
                 Err(Attempt::NoAnswer(_)) if reused && replay.is_some() => {
-                    request = replay.take().map(Replay::request).unwrap_or_default();
+                    *request = replay.take().map(Replay::request).unwrap_or_default();
                 }
                 Err(Attempt::NoAnswer(error) | Attempt::Broken(error)) => return Err(Failure::Broken(error)),
                 Err(Attempt::Upload(error)) => return Err(Failure::Upload(error)),

@@ -149,7 +149,7 @@ impl<S: Service> Host<S> {
         let mut connection = pin!(connection);
         let mut look = pin!(sleep_until(Instant::now() + self.limits.header_read));
         let mut drained = pin!(self.drain.begun());
-        let (mut winding_down, mut waiting) = (false, false);
+        let (mut winding_down, mut waiting, mut timed) = (false, false, false);
         poll_fn(|cx| {
             loop {
                 // Asked once, the end wakes this task by itself; until then looking at it is cheaper than asking. An
@@ -163,7 +163,9 @@ impl<S: Service> Host<S> {
                 if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
                     return Poll::Ready(ended);
                 }
-                if look.as_mut().poll(cx).is_pending() {
+                // The timer, too, wakes this task by itself once it has been asked.
+                timed = timed && !look.is_elapsed() || look.as_mut().poll(cx).is_pending();
+                if timed {
                     return Poll::Pending;
                 }
                 match watch.look(&self.limits) {

@@ -49,7 +49,7 @@ pub trait Service: 'static {
         request: Request<Body>,
         connection: Arc<Connection>,
         socket: ListenerId,
-    ) -> impl Future<Output = Response<Body>> + 'static;
+    ) -> impl Future<Output = Response<Body>>;
 }
 
 /// What all cores share of the listeners: limits, certificates, counts.

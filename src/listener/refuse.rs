@@ -99,8 +99,14 @@ fn path(path: &str) -> Option<Error> {
     if !path.starts_with('/') {
         return Some(Error::bad_request("the target is not a path"));
     }
-    // Only these bytes can make a path mean something else; most paths have none of them.
-    if !path.bytes().any(|byte| matches!(byte, b'.' | b'%' | b'\\' | b'#')) {
+    // Only these bytes, and a dot that begins a segment, can make a path mean something else; most paths have none of them.
+    let mut before = b'/';
+    let odd = |byte| {
+        let odd = matches!(byte, b'%' | b'\\' | b'#') || (byte == b'.' && before == b'/');
+        before = byte;
+        odd
+    };
+    if !path.bytes().any(odd) {
         return None;
     }
     if path.contains('#') {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::HeaderValue;
-use http::{Request, Response, StatusCode, Uri, Version};
+use http::{Response, StatusCode, Uri, Version};
 use standpipe_api::{
     Body, Credential, Dialect, Effect, Error, ErrorKind, Fault, Operation, Outcome, Resource, Result, Sent,
     Verdict,
@@ -66,7 +66,8 @@ impl Proxy {
         let effect = asked.operation().effect;
         if !effect.changes_state(asked.request.method()) {
             let dialect = &**dialect;
-            return Exchange { proxy: self, running, dialect, asked, place, credential }.go(trail).await;
+            let mut exchange = Exchange { proxy: self, running, dialect, asked, place, credential };
+            return exchange.go(trail).await;
         }
         let (proxy, running, dialect) = (self.clone(), running.clone(), dialect.clone());
         trail.audited_elsewhere = true;
@@ -76,7 +77,7 @@ impl Proxy {
         tokio::task::spawn_local(async move {
             let _counted = counted;
             let (proxy, running, dialect) = (&proxy, &running, &*dialect);
-            let exchange = Exchange { proxy, running, dialect, asked, place, credential };
+            let mut exchange = Exchange { proxy, running, dialect, asked, place, credential };
             let outcome = exchange.go(&ending.trail).await;
             ending.told(&outcome);
             // The caller may have left; the outcome has been settled all the same.
@@ -87,12 +88,12 @@ impl Proxy {
 }
 
 impl Exchange<'_> {
-    async fn go(mut self, trail: &Trail) -> Result<Response<Body>> {
+    async fn go(&mut self, trail: &Trail) -> Result<Response<Body>> {
         let held = match self.asked.creates {
             Some(_) => Box::pin(self.claim(trail)).await?,
             None => self.unclaimed(trail)?,
         };
-        let mut left = match self.prepare(trail).await {
+        let mut left = match self.prepare(trail).await.and_then(|()| self.leave(trail)) {
             Ok(left) => left,
             Err(error) => {
                 let heard = self.heard();
@@ -100,17 +101,19 @@ impl Exchange<'_> {
                 return Err(error);
             }
         };
-        let request = std::mem::take(&mut self.asked.request);
-        let method = request.method().clone();
+        let method = self.asked.request.method().clone();
         reach(FailPoint::SendBefore);
-        let mut answered = self.send(trail, &left, request).await;
+        let mut answered = self.send(trail, &left).await;
         if let Ok(refused) = &answered
             && refused.status() == StatusCode::UNAUTHORIZED
             && self.credential.is_renewable()
         {
             match Box::pin(self.renewed(trail, &left, refused)).await {
                 Ok(None) => {}
-                Ok(Some(again)) => answered = self.send(trail, &left, again).await,
+                Ok(Some(again)) => {
+                    self.asked.request = again;
+                    answered = self.send(trail, &left).await;
+                }
                 Err(error) => {
                     let (status, headers) = (refused.status(), refused.headers());
                     let outcome = Outcome::Answered { status, headers, body: None };
@@ -135,19 +138,14 @@ impl Exchange<'_> {
         Ok(response)
     }
 
-    async fn send(
-        &self,
-        trail: &Trail,
-        left: &Left,
-        request: Request<Body>,
-    ) -> Result<Response<Body>, Failure> {
-        let provider = &self.place.provider;
+    async fn send(&mut self, trail: &Trail, left: &Left) -> Result<Response<Body>, Failure> {
+        let (provider, request) = (&self.place.provider, &mut self.asked.request);
         let replay = left.replay.as_ref().filter(|replay| replay.is_idempotent());
         self.proxy.forward.send(provider, &left.destination, request, replay, trail.deadline).await
     }
 
-    /// Lets hooks see the request, and makes it the provider's.
-    async fn prepare(&mut self, trail: &Trail) -> Result<Left> {
+    /// Lets hooks see the request.
+    async fn prepare(&mut self, trail: &Trail) -> Result<()> {
         if self.credential.is_renewable() && self.asked.request.body().as_bytes().is_none() {
             Box::pin(self.hold_body(trail)).await?;
         }
@@ -155,7 +153,7 @@ impl Exchange<'_> {
             let target = self.place.target();
             Box::pin(self.proxy.before_forward(trail, self.running, &mut self.asked, &target)).await?;
         }
-        self.leave(trail)
+        Ok(())
     }
 
     /// Lets hooks see the answer, writes down what it means, and makes it the caller's.

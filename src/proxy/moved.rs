@@ -68,7 +68,8 @@ impl Exchange<'_> {
         credential.complete(&method_again, &target, again.headers_mut());
         let replay = Replay::keep(&again);
         let forward = &self.proxy.forward;
-        let sent = forward.send(&moved.provider, &destination, again, replay.as_ref(), trail.deadline).await;
+        let (replay, deadline) = (replay.as_ref(), trail.deadline);
+        let sent = forward.send(&moved.provider, &destination, &mut again, replay, deadline).await;
         *response = sent.map_err(|failure| failure.into_error(&moved.provider.config, method))?;
         Ok(())
     }

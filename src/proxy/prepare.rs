@@ -241,7 +241,8 @@ impl Proxy {
     ) -> Result<Credential> {
         let anonymous = trail.caller.as_ref().is_none_or(|caller| caller.is_anybody());
         let foreign = |headers| bearer(headers).is_some() && !running.oidc.has_own(headers);
-        if anonymous && foreign(asked.request.headers()) && self.is_known_there(trail, asked, place) {
+        // Whose a token is takes longer to see than whether anybody would ask.
+        if anonymous && self.is_known_there(trail, asked, place) && foreign(asked.request.headers()) {
             return Ok(Credential { authorization: CallerAuthorization::PassedOn, ..Credential::none() });
         }
         if asked.stranger.is_some() {
@@ -289,14 +290,10 @@ impl Proxy {
 
     /// Whether the provider may know a bearer that we do not: brokers authenticate each other on single pipes.
     fn is_known_there(&self, trail: &Trail, asked: &Asked, place: &Place) -> bool {
-        let Some(matched) = &asked.matched else { return false };
-        // What a peer shows is for us alone (decision 33).
-        if bearer(asked.request.headers()).is_some_and(jwt::is_of_peer) {
-            return false;
-        }
-        let dialect = trail.dialect.as_ref();
-        dialect
-            .is_some_and(|dialect| dialect.accepts_foreign_bearer(matched.operation, &place.provider.public))
+        let (Some(matched), Some(dialect)) = (&asked.matched, &trail.dialect) else { return false };
+        dialect.accepts_foreign_bearer(matched.operation, &place.provider.public)
+            // What a peer shows is for us alone (decision 33).
+            && !bearer(asked.request.headers()).is_some_and(jwt::is_of_peer)
     }
 
     /// Asks on the caller's behalf.

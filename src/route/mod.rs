@@ -178,7 +178,9 @@ impl Router {
         if root == TRANSPARENT {
             return transparent(rest);
         }
-        if root.contains('%') && self.0.roots.contains_key(&*percent_decode_str(root).decode_utf8_lossy()) {
+        if root.as_bytes().contains(&b'%')
+            && self.0.roots.contains_key(&*percent_decode_str(root).decode_utf8_lossy())
+        {
             return Err(Error::bad_request("the first path segment is a reserved word in percent-encoding")
                 .advise("write the word itself, or reach a resource of that name under /providers/{name}/"));
         }

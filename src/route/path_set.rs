@@ -34,7 +34,8 @@ impl PathSet {
                 *found = PatternSet::new(self.0.pattern_len());
             }
             self.0.which_overlapping_matches(&Input::new(path), found);
-            found.iter().map(|pattern| pattern.as_usize()).for_each(each);
+            // The set is a list of all patterns; there is nothing to see behind the last that matches.
+            found.iter().take(found.len()).map(|pattern| pattern.as_usize()).for_each(each);
         });
     }
 }

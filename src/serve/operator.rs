@@ -135,14 +135,13 @@ fn unix(path: &Path) -> std::io::Result<UnixListener> {
 struct Front(Rc<AdminService>);
 
 impl Service for Front {
-    fn handle(
+    async fn handle(
         &self,
         request: Request<Body>,
         connection: Arc<Connection>,
         _socket: ListenerId,
-    ) -> impl Future<Output = Response<Body>> + 'static {
-        let service = self.0.clone();
-        async move { service.answer(request, &connection).await }
+    ) -> Response<Body> {
+        self.0.answer(request, &connection).await
     }
 }
 

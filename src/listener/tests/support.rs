@@ -80,7 +80,7 @@ impl Service for Stub {
         request: Request<Body>,
         connection: Arc<Connection>,
         _: ListenerId,
-    ) -> impl Future<Output = Response<Body>> + 'static {
+    ) -> impl Future<Output = Response<Body>> {
         let memory = self.0.clone();
         memory.began.set(memory.began.get() + 1);
         async move {
