@@ -1,5 +1,7 @@
 //! `standpipe providers`: those that come and go while standpipe runs, through its admin listener.
 
+mod list;
+
 use std::io::{IsTerminal as _, Read as _, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -14,7 +16,7 @@ use zeroize::Zeroizing;
 use super::AdminClient;
 use super::admin_client::joined;
 use super::mappings::Failure;
-use super::table::{Table, printable};
+use super::table::printable;
 use crate::assemble::{self, Front};
 use crate::store::{DataDirLock, StoreError};
 
@@ -116,7 +118,7 @@ pub(super) fn run(path: Option<PathBuf>, command: Command, out: &mut dyn Write) 
     let work = async {
         match command {
             Command::Add { name, with } => add(&client, &name, &with, out).await,
-            Command::List { json } => list(&client, json, out).await,
+            Command::List { json } => list::list(&client, json, out).await,
             Command::Show { name } => {
                 let shown: Value = ask(&client, Method::GET, &[&name], &[], String::new()).await?;
                 let text = serde_json::to_string_pretty(&shown).map_err(std::io::Error::from)?;
@@ -220,57 +222,6 @@ async fn remove(client: &AdminClient, name: &str, force: bool, out: &mut dyn Wri
         )?;
     }
     Ok(())
-}
-
-async fn list(client: &AdminClient, json: bool, out: &mut dyn Write) -> Result<(), Failure> {
-    let all: Value = ask(client, Method::GET, &[], &[], String::new()).await?;
-    if json {
-        return Ok(writeln!(out, "{all}")?);
-    }
-    let head = [
-        "NAME",
-        "DIALECT",
-        "ORIGIN",
-        "STATE",
-        "BREAKER",
-        "IN FLIGHT",
-        "INDEXED",
-        "URL",
-        "LAST ERROR",
-        "NOTES",
-    ];
-    let mut table = Table::new(out, &head);
-    for key in ["providers", "left_out"] {
-        for provider in all.get(key).and_then(Value::as_array).into_iter().flatten() {
-            let text = |key: &str| match provider.get(key) {
-                Some(Value::String(text)) => text.clone(),
-                Some(other) => other.to_string(),
-                None => "-".to_owned(),
-            };
-            let last = provider.pointer("/last_error/error").and_then(Value::as_str).unwrap_or("-");
-            let notes = provider.get("notes").and_then(Value::as_array).into_iter().flatten();
-            let note = |note: &'_ Value| {
-                let part = |key: &str| note.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
-                format!("{}: {}", part("word"), part("text"))
-            };
-            let notes: Vec<String> = notes.map(note).collect();
-            let problems = provider.get("problems").map(ToString::to_string);
-            let cells = [
-                text("name"),
-                text("dialect"),
-                text("origin"),
-                if problems.is_some() { "left out".to_owned() } else { text("availability") },
-                text("breaker"),
-                text("in_flight"),
-                text("indexed"),
-                text("url"),
-                problems.unwrap_or_else(|| last.to_owned()),
-                if notes.is_empty() { "-".to_owned() } else { notes.join("; ") },
-            ];
-            table.row(&cells.each_ref().map(String::as_str))?;
-        }
-    }
-    Ok(table.end()?)
 }
 
 impl With {
