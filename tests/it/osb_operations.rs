@@ -13,7 +13,9 @@ fn slow(request: &str, told: bool) -> Answered {
     Some(match request.split(' ').next() {
         Some("PUT") => message("202 Accepted", r#"{"operation":"o 1"}"#),
         Some("DELETE") => message("202 Accepted", r#"{"operation":"d1"}"#),
-        _ if request.contains("/last_operation") && request.contains("d1") => message("410 Gone", "{}"),
+        _ if request.contains("/last_operation") && request.contains("operation=d1") => {
+            message("410 Gone", "{}")
+        }
         _ if request.contains("/last_operation") => state(if told { "succeeded" } else { "in progress" }),
         _ => message("404 Not Found", "{}"),
     })
@@ -98,6 +100,34 @@ fn with_reconcile_a_lost_creation_is_cleaned_up_after() {
     assert_eq!(said(&alpha, "DELETE"), 1);
     let (_, shown) = house.command(&["mappings", "show", "service_instance", "i"]);
     assert!(shown.contains("gone"), "{shown}");
+}
+
+#[test]
+fn with_reconcile_a_failed_creation_is_told_as_such_and_cleaned_up_after() {
+    let alpha = telling(&[service("a", "db")], |request, told| {
+        let state = |word: &str| message("200 OK", &format!(r#"{{"state":"{word}"}}"#));
+        Some(match request.split(' ').next() {
+            Some("PUT") => message("202 Accepted", r#"{"operation":"c1"}"#),
+            Some("DELETE") => message("202 Accepted", r#"{"operation":"d1"}"#),
+            _ if request.contains("operation=d1") => state(if told { "succeeded" } else { "in progress" }),
+            _ => state("failed"),
+        })
+    });
+    let (house, _other) = two(&alpha, "reconcile = true\nreconcile_after = \"1s\"");
+    let standpipe = served(&house);
+    assert_eq!(put(&standpipe, "i", "a").status, 202);
+    until("the deletion is asked about", || alpha.said().iter().any(|said| said.contains("operation=d1")));
+    let shown = || house.command(&["mappings", "show", "service_instance", "i"]).1;
+    assert!(shown().contains("maybe"), "{}", shown());
+    alpha.tell();
+    until("it is gone", || shown().contains("gone"));
+    assert_eq!(events(&standpipe), ["operation.started", "operation.settled", "instance.deleted"]);
+    let page = standpipe.get("/events?after=0").json();
+    let settled = page["events"].as_array().unwrap().iter();
+    let settled = settled.filter(|event| event["kind"] == "operation.settled");
+    let settled: Vec<_> =
+        settled.map(|event| (&event["payload"]["kind"], &event["payload"]["state"])).collect();
+    assert_eq!(settled, [(&"create".into(), &"failed".into())]);
 }
 
 #[test]

@@ -22,7 +22,7 @@ pub(super) use step::Heard;
 pub(super) use sweep::{Schedules, sweep};
 
 use self::operation::group;
-use self::step::{Step, moved, step, told};
+use self::step::{Step, given_up, step, told, under_way};
 use super::dialect::INSTANCE;
 
 /// Unsettled operations of one resource that are looked at.
@@ -56,7 +56,8 @@ impl Operations {
         let written = self.state()?.commit(vec![put]).await?;
         written.map_err(|conflict| Error::internal(format!("{} is there twice", conflict.key)))?;
         // Looked at after it was written: cleaning looks again after it has begun, so that one of the two sees the other.
-        let cleaning = |other: &Operation| other.state == OperationState::Cleaning;
+        let cleaning =
+            |other: &Operation| matches!(other.state, OperationState::Cleaning | OperationState::Removing);
         if operation.kind == OperationKind::Delete
             || !self.of(&operation.resource).await?.iter().any(cleaning)
         {
@@ -99,11 +100,8 @@ impl Operations {
     ///
     /// # Errors
     /// The store does not answer.
-    async fn settle(&self, operation: &Operation, state: OperationState, why: &str) -> Result<()> {
-        let settled = |operation: Operation| {
-            Step::Settled(Box::new(operation.ended(state, Some(why.to_owned()))), Vec::new())
-        };
-        self.rewrite(&operation.key(), settled).await
+    async fn give_up(&self, operation: &Operation, why: &str) -> Result<()> {
+        self.rewrite(&operation.key(), |operation| given_up(operation, why)).await
     }
 
     /// The unsettled operations of a resource, in the order in which they began.
@@ -121,7 +119,6 @@ impl Operations {
         for _ in 0..ATTEMPTS {
             let Some(record) = state.get(key).await? else { return Ok(()) };
             let Some(before) = read(&record) else { return Ok(()) };
-            let began = before.state;
             let remove = Change::Remove { key: record.key.clone(), expected: record.revision };
             let changes = match change(before.clone()) {
                 Step::Stays => return Ok(()),
@@ -131,13 +128,7 @@ impl Operations {
                         value: operation.written(),
                         expected: Some(record.revision),
                     };
-                    let started =
-                        began == OperationState::Requested && operation.state == OperationState::Accepted;
-                    let event = started.then(|| told(&operation));
-                    let leaves = started && operation.kind == OperationKind::Delete;
-                    let leaving = leaves.then(|| moved(&operation, MappingState::Deleting));
-                    let more = event.into_iter().chain(leaving).collect();
-                    let more = self.superseded(&operation, more).await?;
+                    let more = self.superseded(&operation, under_way(&before, &operation)).await?;
                     [put].into_iter().chain(more).collect()
                 }
                 Step::Leaves(more) => {
@@ -150,7 +141,8 @@ impl Operations {
                         expected: None,
                     };
                     let more = self.superseded(&operation, more).await?;
-                    [remove, put, told(&operation)].into_iter().chain(more).collect()
+                    let event = before.settled_at.is_none().then(|| told(&operation));
+                    [remove, put].into_iter().chain(event).chain(more).collect()
                 }
             };
             if state.commit(changes).await?.is_ok() {

@@ -33,6 +33,8 @@ pub(in crate::osb) enum OperationState {
     Lost,
     /// standpipe is deleting what it may have left, and nothing else is begun meanwhile.
     Cleaning,
+    /// The broker is deleting what it may have left, because standpipe has asked it to.
+    Removing,
     /// The broker is at it.
     Accepted,
     /// Done.
@@ -78,7 +80,7 @@ pub(in crate::osb) struct Operation {
     pub service_id: String,
     /// See `service_id`.
     pub plan_id: String,
-    /// What the broker calls it.
+    /// What the broker calls it, or the deletion of what it left.
     pub external: Option<String>,
     /// How far it is.
     pub state: OperationState,
@@ -98,7 +100,7 @@ pub(in crate::osb) struct Operation {
     pub reconciled: Reconciled,
     /// Attempts to clean up after it.
     pub attempts: u32,
-    /// When it was settled.
+    /// When its end was known. What a creation that failed has left may be cleaned up after that.
     pub settled_at: Option<Timestamp>,
     /// The caller that began it.
     pub owner: Option<CallerId>,
@@ -139,7 +141,7 @@ impl Operation {
     #[must_use]
     pub(super) fn ended(mut self, state: OperationState, description: Option<String>) -> Self {
         self.state = state;
-        self.settled_at = Some(Timestamp::now());
+        self.settled_at = self.settled_at.or_else(|| Some(Timestamp::now()));
         if description.is_some() {
             self.description = description;
         }

@@ -101,6 +101,7 @@ const fn ended(state: OperationState) -> Option<Ended> {
         OperationState::Requested
         | OperationState::Lost
         | OperationState::Cleaning
+        | OperationState::Removing
         | OperationState::Accepted => None,
     }
 }

@@ -3,13 +3,17 @@ use std::time::Duration;
 
 use http::StatusCode;
 use serde_json::{Map, Value, json};
-use standpipe_api::testing::MemoryState;
-use standpipe_api::{Change, Kind, Mapping, MappingState, Resource, State as _, Timestamp};
+use standpipe_api::testing::{FakeBackground, MemoryState, provider};
+use standpipe_api::{
+    Change, Kind, Mapping, MappingState, Provider, Resource, Settings, State as _, Timestamp,
+};
 
+use super::reconcile::{cleaned_up, removing, round};
 use super::step::{Step, step};
 use super::*;
 use crate::osb::cleanup::Removes;
-use crate::osb::dialect::{BINDING, INSTANCE};
+use crate::osb::dialect::{BINDING, INSTANCE, NAME};
+use crate::osb::settings::ProviderSettings;
 
 fn operation(kind: OperationKind) -> Operation {
     let now = Timestamp::from_millis(1_000_000);
@@ -166,18 +170,77 @@ async fn a_poll_finds_its_operation_by_name_else_the_last() {
 }
 
 #[tokio::test]
+async fn what_a_failed_creation_left_is_deleted_until_it_is_gone() {
+    let (operations, memory) = opened().await;
+    let create = Operation { reconciled: Reconciled::Here, ..operation(OperationKind::Create) };
+    let (ok, accepted) = (StatusCode::OK, StatusCode::ACCEPTED);
+    let said = |word: &str| body(json!({ "state": word, "operation": word }));
+    operations.begin(&create).await.unwrap();
+    operations.heard(&create, Heard::Answered(accepted, &said("c1"))).await.unwrap();
+    operations.heard(&create, Heard::Polled(ok, &said("failed"), None)).await.unwrap();
+    assert_eq!(mapped(&memory), Some(MappingState::Maybe));
+    assert_eq!(kinds(&memory), ["operation.started", "operation.settled"]);
+    assert_eq!(memory.events()[1].payload["kind"], "create");
+    assert_eq!(memory.events()[1].payload["state"], "failed");
+
+    let deleted = async || {
+        let heard = |row| cleaned_up(row, accepted, &said("d1"));
+        operations.rewrite(&create.key(), heard).await.unwrap();
+    };
+    let polled = async |word| {
+        let heard = |row| removing(row, ok, &said(word), None);
+        operations.rewrite(&create.key(), heard).await.unwrap();
+        operations.of(&create.resource).await.unwrap().pop()
+    };
+    deleted().await;
+    let again = Operation { id: OperationId("again".into()), ..create.clone() };
+    assert!(operations.begin(&again).await.is_err(), "nothing is begun while it is deleted");
+    let row = polled("in progress").await.unwrap();
+    assert_eq!((row.state, row.external.as_deref()), (OperationState::Removing, Some("d1")));
+    let row = polled("failed").await.unwrap();
+    assert_eq!((row.kind, row.state), (OperationKind::Create, OperationState::Lost));
+    assert!(row.ask_after > row.asked_at, "the next attempt waits");
+    assert_eq!(mapped(&memory), Some(MappingState::Maybe), "a deletion that failed proves no life");
+    deleted().await;
+    assert_eq!(polled("succeeded").await, None);
+    assert_eq!(mapped(&memory), None);
+    assert_eq!(kinds(&memory)[2..], ["instance.deleted"]);
+}
+
+#[tokio::test]
+async fn what_could_not_be_deleted_in_time_is_left_to_the_operator() {
+    let settings = ProviderSettings { reconcile: true, ..ProviderSettings::default() };
+    let alpha = Provider { settings: Settings::new(settings), ..provider("alpha", NAME) };
+    let background = FakeBackground::new(vec![alpha]);
+    let (operations, memory) = (Operations::default(), background.memory());
+    operations.open(memory.clone());
+    for state in [OperationState::Lost, OperationState::Removing] {
+        let id = OperationId(format!("{state:?}"));
+        let row = Operation { id, state, ..operation(OperationKind::Create) };
+        let put = Change::Put { key: row.key(), value: row.written(), expected: None };
+        let mapping = Mapping::learned(row.resource.clone(), "alpha".into(), Timestamp::now());
+        memory.commit(vec![put, Change::Learn(mapping)]).await.unwrap().unwrap();
+        round(&operations, &*background, Timestamp::now()).await.unwrap();
+        assert!(operations.of(&row.resource).await.unwrap().is_empty());
+        assert_eq!(mapped(&memory), Some(MappingState::Maybe), "after {state:?}");
+    }
+    assert_eq!(background.noted(), [("alpha".into(), "left-behind")]);
+}
+
+#[tokio::test]
 async fn only_what_is_settled_old_and_covered_is_removed() {
     let (operations, memory) = opened().await;
-    let settled = async |id: &str, state, started_at| {
+    let settled = async |id: &str, state: &str, started_at| {
         let row =
             Operation { id: OperationId(id.to_owned()), started_at, ..operation(OperationKind::Create) };
         operations.begin(&row).await.unwrap();
-        operations.settle(&row, state, "so").await.unwrap();
+        let said = body(json!({ "state": state }));
+        operations.heard(&row, Heard::Polled(StatusCode::OK, &said, None)).await.unwrap();
     };
     let (old, young) = (Timestamp::from_millis(1), Timestamp::from_millis(9_000_000));
-    settled("done", OperationState::Succeeded, old).await;
-    settled("young", OperationState::Succeeded, young).await;
-    settled("failed", OperationState::Failed, old).await;
+    settled("done", "succeeded", old).await;
+    settled("young", "succeeded", young).await;
+    settled("failed", "failed", old).await;
     operations.begin(&operation(OperationKind::Update)).await.unwrap();
     let left = async || -> Vec<String> {
         let rows = memory.list("", None, 10).await.unwrap();
