@@ -148,6 +148,45 @@ fn without_reconcile_nothing_is_asked_and_an_overdue_operation_is_unknown_and_ro
 }
 
 #[test]
+fn with_an_instance_go_its_bindings() {
+    let alpha = telling(&[service("a", "db")], |request, _| {
+        Some(message(if request.starts_with("PUT") { "201 Created" } else { "200 OK" }, "{}"))
+    });
+    let (house, _other) = two(&alpha, "");
+    let standpipe = served(&house);
+    let body = r#"{"service_id":"a","plan_id":"a-small"}"#;
+    for instance in ["i", "j"] {
+        assert_eq!(put(&standpipe, instance, "a").status, 201);
+        for binding in ["x", "y"] {
+            let path = format!("/v2/service_instances/{instance}/service_bindings/{binding}");
+            assert_eq!(call(&standpipe, "PUT", &path, body).status, 201);
+        }
+    }
+    let delete = |path: &str| {
+        assert_eq!(
+            call(&standpipe, "DELETE", &format!("{path}?service_id=a&plan_id=a-small"), "").status,
+            200
+        );
+    };
+    delete(&format!("{INSTANCE}/service_bindings/y"));
+    let before = events(&standpipe).len();
+    delete(INSTANCE);
+    assert_eq!(events(&standpipe)[before..], ["binding.deleted", "instance.deleted"], "each is told once");
+    let page = standpipe.get("/events?after=0&limit=1000").json();
+    let gone = page["events"].as_array().unwrap().iter().filter(|event| event["kind"] == "binding.deleted");
+    let gone: Vec<_> = gone.map(|event| &event["payload"]["binding"]).collect();
+    assert_eq!(gone, ["y", "x"]);
+    let (_, listed) = house.command(&["mappings", "list", "--json"]);
+    let rows = listed.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let bindings = rows.filter(|row| row["kind"] == "service_binding");
+    let states: Vec<_> = bindings
+        .map(|row| ["parent", "id", "state"].map(|key| row[key].as_str().unwrap().to_owned()))
+        .collect();
+    let expected = [["i", "x", "gone"], ["i", "y", "gone"], ["j", "x", "live"], ["j", "y", "live"]];
+    assert_eq!(states, expected);
+}
+
+#[test]
 fn what_nobody_knows_is_deleted_only_where_the_operator_says_so() {
     let unknown = |_: &str, _| Some(message("404 Not Found", "{}"));
     let [alpha, beta] = ["a", "b"].map(|id| telling(&[service(id, id)], unknown));

@@ -23,10 +23,13 @@ pub(super) use sweep::{Schedules, sweep};
 
 use self::operation::group;
 use self::step::{Step, given_up, step, told, under_way};
-use super::dialect::INSTANCE;
+use super::dialect::{BINDING, INSTANCE};
+use super::tell;
 
 /// Unsettled operations of one resource that are looked at.
 const MOST_AT_ONCE: usize = 64;
+/// Bindings of an instance that are read, and moved, at once.
+const BINDINGS_AT_ONCE: usize = 200;
 /// Attempts to write a row that somebody else writes too.
 const ATTEMPTS: usize = 5;
 
@@ -163,6 +166,9 @@ impl Operations {
         if !is_gone && !lives {
             return Ok(changes);
         }
+        if is_gone && operation.resource.kind == INSTANCE {
+            self.unbind(&operation.provider, &operation.resource).await?;
+        }
         let mut records = self.state()?.list(&group(&operation.resource), None, MOST_AT_ONCE).await?;
         if let (true, Some(instance)) = (lives, &operation.resource.parent) {
             // A binding is proof that its instance lives.
@@ -186,6 +192,34 @@ impl Operations {
             }
         }
         Ok(changes)
+    }
+
+    /// With an instance go its bindings. They go first: if this breaks off, so does the instance's end, and it is tried again.
+    async fn unbind(&self, provider: &ProviderId, instance: &Resource) -> Result<()> {
+        let state = self.state()?;
+        let mut after = None;
+        loop {
+            let page = state.within(&BINDING, &instance.id, after.as_ref(), BINDINGS_AT_ONCE).await?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = Some(last.resource.clone());
+            let of_it = page.into_iter().filter(|binding| {
+                let is_its = binding.provider == *provider && binding.resource.scope == instance.scope;
+                is_its && binding.state != MappingState::Gone
+            });
+            let changes: Vec<Change> = of_it
+                .flat_map(|binding| {
+                    let told = tell::unbound(&binding);
+                    [
+                        Change::Move(binding.resource, binding.provider, MappingState::Gone),
+                        Change::Event(told),
+                    ]
+                })
+                .collect();
+            if !changes.is_empty() {
+                let written = state.commit(changes).await?;
+                written.map_err(|conflict| Error::internal(format!("{} is no record here", conflict.key)))?;
+            }
+        }
     }
 }
 

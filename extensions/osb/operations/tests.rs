@@ -5,7 +5,7 @@ use http::StatusCode;
 use serde_json::{Map, Value, json};
 use standpipe_api::testing::{FakeBackground, MemoryState, provider};
 use standpipe_api::{
-    Change, Kind, Mapping, MappingState, Provider, Resource, Settings, State as _, Timestamp,
+    Change, Kind, Mapping, MappingState, Provider, Resource, Scope, Settings, State as _, Timestamp,
 };
 
 use super::reconcile::{cleaned_up, removing, round};
@@ -225,6 +225,27 @@ async fn what_could_not_be_deleted_in_time_is_left_to_the_operator() {
         assert_eq!(mapped(&memory), Some(MappingState::Maybe), "after {state:?}");
     }
     assert_eq!(background.noted(), [("alpha".into(), "left-behind")]);
+}
+
+#[tokio::test]
+async fn with_an_instance_go_its_bindings_at_the_same_broker_and_of_the_same_tenant() {
+    let (operations, memory) = opened().await;
+    let binding = |instance: &str, id: &str| Resource::new(BINDING, id).within(instance);
+    let tenants = Resource { scope: Scope::tenant("red"), ..binding("i", "x") };
+    let others = [(binding("i", "elsewhere"), "beta"), (binding("j", "x"), "alpha"), (tenants, "alpha")];
+    let its = (0..=BINDINGS_AT_ONCE).map(|number| (binding("i", &format!("{number:04}")), "alpha"));
+    let all = its.chain(others.clone());
+    let learned = all.map(|(resource, at)| Mapping::learned(resource, at.into(), Timestamp::now()));
+    memory.commit(learned.map(Change::Learn).collect()).await.unwrap().unwrap();
+    let delete = operation(OperationKind::Delete);
+    operations.begin(&delete).await.unwrap();
+    operations.heard(&delete, Heard::Answered(StatusCode::OK, &Map::new())).await.unwrap();
+    let mut left: Vec<_> = others.into_iter().map(|(resource, _)| resource).collect();
+    left.sort();
+    assert_eq!(memory.mappings().into_iter().map(|row| row.resource).collect::<Vec<_>>(), left);
+    let told = kinds(&memory);
+    assert_eq!(told.iter().filter(|kind| *kind == "binding.deleted").count(), BINDINGS_AT_ONCE + 1);
+    assert_eq!(told.last().map(String::as_str), Some("instance.deleted"));
 }
 
 #[tokio::test]
