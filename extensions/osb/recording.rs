@@ -176,6 +176,9 @@ pub(super) async fn answered(
         let heard = Heard::Polled(response.status(), &body, retry_after(response.headers()));
         return operations.polled((&from.provider, &named(call)), external.as_deref(), heard).await;
     }
+    if call.method == Method::GET && response.status() == StatusCode::OK {
+        return operations.shown((&from.provider, &named(call))).await;
+    }
     let Some(Begun(operation)) = call.notes.remove::<Begun>() else { return Ok(()) };
     let body = match response.status() {
         StatusCode::ACCEPTED => match small(call, response, &from.provider).await {

@@ -144,7 +144,12 @@ fn without_reconcile_nothing_is_asked_and_an_overdue_operation_is_unknown_and_ro
         page["events"].as_array().unwrap().iter().find(|event| event["kind"] == "operation.settled");
     assert_eq!(settled.unwrap()["payload"]["state"], "unknown");
     assert_eq!(said(&alpha, POLL), 0);
-    assert_eq!(call(&standpipe, "GET", &format!("{INSTANCE}/last_operation"), "").status, 200);
+    let poll = || call(&standpipe, "GET", &format!("{INSTANCE}/last_operation?operation=o%201"), "").status;
+    assert_eq!(poll(), 200);
+    assert_eq!(events(&standpipe).len(), 2, "it goes on, which is no news");
+    alpha.tell();
+    assert_eq!((poll(), poll()), (200, 200));
+    assert_eq!(events(&standpipe)[2..], ["operation.settled", "instance.created"]);
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod tests;
 
 use std::sync::{Arc, OnceLock};
 
+use http::StatusCode;
 use serde_json::{Map, Value};
 use standpipe_api::{Change, Error, MappingState, ProviderId, Record, Resource, Result, State};
 
@@ -21,9 +22,10 @@ pub(super) use reconcile::reconcile;
 pub(super) use step::Heard;
 pub(super) use sweep::{Schedules, sweep};
 
-use self::operation::group;
-use self::step::{Step, given_up, step, told, under_way};
+use self::operation::{ACTIVE, UNKNOWN, group};
+use self::step::{Step, corrected, given_up, step, told, under_way};
 use super::dialect::{BINDING, INSTANCE};
+use super::event::kind as event;
 use super::tell;
 
 /// Unsettled operations of one resource that are looked at.
@@ -95,8 +97,35 @@ impl Operations {
         });
         match known.iter().rev().find(|operation| is_meant(operation, external)) {
             Some(operation) => self.heard(operation, heard).await,
-            None => Ok(()),
+            None => self.correct((provider, resource), heard, |other| is_meant(other, external)).await,
         }
+    }
+
+    /// Writes down that a broker has shown a resource: a creation of which nobody knew what became has worked.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub(super) async fn shown(&self, at: (&ProviderId, &Resource)) -> Result<()> {
+        let lives = [("state".to_owned(), "succeeded".into())].into_iter().collect();
+        let heard = Heard::Polled(StatusCode::OK, &lives, None);
+        self.correct(at, heard, |other| other.kind == OperationKind::Create).await
+    }
+
+    /// Corrects the last operation that counts as unknown and is the one heard of, unless another is under way.
+    async fn correct(
+        &self,
+        (provider, resource): (&ProviderId, &Resource),
+        heard: Heard<'_>,
+        is_it: impl Fn(&Operation) -> bool,
+    ) -> Result<()> {
+        let unknown = self.rows(UNKNOWN, resource).await?;
+        let mut unknown = unknown.iter().rev().filter_map(read);
+        let found = unknown.find(|other| other.provider == *provider && is_it(other));
+        let Some(operation) = found else { return Ok(()) };
+        if !self.of(resource).await?.is_empty() {
+            return Ok(());
+        }
+        self.rewrite(&operation.settled_key(), |operation| corrected(operation, heard)).await
     }
 
     /// Brings an operation to an end that nobody reported.
@@ -112,11 +141,14 @@ impl Operations {
     /// # Errors
     /// The store does not answer.
     pub(super) async fn of(&self, resource: &Resource) -> Result<Vec<Operation>> {
-        let records = self.state()?.list(&group(resource), None, MOST_AT_ONCE).await?;
-        Ok(records.iter().filter_map(read).collect())
+        Ok(self.rows(ACTIVE, resource).await?.iter().filter_map(read).collect())
     }
 
-    /// Changes a row that is not settled; one that is settled meanwhile stays so.
+    async fn rows(&self, place: &str, resource: &Resource) -> Result<Vec<Record>> {
+        self.state()?.list(&group(place, resource), None, MOST_AT_ONCE).await
+    }
+
+    /// Changes a row that is not settled, or is unknown; one that is settled meanwhile stays so.
     async fn rewrite(&self, key: &str, change: impl Fn(Operation) -> Step) -> Result<()> {
         let state = self.state()?;
         for _ in 0..ATTEMPTS {
@@ -144,7 +176,8 @@ impl Operations {
                         expected: None,
                     };
                     let more = self.superseded(&operation, more).await?;
-                    let event = before.settled_at.is_none().then(|| told(&operation));
+                    let is_news = before.settled_at.is_none() || before.state == OperationState::Unknown;
+                    let event = is_news.then(|| told(&operation));
                     [remove, put].into_iter().chain(event).chain(more).collect()
                 }
             };
@@ -169,14 +202,18 @@ impl Operations {
         if is_gone && operation.resource.kind == INSTANCE {
             self.unbind(&operation.provider, &operation.resource).await?;
         }
-        let mut records = self.state()?.list(&group(&operation.resource), None, MOST_AT_ONCE).await?;
+        let mut records = self.rows(ACTIVE, &operation.resource).await?;
         if let (true, Some(instance)) = (lives, &operation.resource.parent) {
             // A binding is proof that its instance lives.
             let instance = Resource {
                 scope: operation.resource.scope.clone(),
                 ..Resource::new(INSTANCE, instance.clone())
             };
-            records.extend(self.state()?.list(&group(&instance), None, MOST_AT_ONCE).await?);
+            records.extend(self.rows(ACTIVE, &instance).await?);
+        }
+        if is_gone || changes.iter().any(tells_creation) {
+            // Of what is told here nothing is to be found out any more.
+            records.extend(self.rows(UNKNOWN, &operation.resource).await?);
         }
         for record in records {
             let Some(other) = read(&record).filter(|other| other.provider == operation.provider) else {
@@ -185,9 +222,9 @@ impl Operations {
             let ends = if is_gone {
                 other.resource == operation.resource
             } else {
-                other.state == OperationState::Lost
+                matches!(other.state, OperationState::Lost | OperationState::Unknown)
             };
-            if record.key != operation.key() && ends {
+            if other.id != operation.id && ends {
                 changes.push(Change::Remove { key: record.key, expected: record.revision });
             }
         }
@@ -221,6 +258,11 @@ impl Operations {
             }
         }
     }
+}
+
+fn tells_creation(change: &Change) -> bool {
+    let Change::Event(told) = change else { return false };
+    [event::INSTANCE_CREATED, event::BINDING_CREATED].contains(&told.kind())
 }
 
 /// Whether a poll is about an operation: it names it, or it names none, or the broker gave no name. One public checker says what

@@ -113,7 +113,14 @@ pub(in crate::osb) struct Operation {
 /// Where the operations that are not settled stand.
 pub(super) const ACTIVE: &str = "active/";
 
-/// Where settled ones stand, in the order of their ends: of instances.
+/// Where those stand whose end nobody knows: as those that are not settled, so that later news of one finds it.
+pub(super) const UNKNOWN: &str = "unknown/";
+/// Those of instances.
+pub(super) const UNKNOWN_INSTANCES: &str = "unknown/service_instance/";
+/// And of bindings.
+pub(super) const UNKNOWN_BINDINGS: &str = "unknown/service_binding/";
+
+/// Where other settled ones stand, in the order of their ends: of instances.
 pub(super) const SETTLED_INSTANCES: &str = "settled/instance/";
 /// And of bindings.
 pub(super) const SETTLED_BINDINGS: &str = "settled/binding/";
@@ -121,12 +128,19 @@ pub(super) const SETTLED_BINDINGS: &str = "settled/binding/";
 impl Operation {
     /// Where it stands while it is not settled.
     pub(super) fn key(&self) -> RecordKey {
+        self.key_in(ACTIVE)
+    }
+
+    fn key_in(&self, place: &str) -> RecordKey {
         let (started, id) = (self.started_at.as_millis(), &self.id.0);
-        format!("{}{started:013}-{id}", group(&self.resource))
+        format!("{}{started:013}-{id}", group(place, &self.resource))
     }
 
     /// Where it stands once it is.
     pub(super) fn settled_key(&self) -> RecordKey {
+        if self.state == OperationState::Unknown {
+            return self.key_in(UNKNOWN);
+        }
         let group = if self.resource.kind == BINDING { SETTLED_BINDINGS } else { SETTLED_INSTANCES };
         let ended = self.settled_at.unwrap_or(self.started_at).as_millis();
         format!("{group}{ended:013}-{}", self.id.0)
@@ -157,9 +171,9 @@ impl Operation {
     }
 }
 
-/// Where the unsettled operations of a resource stand.
-pub(super) fn group(resource: &Resource) -> RecordKey {
+/// Where a resource's operations stand among those that are not settled, or unknown.
+pub(super) fn group(place: &str, resource: &Resource) -> RecordKey {
     let parent = resource.parent.as_ref().map_or("", |parent| parent.as_str());
     let [scope, parent, id] = [resource.scope.as_str(), parent, resource.id.as_str()].map(encode);
-    format!("{ACTIVE}{}/{scope}/{parent}/{id}/", resource.kind)
+    format!("{place}{}/{scope}/{parent}/{id}/", resource.kind)
 }

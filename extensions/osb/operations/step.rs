@@ -139,6 +139,15 @@ fn polled(
     }
 }
 
+/// What a later answer means for an operation that counted as unknown: only its end is news, and the platform cleans up.
+pub(super) fn corrected(operation: Operation, heard: Heard<'_>) -> Step {
+    let (state, reconciled) = (OperationState::Accepted, Reconciled::ByPlatform);
+    match step(Operation { state, reconciled, settled_at: None, ..operation }, heard) {
+        Step::Settled(operation, changes) => Step::Settled(operation, changes),
+        Step::GoesOn(_) | Step::Leaves(_) | Step::Stays => Step::Stays,
+    }
+}
+
 /// What the world looks like after an operation.
 pub(super) fn succeeded(operation: &Operation) -> Vec<Change> {
     let resource = operation.resource.clone();

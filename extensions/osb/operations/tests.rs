@@ -249,6 +249,51 @@ async fn with_an_instance_go_its_bindings_at_the_same_broker_and_of_the_same_ten
 }
 
 #[tokio::test]
+async fn a_later_answer_corrects_what_counted_as_unknown_and_is_told_once() {
+    let (ok, succeeded) = (StatusCode::OK, body(json!({ "state": "succeeded" })));
+    let alpha = "alpha".into();
+    for found_by in ["poll", "fetch"] {
+        let (operations, memory) = opened().await;
+        let create = operation(OperationKind::Create);
+        let at = (&alpha, &create.resource);
+        operations.begin(&create).await.unwrap();
+        operations.heard(&create, Heard::Answered(StatusCode::ACCEPTED, &Map::new())).await.unwrap();
+        operations.give_up(&create, "so").await.unwrap();
+        let going = body(json!({ "state": "in progress", "description": "1 of 2" }));
+        operations.polled(at, None, Heard::Polled(ok, &going, None)).await.unwrap();
+        operations.polled((&"beta".into(), at.1), None, Heard::Polled(ok, &succeeded, None)).await.unwrap();
+        assert_eq!(kinds(&memory), ["operation.started", "operation.settled"], "that is no end of it");
+        for _ in 0..2 {
+            match found_by {
+                "poll" => operations.polled(at, None, Heard::Polled(ok, &succeeded, None)).await.unwrap(),
+                _ => operations.shown(at).await.unwrap(),
+            }
+        }
+        assert_eq!(kinds(&memory)[2..], ["operation.settled", "instance.created"], "by {found_by}");
+        assert_eq!(memory.events()[2].payload["state"], "succeeded");
+    }
+}
+
+#[tokio::test]
+async fn what_is_deleted_or_created_anew_is_not_found_out_any_more() {
+    for (kind, status, told) in [
+        (OperationKind::Delete, StatusCode::OK, "instance.deleted"),
+        (OperationKind::Create, StatusCode::CREATED, "instance.created"),
+    ] {
+        let (operations, memory) = opened().await;
+        let unknown = Operation { id: OperationId("unknown".into()), ..operation(OperationKind::Create) };
+        operations.begin(&unknown).await.unwrap();
+        operations.give_up(&unknown, "so").await.unwrap();
+        let later = operation(kind);
+        operations.begin(&later).await.unwrap();
+        operations.shown((&"alpha".into(), &later.resource)).await.unwrap();
+        operations.heard(&later, Heard::Answered(status, &Map::new())).await.unwrap();
+        operations.shown((&"alpha".into(), &later.resource)).await.unwrap();
+        assert_eq!(kinds(&memory), ["operation.settled", told]);
+    }
+}
+
+#[tokio::test]
 async fn only_what_is_settled_old_and_covered_is_removed() {
     let (operations, memory) = opened().await;
     let settled = async |id: &str, state: &str, started_at| {
