@@ -193,9 +193,15 @@ fn with_an_instance_go_its_bindings() {
 
 #[test]
 fn what_nobody_knows_is_deleted_only_where_the_operator_says_so() {
-    let unknown = |_: &str, _| Some(message("404 Not Found", "{}"));
+    let unknown = |request: &str, _| {
+        Some(match request.split(' ').next() {
+            Some("PUT") => message("201 Created", "{}"),
+            _ if request.contains("/known") => message("410 Gone", "{}"),
+            _ => message("404 Not Found", "{}"),
+        })
+    };
     let [alpha, beta] = ["a", "b"].map(|id| telling(&[service(id, id)], unknown));
-    let forced = "force_delete_unknown = { instances = true, answers = [404] }";
+    let forced = "force_delete_unknown = { instances = true, answers = [404, 410] }";
     let house = front(&[("alpha", &alpha, forced), ("beta", &beta, "")], "");
     let standpipe = served(&house);
     let delete = |service: &str, below: &str| {
@@ -207,6 +213,21 @@ fn what_nobody_knows_is_deleted_only_where_the_operator_says_so() {
     assert_eq!(delete("b", "").status, 404);
     assert_eq!(delete("a", "/service_bindings/x").status, 404, "bindings have a switch of their own");
     assert_eq!(said(&alpha, "DELETE"), 2, "the broker is asked all the same");
+    assert_eq!(put(&standpipe, "known", "a").status, 201);
+    let known = || call(&standpipe, "DELETE", "/v2/service_instances/known", "").status;
+    assert_eq!(known(), 410, "standpipe knew it");
+    assert_eq!(known(), 200, "and does not any more");
+    let audited = || -> Vec<_> {
+        let (_, listed) = house.command(&["audit", "list", "--json"]);
+        let rows = listed.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        let deleted = rows.filter(|row| row["method"] == "DELETE");
+        deleted.map(|row| (row["status"].as_u64(), row["remark"].as_str() == Some("forced"))).collect()
+    };
+    until("all is audited", || audited().len() == 5);
+    let expected = [(200, true), (404, false), (404, false), (410, false), (200, true)];
+    assert_eq!(audited(), expected.map(|(status, forced)| (Some(status), forced)));
+    let (_, shown) = house.command(&["audit", "list"]);
+    assert_eq!(shown.lines().filter(|line| line.contains(" forced ")).count(), 2, "{shown}");
 }
 
 #[test]
