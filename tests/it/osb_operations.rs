@@ -119,6 +119,8 @@ fn with_reconcile_a_failed_creation_is_told_as_such_and_cleaned_up_after() {
     until("the deletion is asked about", || alpha.said().iter().any(|said| said.contains("operation=d1")));
     let shown = || house.command(&["mappings", "show", "service_instance", "i"]).1;
     assert!(shown().contains("maybe"), "{}", shown());
+    let busy = put(&standpipe, "i", "a");
+    assert_eq!((busy.status, busy.json()["error"].as_str()), (422, Some("ConcurrencyError")));
     alpha.tell();
     until("it is gone", || shown().contains("gone"));
     assert_eq!(events(&standpipe), ["operation.started", "operation.settled", "instance.deleted"]);

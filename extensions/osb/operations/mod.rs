@@ -70,7 +70,7 @@ impl Operations {
         }
         self.heard(operation, Heard::NotSent).await?;
         let text = "what an earlier creation may have left is being deleted; try again when that is done";
-        Err(Error::invalid(text))
+        Err(Error::busy(text))
     }
 
     /// Writes down what was heard of an operation.
