@@ -150,6 +150,7 @@ mod tests {
             status: 200,
             fault: None,
             refused: None,
+            remark: None,
         }
     }
 

@@ -48,6 +48,8 @@ pub enum ErrorKind {
     BadRequest,
     /// Well-formed, but breaks a rule or schema of the resource.
     Invalid,
+    /// Something else is under way with the resource; to be tried again when that is done.
+    Busy,
     /// No face or extension answers this path.
     NoRoute,
     /// The path exists, but not with this method.
@@ -103,6 +105,11 @@ impl Error {
     /// The caller's request is malformed.
     pub fn bad_request(public: impl Into<Cow<'static, str>>) -> Self {
         Self::new(ErrorKind::BadRequest, Fault::Caller, public)
+    }
+
+    /// Something else is under way with the resource; the text says what to wait for.
+    pub fn busy(public: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(ErrorKind::Busy, Fault::Caller, public)
     }
 
     /// The request breaks a rule or schema; the text names the failing path.

@@ -153,6 +153,10 @@ pub enum Sent {
     Perhaps,
 }
 
+/// Among the extensions of an answer: what a hook has made of it, in one word of few, which the audit keeps with the call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Remark(pub &'static str);
+
 /// What `take_over` decided. The first that is not `Continue` counts; later extensions are not asked.
 #[derive(Debug)]
 pub enum Flow {

@@ -36,7 +36,7 @@ mod route;
 pub use route::{Face, Methods, Rest, Route, without_empty_segments};
 
 mod extension;
-pub use extension::{Extension, Flow, Sent, Upstream};
+pub use extension::{Extension, Flow, Remark, Sent, Upstream};
 
 mod dialect;
 pub use dialect::{

@@ -3,7 +3,9 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::{Hint, JobId, Mapping, MappingState, NewEvent, NewJob, ProviderId, Resource, Result};
+use crate::{
+    Hint, JobId, Kind, Mapping, MappingState, NewEvent, NewJob, ProviderId, Resource, ResourceId, Result,
+};
 
 /// The key of a record within its extension; `/` separates parts, so that a prefix lists a group.
 pub type RecordKey = String;
@@ -37,6 +39,19 @@ pub trait State: Send + Sync {
     /// # Errors
     /// As [`State::get`].
     async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<Record>>;
+
+    /// Current mappings of a kind within a parent, tombstones included, of all providers and tenants, behind `after`, in the order
+    /// of their resources, at most `limit`.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    async fn within(
+        &self,
+        kind: &Kind,
+        parent: &ResourceId,
+        after: Option<&Resource>,
+        limit: usize,
+    ) -> Result<Vec<Mapping>>;
 
     /// Whether a job of this extension waits to be carried out, or is being carried out; one that failed for good does not.
     ///

@@ -259,7 +259,7 @@ const fn word(kind: ErrorKind) -> Option<&'static str> {
         ErrorKind::Timeout => "BrokerTimeout",
         ErrorKind::Nonsense => "BrokerNonsense",
         ErrorKind::Ambiguous => "AmbiguousInstance",
-        ErrorKind::Invalid => "ConcurrencyError",
+        ErrorKind::Busy => "ConcurrencyError",
         ErrorKind::Overloaded | ErrorKind::RateLimited => "TooManyRequests",
         _ => return None,
     })

@@ -7,8 +7,8 @@ use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, ETAG, LAST_MODIFIED, TRANSF
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use serde_json::{Map, Value};
 use standpipe_api::{
-    Body, Call, Error, ErrorKind, Fault, Federation, Mapping, MappingState, ProviderId, Resource, Result,
-    Sent, Target, Timestamp,
+    Body, Call, Error, ErrorKind, Fault, Federation, Mapping, MappingState, ProviderId, Remark, Resource,
+    Result, Sent, Target, Timestamp,
 };
 
 use super::catalog::{Catalogs, Generation};
@@ -176,6 +176,9 @@ pub(super) async fn answered(
         let heard = Heard::Polled(response.status(), &body, retry_after(response.headers()));
         return operations.polled((&from.provider, &named(call)), external.as_deref(), heard).await;
     }
+    if call.method == Method::GET && response.status() == StatusCode::OK {
+        return operations.shown((&from.provider, &named(call))).await;
+    }
     let Some(Begun(operation)) = call.notes.remove::<Begun>() else { return Ok(()) };
     let body = match response.status() {
         StatusCode::ACCEPTED => match small(call, response, &from.provider).await {
@@ -187,9 +190,12 @@ pub(super) async fn answered(
         },
         _ => Map::new(),
     };
+    // What is known of it is asked before this answer takes it away.
+    let is_forced = is_forced(&operation, response.status(), from, fed).await;
     let heard = operations.heard(&operation, Heard::Answered(response.status(), &body)).await;
-    if operation.kind == OperationKind::Delete {
-        force_delete(&operation, response, from, fed).await?;
+    if is_forced? {
+        tracing::warn!(resource = %operation.resource, provider = %from.provider, status = response.status().as_u16(), "nobody knows what was to be deleted; the platform is told that it is gone");
+        force(response);
     }
     heard
 }
@@ -204,26 +210,29 @@ pub(super) async fn unanswered(operations: &Operations, call: &mut Call, sent: S
     operations.heard(&operation, heard).await
 }
 
-/// Where the operator wants it, a DELETE of what neither standpipe nor the broker knows succeeds, so that a platform gets rid of
-/// its record. The audit has the call.
-async fn force_delete(
+/// Whether a DELETE of what neither standpipe nor the broker knows is to succeed, so that a platform gets rid of its record:
+/// where the operator wants it.
+async fn is_forced(
     operation: &Operation,
-    response: &mut Response<Body>,
+    status: StatusCode,
     from: &Target,
     fed: &dyn Federation,
-) -> Result<()> {
-    let Some(provider) = fed.provider(&from.provider) else { return Ok(()) };
+) -> Result<bool> {
+    let Some(provider) = fed.provider(&from.provider) else { return Ok(false) };
     let settings = ProviderSettings::of(&provider);
     let is_binding = operation.resource.kind == BINDING;
     let wanted = if is_binding { settings.force_delete_bindings } else { settings.force_delete_instances };
-    if !wanted || !settings.unknown_answers.contains(&response.status()) {
-        return Ok(());
+    let is_delete = operation.kind == OperationKind::Delete;
+    if !is_delete || !wanted || !settings.unknown_answers.contains(&status) {
+        return Ok(false);
     }
     let known = mapping(fed, &operation.resource).await?;
-    if known.is_some_and(|row| row.state != MappingState::Gone) {
-        return Ok(());
-    }
-    tracing::warn!(resource = %operation.resource, provider = %from.provider, status = response.status().as_u16(), "nobody knows what was to be deleted; the platform is told that it is gone");
+    Ok(known.is_none_or(|row| row.state == MappingState::Gone))
+}
+
+/// Makes an answer a success, and says so in the audit.
+fn force(response: &mut Response<Body>) {
+    response.extensions_mut().insert(Remark("forced"));
     *response.status_mut() = StatusCode::OK;
     for stale in [CONTENT_ENCODING, ETAG, LAST_MODIFIED, TRANSFER_ENCODING] {
         response.headers_mut().remove(stale);
@@ -231,7 +240,6 @@ async fn force_delete(
     response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("2"));
     response.headers_mut().insert("content-type", HeaderValue::from_static("application/json"));
     *response.body_mut() = Body::from(Bytes::from_static(b"{}"));
-    Ok(())
 }
 
 /// The JSON object of an answer that is not long; the answer stays whole.

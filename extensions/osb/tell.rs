@@ -1,10 +1,10 @@
 //! What the feed is told of instances and bindings, put together from the request and the catalog.
 
 use serde_json::{Map, Value};
-use standpipe_api::{Caller, ProviderId, Resource};
+use standpipe_api::{Caller, Mapping, NewEvent, ProviderId, Resource};
 
 use super::catalog::Generation;
-use super::event::{BindingEvent, Cost, InstanceEvent};
+use super::event::{BindingEvent, Cost, InstanceEvent, kind};
 use super::ids::Ids;
 
 /// What is known of a request that changes something.
@@ -60,6 +60,20 @@ pub(super) fn binding(about: About<'_>) -> Value {
         tenant: about.caller.tenant.clone(),
     };
     serde_json::to_value(event).unwrap_or_default()
+}
+
+/// The event of a binding that went with its instance.
+pub(super) fn unbound(binding: &Mapping) -> NewEvent {
+    let Mapping { resource, provider, owner, tenant, .. } = binding;
+    let payload = BindingEvent {
+        binding: resource.id.to_string(),
+        instance: resource.parent.as_ref().map(ToString::to_string).unwrap_or_default(),
+        provider: provider.to_string(),
+        app: None,
+        tenant: tenant.clone(),
+    };
+    let event = NewEvent::new(kind::BINDING_DELETED, &payload).about(resource.clone());
+    event.at(provider.clone()).owned(owner.clone(), tenant.clone())
 }
 
 /// The first of some names that the platform's `context`, or the request itself, has.

@@ -187,6 +187,7 @@ impl AdminService {
                 status: response.status().as_u16(),
                 fault: fault.as_ref().map(respond::fault),
                 refused: None,
+                remark: None,
             });
         }
         response

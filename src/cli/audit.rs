@@ -146,11 +146,8 @@ impl Lines<'_> {
     }
 }
 
-/// The rule's refusal, or else whose fault a failure was.
+/// The rule's refusal, or else whose fault a failure was, or else what an extension made of the answer.
 fn why(event: &AuditEvent) -> String {
-    match (&event.refused, &event.fault) {
-        (Some(refused), _) => format!("access:{refused}"),
-        (None, Some(fault)) => fault.clone(),
-        (None, None) => "-".into(),
-    }
+    let refused = event.refused.as_ref().map(|refused| format!("access:{refused}"));
+    refused.or_else(|| event.fault.clone()).or_else(|| event.remark.clone()).unwrap_or_else(|| "-".into())
 }

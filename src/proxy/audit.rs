@@ -1,7 +1,7 @@
 //! What of a call goes into the audit: one event for each that may have changed something, or that rules refused.
 
 use http::StatusCode;
-use standpipe_api::{Body, Error, Fault, Result, Timestamp};
+use standpipe_api::{Body, Error, Fault, Remark, Result, Timestamp};
 
 use super::Proxy;
 use crate::call::Trail;
@@ -19,17 +19,19 @@ pub(super) struct Ending {
     /// The call.
     pub(super) trail: Trail,
     outcome: (StatusCode, Option<Fault>),
+    remark: Option<Remark>,
 }
 
 impl Ending {
     /// Until told otherwise the task has failed.
     pub(super) fn of(proxy: &Proxy, trail: &Trail) -> Self {
         let outcome = (StatusCode::INTERNAL_SERVER_ERROR, Some(Fault::Proxy));
-        Self { proxy: proxy.clone(), trail: trail.clone(), outcome }
+        Self { proxy: proxy.clone(), trail: trail.clone(), outcome, remark: None }
     }
 
     /// How the call ended.
     pub(super) fn told(&mut self, outcome: &Result<http::Response<Body>, Error>) {
+        self.remark = outcome.as_ref().ok().and_then(|response| response.extensions().get().copied());
         self.outcome = match outcome {
             Ok(response) => (response.status(), None),
             Err(error) => (status(error), Some(error.fault().clone())),
@@ -40,7 +42,9 @@ impl Ending {
 impl Drop for Ending {
     fn drop(&mut self) {
         let (status, fault) = &self.outcome;
-        self.proxy.engine.audit.record(event(&self.trail, *status, fault.as_ref()));
+        let remark = self.remark.map(|Remark(word)| word.to_owned());
+        let event = event(&self.trail, *status, fault.as_ref());
+        self.proxy.engine.audit.record(AuditEvent { remark, ..event });
     }
 }
 
@@ -84,5 +88,6 @@ fn event(trail: &Trail, status: StatusCode, fault: Option<&Fault>) -> AuditEvent
         status: status.as_u16(),
         fault: fault.map(respond::fault),
         refused: refused.map(|why| why.as_str().to_owned()),
+        remark: None,
     }
 }

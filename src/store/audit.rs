@@ -37,6 +37,9 @@ pub struct AuditEvent {
     /// Why access rules refused it: `unseen`, `method`, `own`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
+    /// What an extension made of the answer: `forced` of a deletion of what its broker does not know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remark: Option<String>,
 }
 
 /// An event with its place: ids grow, and none is given twice.

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use standpipe_api::{Change, Conflict, JobId, Record, Result, State};
+use standpipe_api::{Change, Conflict, JobId, Kind, Mapping, Record, Resource, ResourceId, Result, State};
 
-use super::{Mappings, Namespace};
+use super::{Filter, Mappings, Namespace};
 
 /// What an extension (or one provider it serves in process) keeps.
 #[derive(Clone)]
@@ -29,6 +29,18 @@ impl State for Records {
 
     async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<Record>> {
         Ok(self.mappings.store().records(&self.namespace, prefix, after, limit).await?)
+    }
+
+    async fn within(
+        &self,
+        kind: &Kind,
+        parent: &ResourceId,
+        after: Option<&Resource>,
+        limit: usize,
+    ) -> Result<Vec<Mapping>> {
+        let (kind, parent) = (Some(kind.clone()), Some(parent.clone()));
+        let filter = Filter { kind, parent, ..Filter::default() };
+        Ok(self.mappings.store().scan(filter, after.cloned(), limit).await?)
     }
 
     async fn waits(&self, id: &JobId) -> Result<bool> {

@@ -89,6 +89,7 @@ impl CallOutcome {
             | ErrorKind::Forbidden
             | ErrorKind::BadRequest
             | ErrorKind::Invalid
+            | ErrorKind::Busy
             | ErrorKind::NoRoute
             | ErrorKind::MethodNotAllowed
             | ErrorKind::UnknownResource

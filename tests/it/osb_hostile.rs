@@ -83,7 +83,7 @@ fn a_poll_of_the_creation_is_no_word_about_the_deletion() {
         Some(match request.split(' ').next() {
             Some("PUT") => message("202 Accepted", r#"{"operation":"c1"}"#),
             Some("DELETE") => message("202 Accepted", r#"{"operation":"d1"}"#),
-            _ if request.contains("d1") => message("200 OK", r#"{"state":"in progress"}"#),
+            _ if request.contains("operation=d1") => message("200 OK", r#"{"state":"in progress"}"#),
             _ => message("200 OK", r#"{"state":"succeeded"}"#),
         })
     });

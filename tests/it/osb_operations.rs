@@ -13,7 +13,9 @@ fn slow(request: &str, told: bool) -> Answered {
     Some(match request.split(' ').next() {
         Some("PUT") => message("202 Accepted", r#"{"operation":"o 1"}"#),
         Some("DELETE") => message("202 Accepted", r#"{"operation":"d1"}"#),
-        _ if request.contains("/last_operation") && request.contains("d1") => message("410 Gone", "{}"),
+        _ if request.contains("/last_operation") && request.contains("operation=d1") => {
+            message("410 Gone", "{}")
+        }
         _ if request.contains("/last_operation") => state(if told { "succeeded" } else { "in progress" }),
         _ => message("404 Not Found", "{}"),
     })
@@ -101,6 +103,36 @@ fn with_reconcile_a_lost_creation_is_cleaned_up_after() {
 }
 
 #[test]
+fn with_reconcile_a_failed_creation_is_told_as_such_and_cleaned_up_after() {
+    let alpha = telling(&[service("a", "db")], |request, told| {
+        let state = |word: &str| message("200 OK", &format!(r#"{{"state":"{word}"}}"#));
+        Some(match request.split(' ').next() {
+            Some("PUT") => message("202 Accepted", r#"{"operation":"c1"}"#),
+            Some("DELETE") => message("202 Accepted", r#"{"operation":"d1"}"#),
+            _ if request.contains("operation=d1") => state(if told { "succeeded" } else { "in progress" }),
+            _ => state("failed"),
+        })
+    });
+    let (house, _other) = two(&alpha, "reconcile = true\nreconcile_after = \"1s\"");
+    let standpipe = served(&house);
+    assert_eq!(put(&standpipe, "i", "a").status, 202);
+    until("the deletion is asked about", || alpha.said().iter().any(|said| said.contains("operation=d1")));
+    let shown = || house.command(&["mappings", "show", "service_instance", "i"]).1;
+    assert!(shown().contains("maybe"), "{}", shown());
+    let busy = put(&standpipe, "i", "a");
+    assert_eq!((busy.status, busy.json()["error"].as_str()), (422, Some("ConcurrencyError")));
+    alpha.tell();
+    until("it is gone", || shown().contains("gone"));
+    assert_eq!(events(&standpipe), ["operation.started", "operation.settled", "instance.deleted"]);
+    let page = standpipe.get("/events?after=0").json();
+    let settled = page["events"].as_array().unwrap().iter();
+    let settled = settled.filter(|event| event["kind"] == "operation.settled");
+    let settled: Vec<_> =
+        settled.map(|event| (&event["payload"]["kind"], &event["payload"]["state"])).collect();
+    assert_eq!(settled, [(&"create".into(), &"failed".into())]);
+}
+
+#[test]
 fn without_reconcile_nothing_is_asked_and_an_overdue_operation_is_unknown_and_routed() {
     let mut small = service("a", "db");
     small["plans"][0]["maximum_polling_duration"] = 1.into();
@@ -114,14 +146,64 @@ fn without_reconcile_nothing_is_asked_and_an_overdue_operation_is_unknown_and_ro
         page["events"].as_array().unwrap().iter().find(|event| event["kind"] == "operation.settled");
     assert_eq!(settled.unwrap()["payload"]["state"], "unknown");
     assert_eq!(said(&alpha, POLL), 0);
-    assert_eq!(call(&standpipe, "GET", &format!("{INSTANCE}/last_operation"), "").status, 200);
+    let poll = || call(&standpipe, "GET", &format!("{INSTANCE}/last_operation?operation=o%201"), "").status;
+    assert_eq!(poll(), 200);
+    assert_eq!(events(&standpipe).len(), 2, "it goes on, which is no news");
+    alpha.tell();
+    assert_eq!((poll(), poll()), (200, 200));
+    assert_eq!(events(&standpipe)[2..], ["operation.settled", "instance.created"]);
+}
+
+#[test]
+fn with_an_instance_go_its_bindings() {
+    let alpha = telling(&[service("a", "db")], |request, _| {
+        Some(message(if request.starts_with("PUT") { "201 Created" } else { "200 OK" }, "{}"))
+    });
+    let (house, _other) = two(&alpha, "");
+    let standpipe = served(&house);
+    let body = r#"{"service_id":"a","plan_id":"a-small"}"#;
+    for instance in ["i", "j"] {
+        assert_eq!(put(&standpipe, instance, "a").status, 201);
+        for binding in ["x", "y"] {
+            let path = format!("/v2/service_instances/{instance}/service_bindings/{binding}");
+            assert_eq!(call(&standpipe, "PUT", &path, body).status, 201);
+        }
+    }
+    let delete = |path: &str| {
+        assert_eq!(
+            call(&standpipe, "DELETE", &format!("{path}?service_id=a&plan_id=a-small"), "").status,
+            200
+        );
+    };
+    delete(&format!("{INSTANCE}/service_bindings/y"));
+    let before = events(&standpipe).len();
+    delete(INSTANCE);
+    assert_eq!(events(&standpipe)[before..], ["binding.deleted", "instance.deleted"], "each is told once");
+    let page = standpipe.get("/events?after=0&limit=1000").json();
+    let gone = page["events"].as_array().unwrap().iter().filter(|event| event["kind"] == "binding.deleted");
+    let gone: Vec<_> = gone.map(|event| &event["payload"]["binding"]).collect();
+    assert_eq!(gone, ["y", "x"]);
+    let (_, listed) = house.command(&["mappings", "list", "--json"]);
+    let rows = listed.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let bindings = rows.filter(|row| row["kind"] == "service_binding");
+    let states: Vec<_> = bindings
+        .map(|row| ["parent", "id", "state"].map(|key| row[key].as_str().unwrap().to_owned()))
+        .collect();
+    let expected = [["i", "x", "gone"], ["i", "y", "gone"], ["j", "x", "live"], ["j", "y", "live"]];
+    assert_eq!(states, expected);
 }
 
 #[test]
 fn what_nobody_knows_is_deleted_only_where_the_operator_says_so() {
-    let unknown = |_: &str, _| Some(message("404 Not Found", "{}"));
+    let unknown = |request: &str, _| {
+        Some(match request.split(' ').next() {
+            Some("PUT") => message("201 Created", "{}"),
+            _ if request.contains("/known") => message("410 Gone", "{}"),
+            _ => message("404 Not Found", "{}"),
+        })
+    };
     let [alpha, beta] = ["a", "b"].map(|id| telling(&[service(id, id)], unknown));
-    let forced = "force_delete_unknown = { instances = true, answers = [404] }";
+    let forced = "force_delete_unknown = { instances = true, answers = [404, 410] }";
     let house = front(&[("alpha", &alpha, forced), ("beta", &beta, "")], "");
     let standpipe = served(&house);
     let delete = |service: &str, below: &str| {
@@ -133,6 +215,21 @@ fn what_nobody_knows_is_deleted_only_where_the_operator_says_so() {
     assert_eq!(delete("b", "").status, 404);
     assert_eq!(delete("a", "/service_bindings/x").status, 404, "bindings have a switch of their own");
     assert_eq!(said(&alpha, "DELETE"), 2, "the broker is asked all the same");
+    assert_eq!(put(&standpipe, "known", "a").status, 201);
+    let known = || call(&standpipe, "DELETE", "/v2/service_instances/known", "").status;
+    assert_eq!(known(), 410, "standpipe knew it");
+    assert_eq!(known(), 200, "and does not any more");
+    let audited = || -> Vec<_> {
+        let (_, listed) = house.command(&["audit", "list", "--json"]);
+        let rows = listed.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        let deleted = rows.filter(|row| row["method"] == "DELETE");
+        deleted.map(|row| (row["status"].as_u64(), row["remark"].as_str() == Some("forced"))).collect()
+    };
+    until("all is audited", || audited().len() == 5);
+    let expected = [(200, true), (404, false), (404, false), (410, false), (200, true)];
+    assert_eq!(audited(), expected.map(|(status, forced)| (Some(status), forced)));
+    let (_, shown) = house.command(&["audit", "list"]);
+    assert_eq!(shown.lines().filter(|line| line.contains(" forced ")).count(), 2, "{shown}");
 }
 
 #[test]

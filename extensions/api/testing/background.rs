@@ -1,7 +1,7 @@
 //! A stand-in for the engine as background work sees it.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -22,12 +22,19 @@ pub struct FakeBackground {
     state: Arc<MemoryState>,
     index: Arc<Mutex<BTreeMap<ProviderId, Vec<Hint>>>>,
     spawned: Rc<RefCell<Vec<Work>>>,
+    notes: Rc<RefCell<BTreeSet<(ProviderId, &'static str)>>>,
 }
 
 impl FakeBackground {
     /// No script: questions to providers fail as unreachable.
     pub fn new(providers: Vec<Provider>) -> Rc<Self> {
-        Rc::new(Self { providers, state: Arc::default(), index: Arc::default(), spawned: Rc::default() })
+        Rc::new(Self {
+            providers,
+            state: Arc::default(),
+            index: Arc::default(),
+            spawned: Rc::default(),
+            notes: Rc::default(),
+        })
     }
 
     /// The records.
@@ -38,6 +45,11 @@ impl FakeBackground {
     /// What was published for a provider.
     pub fn index(&self, provider: &ProviderId) -> Vec<Hint> {
         self.index.lock().unwrap_or_else(PoisonError::into_inner).get(provider).cloned().unwrap_or_default()
+    }
+
+    /// The notes on providers that stand, by provider and word.
+    pub fn noted(&self) -> Vec<(ProviderId, &'static str)> {
+        self.notes.borrow().iter().cloned().collect()
     }
 
     /// Work that was spawned, for the test to run.
@@ -63,6 +75,11 @@ impl Background for FakeBackground {
 
     fn publish_indexes(&self, indexes: Vec<(ProviderId, Vec<Hint>)>) {
         self.index.lock().unwrap_or_else(PoisonError::into_inner).extend(indexes);
+    }
+
+    fn note(&self, provider: &ProviderId, word: &'static str, text: Option<&str>) {
+        let (mut notes, note) = (self.notes.borrow_mut(), (provider.clone(), word));
+        let _changed = if text.is_some() { notes.insert(note) } else { notes.remove(&note) };
     }
 
     fn state(&self) -> Arc<dyn State> {
@@ -108,6 +125,7 @@ impl Background for FakeBackground {
             state: self.state.clone(),
             index: self.index.clone(),
             spawned: self.spawned.clone(),
+            notes: self.notes.clone(),
         })
     }
 }

@@ -7,8 +7,8 @@ use std::task::{Context, Poll, Waker};
 use async_trait::async_trait;
 
 use crate::{
-    Change, Conflict, Event, EventPage, JobId, Mapping, MappingState, NewJob, Outdated, Record, Resource,
-    Result, State, Timestamp,
+    Change, Conflict, Event, EventPage, JobId, Kind, Mapping, MappingState, NewJob, Outdated, Record,
+    Resource, ResourceId, Result, State, Timestamp,
 };
 
 /// Records in memory, with the same compare-and-set rules as the real store.
@@ -142,6 +142,21 @@ impl State for MemoryState {
         let group = from.take_while(|(key, _)| key.starts_with(prefix));
         let rest = group.filter(|(key, _)| after.is_none_or(|after| key.as_str() > after));
         Ok(rest.take(limit).map(|(_, record)| record.clone()).collect())
+    }
+
+    async fn within(
+        &self,
+        kind: &Kind,
+        parent: &ResourceId,
+        after: Option<&Resource>,
+        limit: usize,
+    ) -> Result<Vec<Mapping>> {
+        let is_within = |mapping: &Mapping| {
+            let resource = &mapping.resource;
+            let follows = after.is_none_or(|after| resource > after);
+            resource.kind == *kind && resource.parent.as_ref() == Some(parent) && follows
+        };
+        Ok(self.mappings().into_iter().filter(is_within).take(limit).collect())
     }
 
     async fn waits(&self, id: &JobId) -> Result<bool> {

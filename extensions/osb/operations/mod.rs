@@ -13,6 +13,7 @@ mod tests;
 
 use std::sync::{Arc, OnceLock};
 
+use http::StatusCode;
 use serde_json::{Map, Value};
 use standpipe_api::{Change, Error, MappingState, ProviderId, Record, Resource, Result, State};
 
@@ -21,12 +22,16 @@ pub(super) use reconcile::reconcile;
 pub(super) use step::Heard;
 pub(super) use sweep::{Schedules, sweep};
 
-use self::operation::group;
-use self::step::{Step, moved, step, told};
-use super::dialect::INSTANCE;
+use self::operation::{ACTIVE, UNKNOWN, group};
+use self::step::{Step, corrected, given_up, step, told, under_way};
+use super::dialect::{BINDING, INSTANCE};
+use super::event::kind as event;
+use super::tell;
 
 /// Unsettled operations of one resource that are looked at.
 const MOST_AT_ONCE: usize = 64;
+/// Bindings of an instance that are read, and moved, at once.
+const BINDINGS_AT_ONCE: usize = 200;
 /// Attempts to write a row that somebody else writes too.
 const ATTEMPTS: usize = 5;
 
@@ -56,7 +61,8 @@ impl Operations {
         let written = self.state()?.commit(vec![put]).await?;
         written.map_err(|conflict| Error::internal(format!("{} is there twice", conflict.key)))?;
         // Looked at after it was written: cleaning looks again after it has begun, so that one of the two sees the other.
-        let cleaning = |other: &Operation| other.state == OperationState::Cleaning;
+        let cleaning =
+            |other: &Operation| matches!(other.state, OperationState::Cleaning | OperationState::Removing);
         if operation.kind == OperationKind::Delete
             || !self.of(&operation.resource).await?.iter().any(cleaning)
         {
@@ -64,7 +70,7 @@ impl Operations {
         }
         self.heard(operation, Heard::NotSent).await?;
         let text = "what an earlier creation may have left is being deleted; try again when that is done";
-        Err(Error::invalid(text))
+        Err(Error::busy(text))
     }
 
     /// Writes down what was heard of an operation.
@@ -91,19 +97,43 @@ impl Operations {
         });
         match known.iter().rev().find(|operation| is_meant(operation, external)) {
             Some(operation) => self.heard(operation, heard).await,
-            None => Ok(()),
+            None => self.correct((provider, resource), heard, |other| is_meant(other, external)).await,
         }
+    }
+
+    /// Writes down that a broker has shown a resource: a creation of which nobody knew what became has worked.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub(super) async fn shown(&self, at: (&ProviderId, &Resource)) -> Result<()> {
+        let lives = [("state".to_owned(), "succeeded".into())].into_iter().collect();
+        let heard = Heard::Polled(StatusCode::OK, &lives, None);
+        self.correct(at, heard, |other| other.kind == OperationKind::Create).await
+    }
+
+    /// Corrects the last operation that counts as unknown and is the one heard of, unless another is under way.
+    async fn correct(
+        &self,
+        (provider, resource): (&ProviderId, &Resource),
+        heard: Heard<'_>,
+        is_it: impl Fn(&Operation) -> bool,
+    ) -> Result<()> {
+        let unknown = self.rows(UNKNOWN, resource).await?;
+        let mut unknown = unknown.iter().rev().filter_map(read);
+        let found = unknown.find(|other| other.provider == *provider && is_it(other));
+        let Some(operation) = found else { return Ok(()) };
+        if !self.of(resource).await?.is_empty() {
+            return Ok(());
+        }
+        self.rewrite(&operation.settled_key(), |operation| corrected(operation, heard)).await
     }
 
     /// Brings an operation to an end that nobody reported.
     ///
     /// # Errors
     /// The store does not answer.
-    async fn settle(&self, operation: &Operation, state: OperationState, why: &str) -> Result<()> {
-        let settled = |operation: Operation| {
-            Step::Settled(Box::new(operation.ended(state, Some(why.to_owned()))), Vec::new())
-        };
-        self.rewrite(&operation.key(), settled).await
+    async fn give_up(&self, operation: &Operation, why: &str) -> Result<()> {
+        self.rewrite(&operation.key(), |operation| given_up(operation, why)).await
     }
 
     /// The unsettled operations of a resource, in the order in which they began.
@@ -111,17 +141,19 @@ impl Operations {
     /// # Errors
     /// The store does not answer.
     pub(super) async fn of(&self, resource: &Resource) -> Result<Vec<Operation>> {
-        let records = self.state()?.list(&group(resource), None, MOST_AT_ONCE).await?;
-        Ok(records.iter().filter_map(read).collect())
+        Ok(self.rows(ACTIVE, resource).await?.iter().filter_map(read).collect())
     }
 
-    /// Changes a row that is not settled; one that is settled meanwhile stays so.
+    async fn rows(&self, place: &str, resource: &Resource) -> Result<Vec<Record>> {
+        self.state()?.list(&group(place, resource), None, MOST_AT_ONCE).await
+    }
+
+    /// Changes a row that is not settled, or is unknown; one that is settled meanwhile stays so.
     async fn rewrite(&self, key: &str, change: impl Fn(Operation) -> Step) -> Result<()> {
         let state = self.state()?;
         for _ in 0..ATTEMPTS {
             let Some(record) = state.get(key).await? else { return Ok(()) };
             let Some(before) = read(&record) else { return Ok(()) };
-            let began = before.state;
             let remove = Change::Remove { key: record.key.clone(), expected: record.revision };
             let changes = match change(before.clone()) {
                 Step::Stays => return Ok(()),
@@ -131,13 +163,7 @@ impl Operations {
                         value: operation.written(),
                         expected: Some(record.revision),
                     };
-                    let started =
-                        began == OperationState::Requested && operation.state == OperationState::Accepted;
-                    let event = started.then(|| told(&operation));
-                    let leaves = started && operation.kind == OperationKind::Delete;
-                    let leaving = leaves.then(|| moved(&operation, MappingState::Deleting));
-                    let more = event.into_iter().chain(leaving).collect();
-                    let more = self.superseded(&operation, more).await?;
+                    let more = self.superseded(&operation, under_way(&before, &operation)).await?;
                     [put].into_iter().chain(more).collect()
                 }
                 Step::Leaves(more) => {
@@ -150,7 +176,9 @@ impl Operations {
                         expected: None,
                     };
                     let more = self.superseded(&operation, more).await?;
-                    [remove, put, told(&operation)].into_iter().chain(more).collect()
+                    let is_news = before.settled_at.is_none() || before.state == OperationState::Unknown;
+                    let event = is_news.then(|| told(&operation));
+                    [remove, put].into_iter().chain(event).chain(more).collect()
                 }
             };
             if state.commit(changes).await?.is_ok() {
@@ -171,14 +199,21 @@ impl Operations {
         if !is_gone && !lives {
             return Ok(changes);
         }
-        let mut records = self.state()?.list(&group(&operation.resource), None, MOST_AT_ONCE).await?;
+        if is_gone && operation.resource.kind == INSTANCE {
+            self.unbind(&operation.provider, &operation.resource).await?;
+        }
+        let mut records = self.rows(ACTIVE, &operation.resource).await?;
         if let (true, Some(instance)) = (lives, &operation.resource.parent) {
             // A binding is proof that its instance lives.
             let instance = Resource {
                 scope: operation.resource.scope.clone(),
                 ..Resource::new(INSTANCE, instance.clone())
             };
-            records.extend(self.state()?.list(&group(&instance), None, MOST_AT_ONCE).await?);
+            records.extend(self.rows(ACTIVE, &instance).await?);
+        }
+        if is_gone || changes.iter().any(tells_creation) {
+            // Of what is told here nothing is to be found out any more.
+            records.extend(self.rows(UNKNOWN, &operation.resource).await?);
         }
         for record in records {
             let Some(other) = read(&record).filter(|other| other.provider == operation.provider) else {
@@ -187,14 +222,47 @@ impl Operations {
             let ends = if is_gone {
                 other.resource == operation.resource
             } else {
-                other.state == OperationState::Lost
+                matches!(other.state, OperationState::Lost | OperationState::Unknown)
             };
-            if record.key != operation.key() && ends {
+            if other.id != operation.id && ends {
                 changes.push(Change::Remove { key: record.key, expected: record.revision });
             }
         }
         Ok(changes)
     }
+
+    /// With an instance go its bindings. They go first: if this breaks off, so does the instance's end, and it is tried again.
+    async fn unbind(&self, provider: &ProviderId, instance: &Resource) -> Result<()> {
+        let state = self.state()?;
+        let mut after = None;
+        loop {
+            let page = state.within(&BINDING, &instance.id, after.as_ref(), BINDINGS_AT_ONCE).await?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = Some(last.resource.clone());
+            let of_it = page.into_iter().filter(|binding| {
+                let is_its = binding.provider == *provider && binding.resource.scope == instance.scope;
+                is_its && binding.state != MappingState::Gone
+            });
+            let changes: Vec<Change> = of_it
+                .flat_map(|binding| {
+                    let told = tell::unbound(&binding);
+                    [
+                        Change::Move(binding.resource, binding.provider, MappingState::Gone),
+                        Change::Event(told),
+                    ]
+                })
+                .collect();
+            if !changes.is_empty() {
+                let written = state.commit(changes).await?;
+                written.map_err(|conflict| Error::internal(format!("{} is no record here", conflict.key)))?;
+            }
+        }
+    }
+}
+
+fn tells_creation(change: &Change) -> bool {
+    let Change::Event(told) = change else { return false };
+    [event::INSTANCE_CREATED, event::BINDING_CREATED].contains(&told.kind())
 }
 
 /// Whether a poll is about an operation: it names it, or it names none, or the broker gave no name. One public checker says what

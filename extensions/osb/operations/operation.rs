@@ -33,6 +33,8 @@ pub(in crate::osb) enum OperationState {
     Lost,
     /// standpipe is deleting what it may have left, and nothing else is begun meanwhile.
     Cleaning,
+    /// The broker is deleting what it may have left, because standpipe has asked it to.
+    Removing,
     /// The broker is at it.
     Accepted,
     /// Done.
@@ -78,7 +80,7 @@ pub(in crate::osb) struct Operation {
     pub service_id: String,
     /// See `service_id`.
     pub plan_id: String,
-    /// What the broker calls it.
+    /// What the broker calls it, or the deletion of what it left.
     pub external: Option<String>,
     /// How far it is.
     pub state: OperationState,
@@ -98,7 +100,7 @@ pub(in crate::osb) struct Operation {
     pub reconciled: Reconciled,
     /// Attempts to clean up after it.
     pub attempts: u32,
-    /// When it was settled.
+    /// When its end was known. What a creation that failed has left may be cleaned up after that.
     pub settled_at: Option<Timestamp>,
     /// The caller that began it.
     pub owner: Option<CallerId>,
@@ -111,7 +113,14 @@ pub(in crate::osb) struct Operation {
 /// Where the operations that are not settled stand.
 pub(super) const ACTIVE: &str = "active/";
 
-/// Where settled ones stand, in the order of their ends: of instances.
+/// Where those stand whose end nobody knows: as those that are not settled, so that later news of one finds it.
+pub(super) const UNKNOWN: &str = "unknown/";
+/// Those of instances.
+pub(super) const UNKNOWN_INSTANCES: &str = "unknown/service_instance/";
+/// And of bindings.
+pub(super) const UNKNOWN_BINDINGS: &str = "unknown/service_binding/";
+
+/// Where other settled ones stand, in the order of their ends: of instances.
 pub(super) const SETTLED_INSTANCES: &str = "settled/instance/";
 /// And of bindings.
 pub(super) const SETTLED_BINDINGS: &str = "settled/binding/";
@@ -119,12 +128,19 @@ pub(super) const SETTLED_BINDINGS: &str = "settled/binding/";
 impl Operation {
     /// Where it stands while it is not settled.
     pub(super) fn key(&self) -> RecordKey {
+        self.key_in(ACTIVE)
+    }
+
+    fn key_in(&self, place: &str) -> RecordKey {
         let (started, id) = (self.started_at.as_millis(), &self.id.0);
-        format!("{}{started:013}-{id}", group(&self.resource))
+        format!("{}{started:013}-{id}", group(place, &self.resource))
     }
 
     /// Where it stands once it is.
     pub(super) fn settled_key(&self) -> RecordKey {
+        if self.state == OperationState::Unknown {
+            return self.key_in(UNKNOWN);
+        }
         let group = if self.resource.kind == BINDING { SETTLED_BINDINGS } else { SETTLED_INSTANCES };
         let ended = self.settled_at.unwrap_or(self.started_at).as_millis();
         format!("{group}{ended:013}-{}", self.id.0)
@@ -139,7 +155,7 @@ impl Operation {
     #[must_use]
     pub(super) fn ended(mut self, state: OperationState, description: Option<String>) -> Self {
         self.state = state;
-        self.settled_at = Some(Timestamp::now());
+        self.settled_at = self.settled_at.or_else(|| Some(Timestamp::now()));
         if description.is_some() {
             self.description = description;
         }
@@ -155,9 +171,9 @@ impl Operation {
     }
 }
 
-/// Where the unsettled operations of a resource stand.
-pub(super) fn group(resource: &Resource) -> RecordKey {
+/// Where a resource's operations stand among those that are not settled, or unknown.
+pub(super) fn group(place: &str, resource: &Resource) -> RecordKey {
     let parent = resource.parent.as_ref().map_or("", |parent| parent.as_str());
     let [scope, parent, id] = [resource.scope.as_str(), parent, resource.id.as_str()].map(encode);
-    format!("{ACTIVE}{}/{scope}/{parent}/{id}/", resource.kind)
+    format!("{place}{}/{scope}/{parent}/{id}/", resource.kind)
 }

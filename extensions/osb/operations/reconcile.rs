@@ -7,15 +7,18 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use http::{Method, StatusCode};
+use serde_json::{Map, Value};
 use standpipe_api::{Answer, Background, Provider, Result, Target, Timestamp, backoff};
 use tokio::time::{sleep, timeout};
 
 use super::operation::{ACTIVE, Made, Operation, OperationKind, OperationState};
-use super::step::{Step, gone, is_overdue, step, succeeded};
+use super::step::{CLEANING, LONGEST_WAIT, Step, gone, is_left, is_overdue, left, step, succeeded, text};
 use super::{Heard, Operations, object, read};
 use crate::osb::question::{self, Asked};
 use crate::osb::settings::ProviderSettings;
 
+/// The note on a provider where something was left; it stands until the next start.
+const LEFT: &str = "left-behind";
 /// How often the open operations are looked through.
 const EVERY: Duration = Duration::from_secs(2);
 /// How many are read at once, and asked about at once.
@@ -25,8 +28,6 @@ const AT_ONCE: usize = 16;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Waits between attempts to clean up.
 const WAITS: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(3600));
-/// How long cleaning up is tried at least.
-const CLEANING: Duration = Duration::from_secs(24 * 3600);
 /// A request is on its way no longer than this.
 const LONGEST_CALL: Duration = Duration::from_secs(3600);
 
@@ -95,7 +96,13 @@ async fn care(
             let lost = |operation| Step::GoesOn(Box::new(Operation { deadline: later, ..left(operation) }));
             return operations.rewrite(&operation.key(), lost).await;
         }
-        return operations.settle(&operation, OperationState::Unknown, "nobody found out in time").await;
+        if provider.is_some() && is_left(&operation) {
+            let text =
+                format!("what was left of {} could not be deleted, and may be there", operation.resource);
+            tracing::warn!(provider = %operation.provider, text, "cleaning up is given up");
+            background.note(&operation.provider, LEFT, Some(&text));
+        }
+        return operations.give_up(&operation, "nobody found out in time").await;
     }
     let Some(provider) = provider else { return Ok(()) };
     let quiet = operation.asked_at.plus(settings.reconcile_after);
@@ -103,7 +110,9 @@ async fn care(
         return Ok(());
     }
     match operation.state {
-        OperationState::Accepted => poll(operations, background, provider, &settings, operation).await,
+        OperationState::Accepted | OperationState::Removing => {
+            poll(operations, background, provider, &settings, operation).await
+        }
         OperationState::Lost => clean_up(operations, background, provider, &settings, operation).await,
         _ => Ok(()),
     }
@@ -128,11 +137,12 @@ async fn poll(
         return operations.rewrite(&operation.key(), again).await;
     };
     let body = object(answer.body());
-    let heard = Heard::Polled(answer.status(), &body, question::retry_after(answer.headers()));
-    let status = answer.status();
-    operations
-        .rewrite(&operation.key(), |operation| gone_or(step(operation.clone(), heard), operation, status))
-        .await
+    let (status, wait) = (answer.status(), question::retry_after(answer.headers()));
+    let heard = |operation: Operation| match operation.state {
+        OperationState::Removing => removing(operation, status, &body, wait),
+        _ => gone_or(step(operation.clone(), Heard::Polled(status, &body, wait)), operation, status),
+    };
+    operations.rewrite(&operation.key(), heard).await
 }
 
 /// A broker that says it knows nothing of an operation may be one that is just not there: only the answer to a DELETE settles
@@ -153,11 +163,6 @@ fn may_be_deleted(operation: &Operation) -> bool {
         OperationKind::Update => false,
         OperationKind::Delete => true,
     }
-}
-
-/// Nobody knows what is left of it.
-fn left(operation: Operation) -> Operation {
-    Operation { state: OperationState::Lost, ..operation }.asked(Duration::ZERO)
 }
 
 /// Deletes what may be left of a creation, or deletes again.
@@ -214,30 +219,54 @@ async fn fenced(operations: &Operations, operation: &Operation) -> Result<bool> 
     Ok(true)
 }
 
-fn cleaned_up(
-    mut operation: Operation,
-    status: StatusCode,
-    body: &serde_json::Map<String, serde_json::Value>,
-) -> Step {
+/// What the answer to a DELETE means that cleans up after an operation.
+pub(super) fn cleaned_up(operation: Operation, status: StatusCode, body: &Map<String, Value>) -> Step {
     match status {
-        StatusCode::OK | StatusCode::GONE if operation.kind == OperationKind::Create => {
-            let changes = gone(&operation);
-            let said = Some("nobody knew what became of it, and it was deleted".to_owned());
-            Step::Settled(Box::new(operation.ended(OperationState::Failed, said)), changes)
-        }
+        StatusCode::OK | StatusCode::GONE if operation.kind == OperationKind::Create => removed(operation),
         StatusCode::OK | StatusCode::GONE => {
             let changes = succeeded(&operation);
             Step::Settled(Box::new(operation.ended(OperationState::Succeeded, None)), changes)
         }
-        StatusCode::ACCEPTED => {
-            operation.kind = OperationKind::Delete;
-            match step(operation, Heard::Answered(status, body)) {
-                Step::GoesOn(operation) => Step::GoesOn(Box::new(operation.asked(Duration::ZERO))),
-                other => other,
+        StatusCode::ACCEPTED => match step(operation, Heard::Answered(status, body)) {
+            Step::GoesOn(mut operation) => {
+                if operation.kind == OperationKind::Create {
+                    operation.state = OperationState::Removing;
+                }
+                Step::GoesOn(Box::new(operation.asked(Duration::ZERO)))
             }
+            other => other,
+        },
+        _ => again(operation),
+    }
+}
+
+/// What a broker says of the deletion of what a creation may have left.
+pub(super) fn removing(
+    mut operation: Operation,
+    status: StatusCode,
+    body: &Map<String, Value>,
+    wait: Option<Duration>,
+) -> Step {
+    match (status, text(body, "state").as_deref()) {
+        (StatusCode::OK, Some("succeeded")) | (StatusCode::GONE, _) => removed(operation),
+        (StatusCode::OK, Some("in progress")) => {
+            let wait = wait.unwrap_or_default().min(LONGEST_WAIT);
+            Step::GoesOn(Box::new(operation.asked(wait)))
+        }
+        (StatusCode::OK, Some("failed")) | (StatusCode::NOT_FOUND, _) => {
+            operation.state = OperationState::Lost;
+            again(operation)
         }
         _ => again(operation),
     }
+}
+
+/// Nothing is left of a creation.
+fn removed(operation: Operation) -> Step {
+    let changes = gone(&operation);
+    let said = "nobody knew what became of it, and it was deleted".to_owned();
+    let said = operation.settled_at.is_none().then_some(said);
+    Step::Settled(Box::new(operation.ended(OperationState::Failed, said)), changes)
 }
 
 /// Not now; the next attempt waits longer.

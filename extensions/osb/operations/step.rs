@@ -37,13 +37,15 @@ pub(super) enum Step {
 }
 
 /// The longest that a broker may ask us to wait.
-const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 /// Characters of an operation's name (spec, "Asynchronous Operations"); a longer one is not kept.
 const LONGEST_NAME: usize = 10_000;
 /// Characters of a description that are kept.
 const LONGEST_TEXT: usize = 1_000;
 /// A poll that brings nothing new is written down no more often.
 const SELDOM: Duration = Duration::from_secs(10);
+/// How long cleaning up is tried at least.
+pub(super) const CLEANING: Duration = Duration::from_secs(24 * 3600);
 
 /// What an answer means.
 pub(super) fn step(operation: Operation, heard: Heard<'_>) -> Step {
@@ -57,12 +59,19 @@ pub(super) fn step(operation: Operation, heard: Heard<'_>) -> Step {
 
 /// Only what a lost creation may have left has to be cleaned up after. A repeated one changes nothing that was there before, and a
 /// change or deletion that was not answered is for the platform to repeat: it was told.
-fn lost(mut operation: Operation) -> Step {
+fn lost(operation: Operation) -> Step {
     if operation.kind != OperationKind::Create || operation.made == Made::Earlier {
         return Step::Leaves(Vec::new());
     }
-    operation.state = OperationState::Lost;
-    Step::GoesOn(Box::new(operation))
+    Step::GoesOn(Box::new(left(operation)))
+}
+
+/// Something may be left of it, and standpipe cleans up where it is to.
+pub(super) fn left(operation: Operation) -> Operation {
+    let is_ours = operation.reconciled == Reconciled::Here && operation.kind == OperationKind::Create;
+    let least = if is_ours { Timestamp::now().plus(CLEANING) } else { operation.deadline };
+    let deadline = operation.deadline.max(least);
+    Operation { state: OperationState::Lost, deadline, ..operation }.asked(Duration::ZERO)
 }
 
 fn answered(mut operation: Operation, status: StatusCode, body: &Map<String, Value>) -> Step {
@@ -109,9 +118,7 @@ fn polled(
                 && operation.reconciled == Reconciled::Here
                 && operation.made == Made::Here =>
         {
-            operation.description = said.or(operation.description);
-            operation.state = OperationState::Lost;
-            Step::GoesOn(Box::new(operation.asked(Duration::ZERO)))
+            Step::GoesOn(Box::new(left(operation.ended(OperationState::Failed, said))))
         }
         (StatusCode::OK, Some("failed")) => {
             let changes = failed(&operation);
@@ -129,6 +136,15 @@ fn polled(
             Step::GoesOn(Box::new(operation.asked(wait)))
         }
         _ => Step::Stays,
+    }
+}
+
+/// What a later answer means for an operation that counted as unknown: only its end is news, and the platform cleans up.
+pub(super) fn corrected(operation: Operation, heard: Heard<'_>) -> Step {
+    let (state, reconciled) = (OperationState::Accepted, Reconciled::ByPlatform);
+    match step(Operation { state, reconciled, settled_at: None, ..operation }, heard) {
+        Step::Settled(operation, changes) => Step::Settled(operation, changes),
+        Step::GoesOn(_) | Step::Leaves(_) | Step::Stays => Step::Stays,
     }
 }
 
@@ -173,6 +189,22 @@ fn failed(operation: &Operation) -> Vec<Change> {
     }
 }
 
+/// An operation whose end nobody has found out in time, or whose rest could not be deleted in time.
+pub(super) fn given_up(operation: Operation, why: &str) -> Step {
+    let changes = is_left(&operation).then(|| moved(&operation, MappingState::Maybe)).into_iter().collect();
+    let ended = match operation.settled_at {
+        Some(_) => operation.ended(OperationState::Failed, None),
+        None => operation.ended(OperationState::Unknown, Some(why.to_owned())),
+    };
+    Step::Settled(Box::new(ended), changes)
+}
+
+/// Whether it is a creation of which something may be left.
+pub(super) fn is_left(operation: &Operation) -> bool {
+    let is_over = matches!(operation.state, OperationState::Lost | OperationState::Removing);
+    is_over && operation.kind == OperationKind::Create
+}
+
 /// The operation's mapping in another state.
 pub(super) fn moved(operation: &Operation, state: MappingState) -> Change {
     Change::Move(operation.resource.clone(), operation.provider.clone(), state)
@@ -207,7 +239,21 @@ pub(super) fn told(operation: &Operation) -> Change {
     )
 }
 
-fn text(body: &Map<String, Value>, key: &str) -> Option<String> {
+/// What follows of an operation that goes on.
+pub(super) fn under_way(before: &Operation, now: &Operation) -> Vec<Change> {
+    if before.state == OperationState::Requested && now.state == OperationState::Accepted {
+        let leaving = (now.kind == OperationKind::Delete).then(|| moved(now, MappingState::Deleting));
+        return std::iter::once(told(now)).chain(leaving).collect();
+    }
+    if before.settled_at.is_none() && now.settled_at.is_some() {
+        // To delete what it has left may take long; that it failed is known now.
+        let failed = Operation { state: OperationState::Failed, ..now.clone() };
+        return vec![moved(now, MappingState::Maybe), told(&failed)];
+    }
+    Vec::new()
+}
+
+pub(super) fn text(body: &Map<String, Value>, key: &str) -> Option<String> {
     body.get(key).and_then(Value::as_str).map(str::to_owned)
 }
 

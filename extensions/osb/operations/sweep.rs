@@ -7,7 +7,9 @@ use std::time::Duration;
 use standpipe_api::{Background, Change, Result, Timestamp};
 use tokio::time::sleep;
 
-use super::operation::{OperationState, SETTLED_BINDINGS, SETTLED_INSTANCES};
+use super::operation::{
+    OperationState, SETTLED_BINDINGS, SETTLED_INSTANCES, UNKNOWN_BINDINGS, UNKNOWN_INSTANCES,
+};
 use super::{Operations, read};
 use crate::osb::cleanup::{Cleanup, Ended, Removes};
 
@@ -26,8 +28,13 @@ pub(in crate::osb) struct Schedules {
 }
 
 impl Schedules {
-    fn each(&self) -> [(&'static str, &Cleanup); 2] {
-        [(SETTLED_INSTANCES, &self.instances), (SETTLED_BINDINGS, &self.bindings)]
+    fn each(&self) -> [(&'static str, &Cleanup); 4] {
+        [
+            (SETTLED_INSTANCES, &self.instances),
+            (UNKNOWN_INSTANCES, &self.instances),
+            (SETTLED_BINDINGS, &self.bindings),
+            (UNKNOWN_BINDINGS, &self.bindings),
+        ]
     }
 }
 
@@ -88,7 +95,7 @@ pub(super) async fn remove(
             old.map(|record| Change::Remove { key: record.key.clone(), expected: record.revision }).collect();
         rows += changes.len();
         if !changes.is_empty() && operations.state()?.commit(changes).await?.is_err() {
-            // Nobody else writes settled rows; what is left is for the next time.
+            // One that was unknown has just been found out; what is left is for the next time.
             return Ok(rows);
         }
     }
@@ -101,6 +108,7 @@ const fn ended(state: OperationState) -> Option<Ended> {
         OperationState::Requested
         | OperationState::Lost
         | OperationState::Cleaning
+        | OperationState::Removing
         | OperationState::Accepted => None,
     }
 }

@@ -3,13 +3,17 @@ use std::time::Duration;
 
 use http::StatusCode;
 use serde_json::{Map, Value, json};
-use standpipe_api::testing::MemoryState;
-use standpipe_api::{Change, Kind, Mapping, MappingState, Resource, State as _, Timestamp};
+use standpipe_api::testing::{FakeBackground, MemoryState, provider};
+use standpipe_api::{
+    Change, Kind, Mapping, MappingState, Provider, Resource, Scope, Settings, State as _, Timestamp,
+};
 
+use super::reconcile::{cleaned_up, removing, round};
 use super::step::{Step, step};
 use super::*;
 use crate::osb::cleanup::Removes;
-use crate::osb::dialect::{BINDING, INSTANCE};
+use crate::osb::dialect::{BINDING, INSTANCE, NAME};
+use crate::osb::settings::ProviderSettings;
 
 fn operation(kind: OperationKind) -> Operation {
     let now = Timestamp::from_millis(1_000_000);
@@ -166,18 +170,143 @@ async fn a_poll_finds_its_operation_by_name_else_the_last() {
 }
 
 #[tokio::test]
+async fn what_a_failed_creation_left_is_deleted_until_it_is_gone() {
+    let (operations, memory) = opened().await;
+    let create = Operation { reconciled: Reconciled::Here, ..operation(OperationKind::Create) };
+    let (ok, accepted) = (StatusCode::OK, StatusCode::ACCEPTED);
+    let said = |word: &str| body(json!({ "state": word, "operation": word }));
+    operations.begin(&create).await.unwrap();
+    operations.heard(&create, Heard::Answered(accepted, &said("c1"))).await.unwrap();
+    operations.heard(&create, Heard::Polled(ok, &said("failed"), None)).await.unwrap();
+    assert_eq!(mapped(&memory), Some(MappingState::Maybe));
+    assert_eq!(kinds(&memory), ["operation.started", "operation.settled"]);
+    assert_eq!(memory.events()[1].payload["kind"], "create");
+    assert_eq!(memory.events()[1].payload["state"], "failed");
+
+    let deleted = async || {
+        let heard = |row| cleaned_up(row, accepted, &said("d1"));
+        operations.rewrite(&create.key(), heard).await.unwrap();
+    };
+    let polled = async |word| {
+        let heard = |row| removing(row, ok, &said(word), None);
+        operations.rewrite(&create.key(), heard).await.unwrap();
+        operations.of(&create.resource).await.unwrap().pop()
+    };
+    deleted().await;
+    let again = Operation { id: OperationId("again".into()), ..create.clone() };
+    assert!(operations.begin(&again).await.is_err(), "nothing is begun while it is deleted");
+    let row = polled("in progress").await.unwrap();
+    assert_eq!((row.state, row.external.as_deref()), (OperationState::Removing, Some("d1")));
+    let row = polled("failed").await.unwrap();
+    assert_eq!((row.kind, row.state), (OperationKind::Create, OperationState::Lost));
+    assert!(row.ask_after > row.asked_at, "the next attempt waits");
+    assert_eq!(mapped(&memory), Some(MappingState::Maybe), "a deletion that failed proves no life");
+    deleted().await;
+    assert_eq!(polled("succeeded").await, None);
+    assert_eq!(mapped(&memory), None);
+    assert_eq!(kinds(&memory)[2..], ["instance.deleted"]);
+}
+
+#[tokio::test]
+async fn what_could_not_be_deleted_in_time_is_left_to_the_operator() {
+    let settings = ProviderSettings { reconcile: true, ..ProviderSettings::default() };
+    let alpha = Provider { settings: Settings::new(settings), ..provider("alpha", NAME) };
+    let background = FakeBackground::new(vec![alpha]);
+    let (operations, memory) = (Operations::default(), background.memory());
+    operations.open(memory.clone());
+    for state in [OperationState::Lost, OperationState::Removing] {
+        let id = OperationId(format!("{state:?}"));
+        let row = Operation { id, state, ..operation(OperationKind::Create) };
+        let put = Change::Put { key: row.key(), value: row.written(), expected: None };
+        let mapping = Mapping::learned(row.resource.clone(), "alpha".into(), Timestamp::now());
+        memory.commit(vec![put, Change::Learn(mapping)]).await.unwrap().unwrap();
+        round(&operations, &*background, Timestamp::now()).await.unwrap();
+        assert!(operations.of(&row.resource).await.unwrap().is_empty());
+        assert_eq!(mapped(&memory), Some(MappingState::Maybe), "after {state:?}");
+    }
+    assert_eq!(background.noted(), [("alpha".into(), "left-behind")]);
+}
+
+#[tokio::test]
+async fn with_an_instance_go_its_bindings_at_the_same_broker_and_of_the_same_tenant() {
+    let (operations, memory) = opened().await;
+    let binding = |instance: &str, id: &str| Resource::new(BINDING, id).within(instance);
+    let tenants = Resource { scope: Scope::tenant("red"), ..binding("i", "x") };
+    let others = [(binding("i", "elsewhere"), "beta"), (binding("j", "x"), "alpha"), (tenants, "alpha")];
+    let its = (0..=BINDINGS_AT_ONCE).map(|number| (binding("i", &format!("{number:04}")), "alpha"));
+    let all = its.chain(others.clone());
+    let learned = all.map(|(resource, at)| Mapping::learned(resource, at.into(), Timestamp::now()));
+    memory.commit(learned.map(Change::Learn).collect()).await.unwrap().unwrap();
+    let delete = operation(OperationKind::Delete);
+    operations.begin(&delete).await.unwrap();
+    operations.heard(&delete, Heard::Answered(StatusCode::OK, &Map::new())).await.unwrap();
+    let mut left: Vec<_> = others.into_iter().map(|(resource, _)| resource).collect();
+    left.sort();
+    assert_eq!(memory.mappings().into_iter().map(|row| row.resource).collect::<Vec<_>>(), left);
+    let told = kinds(&memory);
+    assert_eq!(told.iter().filter(|kind| *kind == "binding.deleted").count(), BINDINGS_AT_ONCE + 1);
+    assert_eq!(told.last().map(String::as_str), Some("instance.deleted"));
+}
+
+#[tokio::test]
+async fn a_later_answer_corrects_what_counted_as_unknown_and_is_told_once() {
+    let (ok, succeeded) = (StatusCode::OK, body(json!({ "state": "succeeded" })));
+    let alpha = "alpha".into();
+    for found_by in ["poll", "fetch"] {
+        let (operations, memory) = opened().await;
+        let create = operation(OperationKind::Create);
+        let at = (&alpha, &create.resource);
+        operations.begin(&create).await.unwrap();
+        operations.heard(&create, Heard::Answered(StatusCode::ACCEPTED, &Map::new())).await.unwrap();
+        operations.give_up(&create, "so").await.unwrap();
+        let going = body(json!({ "state": "in progress", "description": "1 of 2" }));
+        operations.polled(at, None, Heard::Polled(ok, &going, None)).await.unwrap();
+        operations.polled((&"beta".into(), at.1), None, Heard::Polled(ok, &succeeded, None)).await.unwrap();
+        assert_eq!(kinds(&memory), ["operation.started", "operation.settled"], "that is no end of it");
+        for _ in 0..2 {
+            match found_by {
+                "poll" => operations.polled(at, None, Heard::Polled(ok, &succeeded, None)).await.unwrap(),
+                _ => operations.shown(at).await.unwrap(),
+            }
+        }
+        assert_eq!(kinds(&memory)[2..], ["operation.settled", "instance.created"], "by {found_by}");
+        assert_eq!(memory.events()[2].payload["state"], "succeeded");
+    }
+}
+
+#[tokio::test]
+async fn what_is_deleted_or_created_anew_is_not_found_out_any_more() {
+    for (kind, status, told) in [
+        (OperationKind::Delete, StatusCode::OK, "instance.deleted"),
+        (OperationKind::Create, StatusCode::CREATED, "instance.created"),
+    ] {
+        let (operations, memory) = opened().await;
+        let unknown = Operation { id: OperationId("unknown".into()), ..operation(OperationKind::Create) };
+        operations.begin(&unknown).await.unwrap();
+        operations.give_up(&unknown, "so").await.unwrap();
+        let later = operation(kind);
+        operations.begin(&later).await.unwrap();
+        operations.shown((&"alpha".into(), &later.resource)).await.unwrap();
+        operations.heard(&later, Heard::Answered(status, &Map::new())).await.unwrap();
+        operations.shown((&"alpha".into(), &later.resource)).await.unwrap();
+        assert_eq!(kinds(&memory), ["operation.settled", told]);
+    }
+}
+
+#[tokio::test]
 async fn only_what_is_settled_old_and_covered_is_removed() {
     let (operations, memory) = opened().await;
-    let settled = async |id: &str, state, started_at| {
+    let settled = async |id: &str, state: &str, started_at| {
         let row =
             Operation { id: OperationId(id.to_owned()), started_at, ..operation(OperationKind::Create) };
         operations.begin(&row).await.unwrap();
-        operations.settle(&row, state, "so").await.unwrap();
+        let said = body(json!({ "state": state }));
+        operations.heard(&row, Heard::Polled(StatusCode::OK, &said, None)).await.unwrap();
     };
     let (old, young) = (Timestamp::from_millis(1), Timestamp::from_millis(9_000_000));
-    settled("done", OperationState::Succeeded, old).await;
-    settled("young", OperationState::Succeeded, young).await;
-    settled("failed", OperationState::Failed, old).await;
+    settled("done", "succeeded", old).await;
+    settled("young", "succeeded", young).await;
+    settled("failed", "failed", old).await;
     operations.begin(&operation(OperationKind::Update)).await.unwrap();
     let left = async || -> Vec<String> {
         let rows = memory.list("", None, 10).await.unwrap();

@@ -19,6 +19,7 @@ fn event(number: i64, caller: &str, provider: &str) -> AuditEvent {
         status: 404,
         fault: Some("caller".into()),
         refused: Some("unseen".into()),
+        remark: Some("forced".into()),
     }
 }
 
@@ -29,7 +30,7 @@ fn calls(rows: &[AuditRow]) -> Vec<i64> {
 pub(in crate::store) async fn the_audit_is_read_in_order_behind_an_id_and_through_its_filters(store: Shared) {
     let mut bare = event(1, "basic:ada", "alpha");
     (bare.caller, bare.tenant, bare.operation, bare.kind) = (None, None, None, None);
-    (bare.provider, bare.fault, bare.refused) = (None, None, None);
+    (bare.provider, bare.fault, bare.refused, bare.remark) = (None, None, None, None);
     store.append_audit(vec![bare.clone(), event(2, "basic:ada", "alpha")]).await.unwrap();
     store.append_audit(vec![event(3, "basic:bob", "alpha"), event(4, "basic:ada", "beta")]).await.unwrap();
     let all = AuditFilter::default();

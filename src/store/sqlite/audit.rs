@@ -8,8 +8,8 @@ use crate::store::{AuditEvent, AuditFilter, AuditRow, StoreError};
 
 /// An event that is there already was written by an earlier attempt.
 const APPEND: &str = "INSERT INTO audit (at, call, caller, tenant, method, path, operation, kind, provider, status, \
-     fault, refused) VALUES (:at, :call, :caller, :tenant, :method, :path, :operation, :kind, :provider, :status, \
-     :fault, :refused) ON CONFLICT (call) DO NOTHING";
+     fault, refused, remark) VALUES (:at, :call, :caller, :tenant, :method, :path, :operation, :kind, :provider, :status, \
+     :fault, :refused, :remark) ON CONFLICT (call) DO NOTHING";
 const PURGE_OLD: &str =
     "DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE at < :before LIMIT :limit)";
 const PURGE_MANY: &str = "DELETE FROM audit WHERE id IN \
@@ -23,7 +23,7 @@ pub(super) fn append(db: &Connection, events: Vec<AuditEvent>) -> Result<(), Sto
             ":method": event.method, ":path": event.path, ":operation": event.operation,
             ":kind": event.kind.as_ref().map(Kind::as_str),
             ":provider": event.provider.as_ref().map(ProviderId::as_str), ":status": event.status,
-            ":fault": event.fault, ":refused": event.refused,
+            ":fault": event.fault, ":refused": event.refused, ":remark": event.remark,
         };
         db.change("writing the audit", APPEND, params)?;
     }
@@ -34,7 +34,7 @@ pub(super) fn append(db: &Connection, events: Vec<AuditEvent>) -> Result<(), Sto
 fn list_statement(filter: &AuditFilter) -> String {
     let mut sql =
         "SELECT id, at, call, caller, tenant, method, path, operation, kind, provider, status, fault, \
-         refused FROM audit WHERE id > :after"
+         refused, remark FROM audit WHERE id > :after"
             .to_owned();
     if filter.caller.is_some() {
         sql.push_str(" AND caller = :caller");
@@ -90,6 +90,7 @@ fn read(row: &Row<'_>) -> Result<AuditRow, rusqlite::Error> {
         status: row.get(10)?,
         fault: text(11)?,
         refused: text(12)?,
+        remark: text(13)?,
     };
     Ok(AuditRow { id: row.get(0)?, event })
 }

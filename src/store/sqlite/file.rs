@@ -30,6 +30,7 @@ const MIGRATIONS: &[(u32, &str)] = &[
     (4, include_str!("../migrations/004_peers.sql")),
     (5, include_str!("../migrations/005_providers.sql")),
     (6, include_str!("../migrations/006_events.sql")),
+    (7, include_str!("../migrations/007_remarks.sql")),
 ];
 const LATEST: u32 = match MIGRATIONS {
     [.., (latest, _)] => *latest,

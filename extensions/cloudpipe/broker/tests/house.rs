@@ -191,6 +191,16 @@ impl State for Contended {
         self.memory.get(key).await
     }
 
+    async fn within(
+        &self,
+        kind: &standpipe_api::Kind,
+        parent: &standpipe_api::ResourceId,
+        after: Option<&standpipe_api::Resource>,
+        limit: usize,
+    ) -> Result<Vec<standpipe_api::Mapping>> {
+        self.memory.within(kind, parent, after, limit).await
+    }
+
     async fn waits(&self, id: &standpipe_api::JobId) -> Result<bool> {
         self.memory.waits(id).await
     }
