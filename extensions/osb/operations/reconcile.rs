@@ -91,8 +91,12 @@ async fn care(
     }
     let provider = provider.filter(|_| settings.reconcile);
     if is_overdue(&operation, now) {
-        if provider.is_some() && operation.state == OperationState::Accepted && may_be_deleted(&operation) {
-            let later = now.plus(settings.maximum_polling_duration.max(CLEANING));
+        let term = settings.maximum_polling_duration.max(CLEANING);
+        // A broker that is at it for ever gets no third term (decision 51).
+        let has_another = operation.deadline < operation.started_at.plus(term.saturating_mul(2));
+        let is_under_way = operation.state == OperationState::Accepted && has_another;
+        if provider.is_some() && is_under_way && may_be_deleted(&operation) {
+            let later = now.plus(term);
             let lost = |operation| Step::GoesOn(Box::new(Operation { deadline: later, ..left(operation) }));
             return operations.rewrite(&operation.key(), lost).await;
         }
