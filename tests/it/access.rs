@@ -73,6 +73,7 @@ struct World {
     beta: Standpipe,
     front: House,
     standpipe: Standpipe,
+    _gamma: Standpipe,
     _brokers: [House; 3],
     providers: Vec<(&'static str, SocketAddr, &'static str)>,
 }
@@ -92,9 +93,7 @@ fn world(rules: &str) -> World {
     ];
     let front = House::new(&configuration(&providers, rules));
     let standpipe = front.serve();
-    // It stays as long as the test runs, whatever happens to its handle.
-    std::mem::forget(gamma);
-    World { alpha, beta, front, standpipe, _brokers: brokers, providers }
+    World { alpha, beta, front, standpipe, _gamma: gamma, _brokers: brokers, providers }
 }
 
 impl World {
