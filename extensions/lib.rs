@@ -8,6 +8,7 @@ pub mod addons;
 pub mod cloudpipe;
 pub mod env_file;
 pub mod events;
+mod incoming;
 pub mod osb;
 mod outside;
 mod path;

@@ -14,6 +14,7 @@ use super::carry::Carrier;
 use super::record::{Addon, At, Bound, Plan};
 use super::stage::{Left, Stage, Task, Update, Why};
 use super::{Addons, broker_said, choice, job, json as answer};
+use crate::incoming;
 use crate::osb::client::{Client, Through};
 use crate::osb::offered::Offered;
 use crate::path::{decode, is_segment};
@@ -379,8 +380,7 @@ fn parameter(call: &Call, name: &str) -> Result<Option<String>> {
 }
 
 async fn read<T: DeserializeOwned>(call: &Call, request: &mut Request<Body>) -> Result<T> {
-    let body = tokio::time::timeout_at(call.deadline.into(), request.body_mut().bytes(LONGEST)).await;
-    let body = body.map_err(|_| Error::bad_request("the request did not come in time"))??;
+    let body = incoming::body(call, request, LONGEST).await?;
     serde_json::from_slice(&body)
         .map_err(|error| Error::bad_request(format!("the request is not understood: {error}")))
 }

@@ -15,6 +15,7 @@ use super::question;
 use super::recording::{ids, instance, is_poll, mapping};
 use super::settings::ProviderSettings;
 use super::visibility::{Shown, User};
+use crate::incoming;
 
 /// Bytes of a body that are read for its ids; the engine reads no more either by default.
 const LONGEST: usize = 1 << 20;
@@ -188,8 +189,7 @@ impl Brokers {
 /// The ids that a call says; its body is read for them.
 async fn read_ids(call: &Call, request: &mut Request<Body>) -> Result<Ids> {
     if matches!(call.method, Method::PUT | Method::PATCH) {
-        let read = tokio::time::timeout_at(call.deadline.into(), request.body_mut().bytes(LONGEST)).await;
-        read.map_err(|_| Error::bad_request("the body did not arrive in time"))??;
+        incoming::body(call, request, LONGEST).await?;
     }
     Ok(ids(&call.method, request))
 }

@@ -227,6 +227,15 @@ mod tests {
     }
 
     #[test]
+    fn the_context_counts_and_the_deprecated_field_only_without_one() {
+        let organization =
+            |body: &str| User::of(&HeaderMap::new(), &body.to_owned().into()).unwrap().organization;
+        let both = r#"{"organization_guid":"mine","context":{"organization_guid":"yours"}}"#;
+        assert_eq!(organization(both), Some(vec!["yours".to_owned()]));
+        assert_eq!(organization(r#"{"organization_guid":"mine"}"#), Some(vec!["mine".to_owned()]));
+    }
+
+    #[test]
     fn a_star_stands_for_anything() {
         for (pattern, text, fits) in [
             ("*", "", true),

@@ -72,6 +72,15 @@ fn a_provider_keeps_what_its_dialect_will_read() {
 }
 
 #[test]
+fn a_rule_names_methods_that_there_are() {
+    let text = "[[access]]\nmethods = [\"GET\", \"P*\", \"GTE\", \"get\"]\n";
+    let problems = read(text, Path::new("/"), &known()).unwrap_err();
+    let texts: Vec<&str> = problems.iter().map(|problem| problem.text.as_str()).collect();
+    assert_eq!(texts.len(), 2, "{texts:?}");
+    assert!(texts[0].starts_with("`GTE` is no method; known are GET, HEAD"), "{texts:?}");
+}
+
+#[test]
 fn names_that_nobody_brought_are_mistakes() {
     let found = lines(
         r#"

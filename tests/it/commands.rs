@@ -121,8 +121,12 @@ fn two_standpipes_do_not_share_a_port_and_a_question_makes_no_data() {
     let (code, text) = second.command(&["broker"]);
     assert!(code != 0 && text.contains("listener[0].address") && text.contains("in use"), "{text}");
     let elsewhere = House::before(first.address, "", "");
-    let (code, text) = elsewhere.command(&["mappings", "list"]);
-    assert!(code != 0 && text.contains("no standpipe has kept data"), "{text}");
+    for words in [["mappings", "list"], ["tokens", "list"], ["keys", "rotate"]] {
+        let (code, text) = elsewhere.command(&words);
+        assert!(code != 0 && text.contains("no standpipe has kept data"), "{words:?}: {text}");
+    }
+    let (code, text) = second.command(&["osb-broker"]);
+    assert!(code != 0 && text.contains("with a table [provider.osb_broker]"), "{text}");
     assert!(!elsewhere.folder.path().join("standpipe-data").exists());
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::osb::{broker, front, message, service};
+use crate::support::osb::{broker, front, message, service, tenants};
 use crate::support::{Answer, Origin, Standpipe, until};
 
 pub const VERSION: (&str, &str) = ("x-broker-api-version", "2.17");
@@ -157,14 +157,8 @@ fn the_last_good_catalog_survives_a_broker_that_is_down_and_a_restart() {
 fn two_tenants_may_choose_one_id() {
     let alpha = broker(&[service("a", "db")], created);
     let beta = broker(&[service("b", "mq")], created);
-    let hash = crate::support::password_hash("pw");
-    let caller = |name: &str| {
-        format!("[[caller]]\nname = \"{name}\"\npassword_hash = \"{hash}\"\ntenant = \"{name}\"\n")
-    };
     let house = front(&[("alpha", &alpha, ""), ("beta", &beta, "")], "");
-    let config = std::fs::read_to_string(&house.config).unwrap();
-    let config = config.replace("[[listener]]\n", "[[listener]]\ncallers = [\"basic\"]\n");
-    std::fs::write(&house.config, format!("{config}{}{}", caller("red"), caller("blue"))).unwrap();
+    tenants(&house);
     let standpipe = house.serve();
     for (login, service) in [("Basic cmVkOnB3", "a"), ("Basic Ymx1ZTpwdw==", "b")] {
         let body = json!({"service_id": service, "plan_id": format!("{service}-small")}).to_string();

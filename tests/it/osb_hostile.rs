@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::osb::{VERSION, call, put, said};
-use crate::support::osb::{Answered, broker, front, message, service, telling};
-use crate::support::{House, Origin, Standpipe, password_hash, until};
+use crate::support::osb::{Answered, broker, front, message, service, telling, tenants};
+use crate::support::{House, Origin, Standpipe, until};
 
 fn served(house: &House) -> Standpipe {
     let standpipe = house.serve();
@@ -117,14 +117,8 @@ fn what_one_broker_never_had_says_nothing_about_another() {
 fn a_tenants_instance_is_unknown_to_the_others() {
     let alpha = broker(&[service("a", "db")], |_| Some(message("201 Created", "{}")));
     let beta = other();
-    let hash = password_hash("pw");
-    let caller = |name: &str| {
-        format!("[[caller]]\nname = \"{name}\"\npassword_hash = \"{hash}\"\ntenant = \"{name}\"\n")
-    };
     let house = front(&[("alpha", &alpha, ""), ("beta", &beta, "")], "");
-    let config = std::fs::read_to_string(&house.config).unwrap();
-    let config = config.replace("[[listener]]\n", "[[listener]]\ncallers = [\"basic\"]\n");
-    std::fs::write(&house.config, format!("{config}{}{}", caller("red"), caller("blue"))).unwrap();
+    tenants(&house);
     let standpipe = house.serve();
     let of = |login: &str, method: &str, path: &str, body: &str| {
         let headers = [VERSION, ("authorization", login), ("content-type", "application/json")];

@@ -47,6 +47,17 @@ pub fn telling(
     })
 }
 
+/// Lets in the callers `red` and `blue`, each of a tenant of its own and with the password `pw`, and nobody else.
+pub fn tenants(house: &House) {
+    let hash = super::password_hash("pw");
+    let caller = |name: &str| {
+        format!("[[caller]]\nname = \"{name}\"\npassword_hash = \"{hash}\"\ntenant = \"{name}\"\n")
+    };
+    let config = std::fs::read_to_string(&house.config).unwrap();
+    let config = config.replace("[[listener]]\n", "[[listener]]\ncallers = [\"basic\"]\n");
+    std::fs::write(&house.config, format!("{config}{}{}", caller("red"), caller("blue"))).unwrap();
+}
+
 /// A standpipe in front of OSB brokers, with more settings of each and at the top.
 pub fn front(brokers: &[(&str, &Origin, &str)], top: &str) -> House {
     let mut config = format!("{top}[[listener]]\naddress = \"127.0.0.1:0\"\n");

@@ -33,6 +33,7 @@ pub(super) use self::answer::show_listed;
 use self::hear::{Heard, News};
 use super::dialect::NAME;
 use super::settings::ProviderSettings;
+use crate::incoming;
 use crate::path;
 
 /// Bytes of a body that names or shows a pipe, or brings news.
@@ -200,7 +201,7 @@ impl Mediate {
         let Some(token) = bearer(request.headers()).map(SecretString::from) else {
             return Ok(Heard::Refused);
         };
-        let body = request.body_mut().bytes(LONGEST).await?;
+        let body = incoming::body(call, request, LONGEST).await?;
         let (tell, told) = tokio::sync::oneshot::channel();
         let news = News { to, token, body, tell };
         self.hearing.get().ok_or_else(wait)?.try_send(news).map_err(|_full| wait())?;

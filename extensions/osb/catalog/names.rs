@@ -1,6 +1,7 @@
 //! Which name in the merged catalog belongs to whom. Once given, a name is never given to another (decision 50).
 
 use std::collections::{BTreeMap, HashSet};
+use std::ops::Bound;
 
 use serde::{Deserialize, Serialize};
 use standpipe_api::ProviderId;
@@ -80,7 +81,8 @@ impl Names {
                 .and_then(|rest| rest.strip_prefix('-'))
                 .is_some_and(|rest| rest.starts_with(offering.provider.as_str()))
         };
-        let mut given = self.given.iter();
-        given.find(|(name, offering)| belongs(offering) && derived(name, offering)).map(|(name, _)| &**name)
+        let alike = self.given.range::<str, _>((Bound::Included(&*service.name), Bound::Unbounded));
+        let mut alike = alike.take_while(|(name, _)| name.starts_with(&*service.name));
+        alike.find(|(name, offering)| belongs(offering) && derived(name, offering)).map(|(name, _)| &**name)
     }
 }

@@ -60,6 +60,34 @@ fn a_second_service_of_a_name_gets_another_and_keeps_it() {
 }
 
 #[test]
+fn whoever_steps_in_for_another_has_its_name() {
+    let members = vec![member("alpha", "", &[service("a", "db")]), member("beta", "", &[service("a", "db")])];
+    let names = Names::default().with(&members);
+    let beta = vec![members[1].clone()];
+    let later = names.with(&beta);
+    let body = Merged::of(&Generation::new(beta, later), &View::default()).body;
+    assert_eq!(serde_json::from_slice::<Value>(&body).unwrap()["services"][0]["name"], "db");
+}
+
+#[test]
+fn a_broker_that_changes_its_names_for_ever_does_not_fill_the_record() {
+    let name = |of: &Value, names: &Names| {
+        let beta = member("beta", "", std::slice::from_ref(of));
+        let later = names.clone().with(std::slice::from_ref(&beta));
+        let service = beta.snapshot.as_ref().unwrap().services[0].clone();
+        later.of(&beta, &service).unwrap().to_owned()
+    };
+    let many = |count: usize| {
+        let services: Vec<Value> =
+            (0..count).map(|n| service(&format!("s{n}"), &format!("name-{n}-"))).collect();
+        Names::default().with(&[member("alpha", "", &services)])
+    };
+    let wanted = service("other", "name-5-");
+    assert_eq!(name(&wanted, &many(10)), "name-5--beta");
+    assert_eq!(name(&wanted, &many(10_001)), "name-5-", "whose it was has long gone");
+}
+
+#[test]
 fn one_id_is_shown_once_and_only_a_different_offering_is_a_conflict() {
     let same = vec![member("alpha", "", &[service("a", "db")]), member("beta", "", &[service("a", "db")])];
     assert!(merge::hidden(&same).is_empty());

@@ -11,6 +11,7 @@ use crate::cloudpipe::broker::answer::empty;
 use crate::cloudpipe::broker::peer::{allowed, recognise};
 use crate::cloudpipe::broker::serve::Place;
 use crate::cloudpipe::broker::wire;
+use crate::incoming;
 
 impl Services {
     /// Answers a call that changes a pipe with a token that is no caller's; `None`: it is another call.
@@ -39,7 +40,7 @@ impl Services {
             Err(refusal) if refusal.is_unauthenticated() && call.caller.is_nobody() => return Ok(None),
             Err(refusal) => return Err(refusal.into()),
         };
-        let body = request.body_mut().bytes(LONGEST).await?;
+        let body = incoming::body(call, request, LONGEST).await?;
         allowed(&body)?;
         let heard = |bound: Bound| {
             // The ends may have been connected anew since the token was read.

@@ -18,6 +18,7 @@ use crate::cloudpipe::broker::pipe::{BlueprintName, Side};
 use crate::cloudpipe::broker::push::address;
 use crate::cloudpipe::broker::serve::{Kind, Place};
 use crate::cloudpipe::broker::wish::Wish;
+use crate::incoming;
 use crate::osb::dialect::NAME;
 use crate::osb::visibility::User;
 use crate::path;
@@ -114,7 +115,7 @@ impl Services {
             }
             _ => {
                 stored.bound.binding_place(&stored.bound.binding).admit(&Method::PATCH, fed)?;
-                let body = request.body_mut().bytes(LONGEST).await?;
+                let body = incoming::body(call, request, LONGEST).await?;
                 self.change(&errand, stored, fed, |bound| told(bound, &body)).await?;
                 Ok(empty(StatusCode::ACCEPTED))
             }
@@ -179,7 +180,7 @@ impl Services {
                 template.ok_or_else(unknown)?.wire(Side::Offers)
             }
             Place::Blueprint(_, _, name) | Place::Bindings(_, _, name) => {
-                let wanted = Wanted::read(&request.body_mut().bytes(LONGEST).await?)?;
+                let wanted = Wanted::read(&incoming::body(call, request, LONGEST).await?)?;
                 let context = wanted.asked.context.clone().unwrap_or_default();
                 let told = serde_json::json!({ "context": context }).to_string();
                 let user = User::of(request.headers(), &told.into()).unwrap_or_default();
