@@ -30,7 +30,7 @@ use crate::outbound::Outgoing;
 use crate::providers::Place;
 use crate::query::Querier;
 use crate::registry::Wishes;
-use crate::store::{DueJob, Namespace, Records, StoreError, TokenFilter};
+use crate::store::{DueJob, Namespace, Purge, Records, StoreError, TokenFilter};
 use crate::token::{EVERY, SecretFiles, TokenMappings};
 
 /// Jobs taken up at once.
@@ -250,7 +250,7 @@ async fn purge(engine: Arc<Engine>, tokens: Arc<TokenMappings>) {
             Err(error) => tracing::warn!(%error, "mappings cannot be counted"),
         }
         sleep(PURGE.0).await;
-        match engine.store.purge(Timestamp::now(), PURGE.1).await {
+        match engine.store.purge(Purge::Expired(Timestamp::now()), PURGE.1).await {
             Ok(0) => {}
             Ok(rows) => tracing::debug!(rows, "expired mappings removed"),
             Err(error) => tracing::warn!(%error, "expired mappings could not be removed"),

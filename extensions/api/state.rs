@@ -5,6 +5,7 @@ use bytes::Bytes;
 
 use crate::{
     Hint, JobId, Kind, Mapping, MappingState, NewEvent, NewJob, ProviderId, Resource, ResourceId, Result,
+    Timestamp,
 };
 
 /// The key of a record within its extension; `/` separates parts, so that a prefix lists a group.
@@ -52,6 +53,13 @@ pub trait State: Send + Sync {
         after: Option<&Resource>,
         limit: usize,
     ) -> Result<Vec<Mapping>>;
+
+    /// Removes tombstones of a kind that were put up before a moment, of all providers and tenants, at most `limit`, and
+    /// says how many they were. What they stood for is searched for anew when it is asked for.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    async fn purge(&self, kind: &Kind, before: Timestamp, limit: usize) -> Result<usize>;
 
     /// Whether a job of this extension waits to be carried out, or is being carried out; one that failed for good does not.
     ///

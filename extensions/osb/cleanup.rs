@@ -1,4 +1,4 @@
-//! When the rows of settled operations are removed: cron expressions and an age.
+//! When the rows of settled operations, and the tombstones they left, are removed: cron expressions and an age.
 //!
 //! The table is the same wherever operations are kept: `cleanup_all`, `cleanup_succeeded` and `cleanup_failed`, each a
 //! cron expression of six fields in UTC (`second minute hour day month weekday`), and `cleanup_age`. Without an

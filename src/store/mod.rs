@@ -93,8 +93,8 @@ pub trait Store: Send + Sync + 'static {
     /// How much a peer gave that still counts.
     async fn count_given(&self, peer: &PeerId) -> Result<Amount, StoreError>;
 
-    /// Removes at most `limit` mappings that expired before `now`; the number removed.
-    async fn purge(&self, now: Timestamp, limit: usize) -> Result<usize, StoreError>;
+    /// Removes at most `limit` mappings that nothing needs any more; the number removed.
+    async fn purge(&self, which: Purge, limit: usize) -> Result<usize, StoreError>;
 
     /// A record, opened.
     async fn record(&self, namespace: &Namespace, key: &str) -> Result<Option<Record>, StoreError>;
@@ -308,6 +308,20 @@ pub enum Write {
     },
     /// Tells those who follow the feed.
     Event(NewEvent),
+}
+
+/// Which mappings are removed without a trace.
+#[derive(Clone, Debug)]
+pub enum Purge {
+    /// Those that expired before this moment.
+    Expired(Timestamp),
+    /// Tombstones of a kind that were put up before a moment.
+    Tombstones {
+        /// The kind.
+        kind: Kind,
+        /// The moment.
+        before: Timestamp,
+    },
 }
 
 /// What became of one imported row.

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use standpipe_api::{Change, Conflict, JobId, Kind, Mapping, Record, Resource, ResourceId, Result, State};
+use standpipe_api::{
+    Change, Conflict, JobId, Kind, Mapping, Record, Resource, ResourceId, Result, State, Timestamp,
+};
 
-use super::{Filter, Mappings, Namespace};
+use super::{Filter, Mappings, Namespace, Purge};
 
 /// What an extension (or one provider it serves in process) keeps.
 #[derive(Clone)]
@@ -41,6 +43,10 @@ impl State for Records {
         let (kind, parent) = (Some(kind.clone()), Some(parent.clone()));
         let filter = Filter { kind, parent, ..Filter::default() };
         Ok(self.mappings.store().scan(filter, after.cloned(), limit).await?)
+    }
+
+    async fn purge(&self, kind: &Kind, before: Timestamp, limit: usize) -> Result<usize> {
+        Ok(self.mappings.store().purge(Purge::Tombstones { kind: kind.clone(), before }, limit).await?)
     }
 
     async fn waits(&self, id: &JobId) -> Result<bool> {

@@ -159,6 +159,17 @@ impl State for MemoryState {
         Ok(self.mappings().into_iter().filter(is_within).take(limit).collect())
     }
 
+    async fn purge(&self, kind: &Kind, before: Timestamp, limit: usize) -> Result<usize> {
+        let mut memory = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let old = |row: &&Mapping| {
+            row.state == MappingState::Gone && row.resource.kind == *kind && row.updated_at < before
+        };
+        let old: Vec<Resource> =
+            memory.mappings.values().filter(old).take(limit).map(|row| row.resource.clone()).collect();
+        old.iter().for_each(|resource| drop(memory.mappings.remove(resource)));
+        Ok(old.len())
+    }
+
     async fn waits(&self, id: &JobId) -> Result<bool> {
         Ok(self.jobs().iter().any(|job| job.id == *id))
     }

@@ -1,10 +1,10 @@
-//! The removal of settled operations, when the configuration says. Those that are not settled stay.
+//! The removal of settled operations and of tombstones, when the configuration says. What is not settled stays.
 
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use standpipe_api::{Background, Change, Result, Timestamp};
+use standpipe_api::{Background, Change, Kind, Result, Timestamp};
 use tokio::time::sleep;
 
 use super::operation::{
@@ -12,13 +12,14 @@ use super::operation::{
 };
 use super::{Operations, read};
 use crate::osb::cleanup::{Cleanup, Ended, Removes};
+use crate::osb::dialect::{BINDING, INSTANCE};
 
-/// Rows that are read at once.
+/// Rows that are read or removed at once.
 const PAGE: usize = 200;
 /// How long a schedule is slept through at most, so that a clock that was set is noticed.
 const NAP: Duration = Duration::from_secs(60);
 
-/// When operations of instances and of bindings are removed.
+/// When operations and tombstones of instances and of bindings are removed.
 #[derive(Clone, Debug, Default)]
 pub(in crate::osb) struct Schedules {
     /// Of instances.
@@ -28,17 +29,24 @@ pub(in crate::osb) struct Schedules {
 }
 
 impl Schedules {
-    fn each(&self) -> [(&'static str, &Cleanup); 4] {
-        [
-            (SETTLED_INSTANCES, &self.instances),
-            (UNKNOWN_INSTANCES, &self.instances),
-            (SETTLED_BINDINGS, &self.bindings),
-            (UNKNOWN_BINDINGS, &self.bindings),
-        ]
+    fn each(&self) -> [(Leftovers, &Cleanup); 2] {
+        [(INSTANCES, &self.instances), (BINDINGS, &self.bindings)]
     }
 }
 
-/// Removes operations whenever a schedule falls due, until the end.
+/// What is left of the resources of a kind when they are gone or settled.
+#[derive(Debug)]
+pub(super) struct Leftovers {
+    kind: Kind,
+    operations: [&'static str; 2],
+}
+
+pub(super) const INSTANCES: Leftovers =
+    Leftovers { kind: INSTANCE, operations: [SETTLED_INSTANCES, UNKNOWN_INSTANCES] };
+pub(super) const BINDINGS: Leftovers =
+    Leftovers { kind: BINDING, operations: [SETTLED_BINDINGS, UNKNOWN_BINDINGS] };
+
+/// Removes operations and tombstones whenever a schedule falls due, until the end.
 pub(in crate::osb) async fn sweep(
     operations: Arc<Operations>,
     schedules: Schedules,
@@ -56,27 +64,51 @@ pub(in crate::osb) async fn sweep(
             () = sleep(wait) => {}
         }
         let now = Timestamp::now();
-        for (prefix, cleanup) in schedules.each() {
+        for (leftovers, cleanup) in schedules.each() {
             let due = cleanup.due(last, now);
             if due.is_empty() {
                 continue;
             }
-            match remove(&operations, prefix, &due, cleanup.before(now)).await {
-                Ok(rows) => tracing::info!(of = prefix, rows, "settled operations removed"),
-                Err(error) => {
-                    tracing::error!(
-                        of = prefix,
-                        error = error.log_text(),
-                        "settled operations could not be removed"
-                    );
+            let of = leftovers.kind.as_str();
+            match leftovers.remove(&operations, &due, cleanup.before(now)).await {
+                Ok((rows, tombstones)) => {
+                    tracing::info!(of, rows, tombstones, "settled operations and tombstones removed");
                 }
+                Err(error) => tracing::error!(of, error = error.log_text(), "the clean-up came to no end"),
             }
         }
         last = now;
     }
 }
 
-pub(super) async fn remove(
+impl Leftovers {
+    /// How many operations and tombstones were removed.
+    pub(super) async fn remove(
+        &self,
+        operations: &Operations,
+        due: &[Removes],
+        before: Timestamp,
+    ) -> Result<(usize, usize)> {
+        let mut rows = 0;
+        for prefix in self.operations {
+            rows += remove_operations(operations, prefix, due, before).await?;
+        }
+        // A tombstone is what a deletion leaves that succeeded.
+        if !due.iter().any(|removes| removes.covers(Ended::Succeeded)) {
+            return Ok((rows, 0));
+        }
+        let mut tombstones = 0;
+        loop {
+            let removed = operations.state()?.purge(&self.kind, before, PAGE).await?;
+            tombstones += removed;
+            if removed < PAGE {
+                return Ok((rows, tombstones));
+            }
+        }
+    }
+}
+
+async fn remove_operations(
     operations: &Operations,
     prefix: &str,
     due: &[Removes],

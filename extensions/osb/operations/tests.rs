@@ -312,15 +312,48 @@ async fn only_what_is_settled_old_and_covered_is_removed() {
         let rows = memory.list("", None, 10).await.unwrap();
         rows.iter().filter_map(read).map(|row| row.id.0).collect()
     };
-    let (prefix, before) = (operation::SETTLED_INSTANCES, Timestamp::from_millis(1_000));
-    sweep::remove(&operations, prefix, &[Removes::Succeeded], before).await.unwrap();
+    let before = Timestamp::from_millis(1_000);
+    let removed = sweep::INSTANCES.remove(&operations, &[Removes::Succeeded], before).await.unwrap();
+    assert_eq!(removed, (1, 0));
     let mut rows = left().await;
     rows.sort();
     assert_eq!(rows, ["Update", "failed", "young"]);
-    sweep::remove(&operations, operation::SETTLED_BINDINGS, &[Removes::All], before).await.unwrap();
+    sweep::BINDINGS.remove(&operations, &[Removes::All], before).await.unwrap();
     assert_eq!(left().await.len(), 3, "bindings are cleaned on their own");
-    sweep::remove(&operations, prefix, &[Removes::All], Timestamp::now()).await.unwrap();
+    sweep::INSTANCES.remove(&operations, &[Removes::All], Timestamp::now()).await.unwrap();
     assert_eq!(left().await, ["Update"], "what is not settled stays");
+}
+
+#[tokio::test]
+async fn tombstones_go_when_they_are_old_with_what_succeeded() {
+    let (operations, memory) = opened().await;
+    let learn = |resource: Resource, state, at| {
+        Change::Learn(Mapping { state, ..Mapping::learned(resource, "alpha".into(), at) })
+    };
+    let (old, before) = (Timestamp::from_millis(1), Timestamp::from_millis(1_000));
+    let gone = MappingState::Gone;
+    let mut rows = vec![
+        learn(Resource::new(INSTANCE, "young"), gone, before),
+        learn(Resource::new(INSTANCE, "there"), MappingState::Deleting, old),
+        learn(Resource::new(BINDING, "b").within("there"), gone, old),
+        learn(Resource::new(Kind::of("pipe"), "p"), gone, old),
+    ];
+    // More than are removed at once.
+    rows.extend((0..450).map(|i| learn(Resource::new(INSTANCE, format!("gone-{i}")), gone, old)));
+    memory.commit(rows).await.unwrap().unwrap();
+    let left = || -> Vec<String> {
+        let mut ids: Vec<String> =
+            memory.mappings().into_iter().map(|row| row.resource.id.as_str().to_owned()).collect();
+        ids.sort();
+        ids
+    };
+    let removed = sweep::INSTANCES.remove(&operations, &[Removes::Failed], before).await.unwrap();
+    assert_eq!(removed, (0, 0), "a deletion that failed leaves no tombstone");
+    let removed = sweep::INSTANCES.remove(&operations, &[Removes::Succeeded], before).await.unwrap();
+    assert_eq!(removed, (0, 450));
+    assert_eq!(left(), ["b", "p", "there", "young"]);
+    assert_eq!(sweep::BINDINGS.remove(&operations, &[Removes::All], before).await.unwrap(), (0, 1));
+    assert_eq!(left(), ["p", "there", "young"]);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use standpipe_api::{
 };
 use zeroize::Zeroizing;
 
-use super::{Claim, Filter, Imported, JobState, Namespace, Observer, Store, Write};
+use super::{Claim, Filter, Imported, JobState, Namespace, Observer, Purge, Store, Write};
 
 /// Makes one test of each promise; `$open` gives what must outlive the store, and the store.
 macro_rules! conformance {
@@ -18,7 +18,8 @@ macro_rules! conformance {
             a_mapping_comes_back_as_it_was_written, of_many_claims_at_once_one_is_taken,
             a_tombstone_or_an_expired_row_does_not_block_a_claim, a_claim_is_dropped_only_by_its_own_claimer,
             a_put_keeps_who_created_a_live_row_and_when, a_state_moves_only_a_row_that_is_there,
-            an_expired_row_is_absent_everywhere_and_can_be_purged, names_are_found_whatever_their_parent,
+            an_expired_row_is_absent_everywhere_and_can_be_purged,
+            tombstones_of_a_kind_can_be_purged_by_their_age, names_are_found_whatever_their_parent,
             a_scan_pages_in_key_order_through_its_filters, a_scan_is_stable_while_others_write,
             an_import_never_replaces_a_row_of_another_origin, records_are_compared_and_set,
             a_conflict_changes_nothing, records_are_listed_by_prefix_in_pages,
@@ -216,10 +217,27 @@ pub(super) async fn an_expired_row_is_absent_everywhere_and_can_be_purged(store:
     let revive = Write::State { resource: expired.resource, state: MappingState::Live, expires_at: None };
     write(&store, revive).await;
     assert_eq!(state_of(&store, "expired").await, None, "a state does not bring it back");
-    assert_eq!(store.purge(Timestamp::now(), 0).await.unwrap(), 0);
-    assert_eq!(store.purge(Timestamp::now(), 10).await.unwrap(), 1);
-    assert_eq!(store.purge(Timestamp::now(), 10).await.unwrap(), 0);
+    assert_eq!(store.purge(Purge::Expired(Timestamp::now()), 0).await.unwrap(), 0);
+    assert_eq!(store.purge(Purge::Expired(Timestamp::now()), 10).await.unwrap(), 1);
+    assert_eq!(store.purge(Purge::Expired(Timestamp::now()), 10).await.unwrap(), 0);
     assert_eq!(store.count().await.unwrap(), 1);
+}
+
+pub(super) async fn tombstones_of_a_kind_can_be_purged_by_their_age(store: Shared) {
+    let gone = |resource: Resource, at| Mapping {
+        state: MappingState::Gone,
+        ..Mapping::learned(resource, "alpha".into(), Timestamp::from_millis(at))
+    };
+    let other = Resource::new(Kind::of("volume"), "v");
+    let rows = [gone(pipe("a"), 1), gone(pipe("b"), 1), gone(pipe("young"), 5), gone(other, 1), live("kept")];
+    store.apply(rows.map(Write::Put).into()).await.unwrap();
+    let purge = || Purge::Tombstones { kind: Kind::of("pipe"), before: Timestamp::from_millis(5) };
+    assert_eq!(store.purge(purge(), 1).await.unwrap(), 1, "no more than asked for at once");
+    assert_eq!(store.purge(purge(), 10).await.unwrap(), 1);
+    assert_eq!(store.purge(purge(), 10).await.unwrap(), 0);
+    let left = store.scan(Filter::default(), None, 10).await.unwrap();
+    let left: Vec<&str> = left.iter().map(|row| row.resource.id.as_str()).collect();
+    assert_eq!(left, ["kept", "young", "v"]);
 }
 
 pub(super) async fn names_are_found_whatever_their_parent(store: Shared) {
@@ -367,7 +385,7 @@ pub(super) async fn observers_hear_of_every_change_before_its_writer(store: Shar
         .unwrap()
         .unwrap();
     expect(&["d", "b"]);
-    store.purge(Timestamp::now(), 10).await.unwrap();
+    store.purge(Purge::Expired(Timestamp::now()), 10).await.unwrap();
     expect(&["a"]);
     store.import(vec![live("e")]).await.unwrap();
     expect(&["e"]);

@@ -31,6 +31,7 @@ const MIGRATIONS: &[(u32, &str)] = &[
     (5, include_str!("../migrations/005_providers.sql")),
     (6, include_str!("../migrations/006_events.sql")),
     (7, include_str!("../migrations/007_remarks.sql")),
+    (8, include_str!("../migrations/008_tombstones.sql")),
 ];
 const LATEST: u32 = match MIGRATIONS {
     [.., (latest, _)] => *latest,

@@ -52,6 +52,7 @@ macro_rules! current {
 }
 
 pub(super) mod given;
+pub(super) mod purge;
 #[cfg(test)]
 mod questions;
 #[cfg(test)]
@@ -111,9 +112,6 @@ const DROP_CLAIM: &str = concat!(
     " AND state = 'intent' AND created_at = :created_at"
 );
 const REMOVE: &str = concat!("DELETE FROM resource_mapping WHERE ", this_row!());
-const PURGE: &str = "DELETE FROM resource_mapping WHERE (kind, parent, id, scope) IN \
-     (SELECT kind, parent, id, scope FROM resource_mapping WHERE expires_at <= :now LIMIT :limit) \
-     RETURNING kind, parent, id, scope";
 // Only as far as it matters: a tenant with many does not cost more.
 const HAS: &str = "SELECT count(*) FROM (SELECT 1 FROM resource_mapping INDEXED BY resource_mapping_by_creator \
      WHERE coalesce(tenant, owner) = :creator AND kind = :kind AND owner IS NOT NULL AND state <> 'gone' \
@@ -312,19 +310,6 @@ pub(super) fn import(
         Ok(Imported::Kept(kept.origin))
     };
     rows.into_iter().map(import_one).collect()
-}
-
-pub(super) fn purge(
-    db: &Connection,
-    now: Timestamp,
-    limit: usize,
-    changed: &mut Changed,
-) -> Result<usize, StoreError> {
-    let params = named_params! { ":now": now.as_millis(), ":limit": bound(limit) };
-    let purged = db.all("purging mappings", PURGE, params, read_resource)?;
-    let count = purged.len();
-    changed.extend(purged);
-    Ok(count)
 }
 
 /// The number of rows written: 0 or 1.

@@ -37,7 +37,7 @@ use self::writer::Writer;
 use super::seal::{Place, Seal};
 use super::{
     Amount, AuditEvent, AuditFilter, AuditRow, Claim, DueJob, Filter, Given, GivenToken, Held, Imported,
-    Injected, KeptProvider, MasterKey, Namespace, Observer, QueuedJob, Removal, SecretBytes, Store,
+    Injected, KeptProvider, MasterKey, Namespace, Observer, Purge, QueuedJob, Removal, SecretBytes, Store,
     StoreError, StoredToken, TokenFilter, TokenKey, TokenRow, Write,
 };
 
@@ -159,8 +159,8 @@ impl Store for Sqlite {
         self.readers.read(count).await
     }
 
-    async fn purge(&self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
-        let purge = move |db: &_, changed: &mut _| mapping::purge(db, now, limit, changed);
+    async fn purge(&self, which: Purge, limit: usize) -> Result<usize, StoreError> {
+        let purge = move |db: &_, changed: &mut _| mapping::purge::purge(db, &which, limit, changed);
         self.writer.write(purge).await
     }
 

@@ -201,6 +201,15 @@ impl State for Contended {
         self.memory.within(kind, parent, after, limit).await
     }
 
+    async fn purge(
+        &self,
+        kind: &standpipe_api::Kind,
+        before: standpipe_api::Timestamp,
+        limit: usize,
+    ) -> Result<usize> {
+        self.memory.purge(kind, before, limit).await
+    }
+
     async fn waits(&self, id: &standpipe_api::JobId) -> Result<bool> {
         self.memory.waits(id).await
     }

@@ -3,7 +3,7 @@
 use standpipe_api::{Kind, Resource};
 
 use super::super::provider;
-use super::{FIND, HAS, NAMED, PURGE, SET_STATE, given, scan_statement};
+use super::{FIND, HAS, NAMED, SET_STATE, given, purge, scan_statement};
 use crate::store::Filter;
 
 /// The statements whose cost must not grow with the table, each with the words of a plan that keeps that promise.
@@ -16,7 +16,8 @@ pub(in crate::store::sqlite) fn questions() -> Vec<(String, &'static str)> {
         (NAMED.into(), "USING INDEX resource_mapping_by_id (kind=? AND id=?)"),
         (SET_STATE.into(), "USING PRIMARY KEY (kind=? AND parent=? AND id=? AND scope=?)"),
         (HAS.into(), "USING INDEX resource_mapping_by_creator (<expr>=? AND kind=?)"),
-        (PURGE.into(), "USING COVERING INDEX resource_mapping_ending (expires_at<?)"),
+        (purge::EXPIRED.into(), "USING COVERING INDEX resource_mapping_ending (expires_at<?)"),
+        (purge::TOMBSTONES.into(), "USING COVERING INDEX resource_mapping_gone (kind=? AND updated_at<?)"),
         at(Filter::default(), "USING PRIMARY KEY ((kind,parent,id,scope)>(?,?,?,?))"),
         at(Filter { provider, ..Filter::default() }, "resource_mapping_by_provider (provider=? AND (kind"),
         at(Filter { kind, parent, ..Filter::default() }, "USING PRIMARY KEY (kind=? AND parent=?"),
