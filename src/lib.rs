@@ -64,8 +64,6 @@ pub mod issuer;
 
 pub mod peer;
 
-mod incoming;
-
 pub mod fingerprint;
 
 mod pem;

@@ -11,16 +11,16 @@ use futures_util::stream::FuturesUnordered;
 use http::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use http::{HeaderMap, Request, Response, StatusCode};
 use standpipe_api::{
-    Answer, Body, Caller, CallerAuthorization, Credential, CredentialAlias, CredentialRequest, Error,
-    ErrorKind, Fault, OwnAuthorization, Query, Result, Target,
+    Answer, Body, Caller, CallerAuthorization, Challenged, Credential, CredentialAlias, CredentialRequest,
+    Error, ErrorKind, Fault, OwnAuthorization, Query, Result, Target,
 };
 
 use crate::call::OnBehalf;
 use crate::engine::{Engine, Running};
+use crate::forward::Forward;
 use crate::forward::headers::{Outgoing, Trust, to_provider};
-use crate::forward::{Forward, Replay};
 use crate::providers::Provider;
-use crate::renewal::renewed;
+use crate::renewal::renew;
 
 /// A call's patience ended before its credential came.
 pub fn no_credential_in_time(provider: &Provider) -> Error {
@@ -96,16 +96,12 @@ impl Querier {
         );
         credential.complete(&method, &parts.uri, &mut parts.headers);
         let mut request = Request::from_parts(parts, Body::from(body));
-        let replay = Replay::keep_any(&request);
-        let again = replay.as_ref().filter(|replay| replay.is_idempotent());
-        let sent = self.forward.send(provider, &destination, &mut request, again, self.deadline).await;
+        let sent = self.forward.send(provider, &destination, &mut request, self.deadline).await;
         let mut answer = sent.map_err(|failure| failure.into_error(&provider.config, &method))?;
-        if let (StatusCode::UNAUTHORIZED, true, Some(replay)) =
-            (answer.status(), credential.is_renewable(), &replay)
-        {
-            let renewed = renewed(provider, &wanted, &mut credential, replay, answer.headers());
-            if let Some(mut request) = self.in_time(provider, renewed).await? {
-                let sent = self.forward.send(provider, &destination, &mut request, None, self.deadline).await;
+        if answer.status() == StatusCode::UNAUTHORIZED && credential.is_renewable() {
+            let renewed = renew(provider, &wanted, &mut credential, &mut request, answer.headers());
+            if self.in_time(provider, renewed).await? == Challenged::Renewable {
+                let sent = self.forward.send(provider, &destination, &mut request, self.deadline).await;
                 answer = sent.map_err(|failure| failure.into_error(&provider.config, &method))?;
             }
         }

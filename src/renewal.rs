@@ -4,32 +4,32 @@
 use http::{HeaderMap, Request};
 use standpipe_api::{Body, Challenged, Credential, CredentialRequest, Result};
 
-use crate::forward::Replay;
 use crate::providers::Provider;
 
-/// The request to send once more, under what the credential has become; `None` when the 401 is the answer.
+/// Puts what the credential has become into a request that was refused, so that it can be sent once more; `Final`: the
+/// 401 is the answer.
 ///
 /// # Errors
 /// The party that gives credentials does not give another one.
-pub async fn renewed(
+pub async fn renew(
     provider: &Provider,
     wanted: &CredentialRequest<'_>,
     credential: &mut Credential,
-    sent: &Replay,
+    refused: &mut Request<Body>,
     answer: &HeaderMap,
-) -> Result<Option<Request<Body>>> {
-    if provider.credentials.challenged(wanted, credential, answer) == Challenged::Final {
-        return Ok(None);
+) -> Result<Challenged> {
+    let challenged = provider.credentials.challenged(wanted, credential, answer);
+    if challenged == Challenged::Final {
+        return Ok(challenged);
     }
     let fresh = provider.credentials.obtain(wanted).await?;
-    let mut again = sent.request();
-    let (method, target) = (again.method().clone(), again.uri().clone());
-    let headers = again.headers_mut();
+    let (method, target) = (refused.method().clone(), refused.uri().clone());
+    let headers = refused.headers_mut();
     credential.headers.iter().for_each(|(name, _)| drop(headers.remove(name)));
     *credential = fresh;
     for (name, value) in &credential.headers {
         headers.insert(name.clone(), value.clone());
     }
     credential.complete(&method, &target, headers);
-    Ok(Some(again))
+    Ok(challenged)
 }

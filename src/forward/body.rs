@@ -1,6 +1,7 @@
 //! Bodies on their way: progress of an upload, and an answer that gives its connection back when it ends.
 
 use std::cell::Cell;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -8,13 +9,13 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use hyper::body::Incoming;
 use standpipe_api::{Body, BoxError};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::deadline::{Deadlines, Elapsed, Slot, now};
+use super::http1::{Connection, Rest};
 use super::origin::OriginId;
-use super::pool::{Connection, Pool};
+use super::pool::Pool;
 
 /// How far the sending of a request has come, for the deadline of its answer.
 #[derive(Clone, Debug)]
@@ -79,6 +80,14 @@ impl HttpBody for Upload {
 /// What an answer holds until its body has been read.
 pub(super) struct Lease {
     pub(super) connection: Connection,
+    /// How far the request's body has come, if it streams.
+    pub(super) upload: Option<Progress>,
+    /// Where the connection goes back to; `None`: it serves once.
+    pub(super) home: Option<Home>,
+}
+
+/// Where a connection is kept between its answers.
+pub(super) struct Home {
     pub(super) pool: Pool,
     pub(super) origin: OriginId,
     pub(super) lifetime: Duration,
@@ -86,21 +95,42 @@ pub(super) struct Lease {
 }
 
 impl Lease {
-    /// The answer has been read to its end: the connection can serve again.
-    pub(super) fn give_back(self) {
-        let Self { connection, pool, origin, lifetime, permit } = self;
-        pool.put(origin, connection, now(), lifetime);
-        drop(permit);
+    /// The answer has been read to its end: the connection can serve again, once the whole request has left.
+    pub(super) fn give_back(self, rest: &Rest, deadlines: &Deadlines) {
+        let Self { mut connection, upload, home: Some(home) } = self else { return };
+        if !rest.leaves_reusable() {
+            return;
+        }
+        if connection.has_sent_all() {
+            return home.take(connection);
+        }
+        let (end, deadlines) = (now() + home.lifetime, deadlines.clone());
+        tokio::task::spawn_local(async move {
+            let patience = || upload.as_ref().map_or(end, Progress::deadline);
+            let finished = deadlines.within(patience, poll_fn(|cx| connection.poll_finish(cx))).await;
+            if let Ok(Ok(())) = finished {
+                home.take(connection);
+            }
+        });
+    }
+}
+
+impl Home {
+    fn take(self, mut connection: Connection) {
+        connection.settle();
+        self.pool.put(self.origin, connection, now(), self.lifetime);
+        drop(self.permit);
     }
 }
 
 /// A provider's body. It breaks, visibly, when the provider falls silent for `idle`.
 pub(super) struct Download {
-    pub(super) incoming: Incoming,
+    pub(super) rest: Rest,
     pub(super) lease: Option<Lease>,
     pub(super) deadlines: Deadlines,
     pub(super) idle: Duration,
     pub(super) wait: Option<(Instant, Slot)>,
+    pub(super) broken: Option<BoxError>,
 }
 
 impl Download {
@@ -128,23 +158,37 @@ impl HttpBody for Download {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) else {
-            return self.poll_silence(cx);
-        };
-        self.wait = None;
-        match &frame {
-            Some(Err(_)) => self.lease = None,
-            Some(Ok(_)) if !self.incoming.is_end_stream() => {}
-            Some(Ok(_)) | None => self.lease.take().into_iter().for_each(Lease::give_back),
+        let this = &mut *self;
+        if let Some(error) = this.broken.take() {
+            return Poll::Ready(Some(Err(error)));
         }
-        Poll::Ready(frame.map(|frame| frame.map_err(BoxError::from)))
+        let Some(lease) = &mut this.lease else { return Poll::Ready(None) };
+        // If that fails, the answer may still be whole; only the connection is not used again.
+        let _unsent = lease.connection.poll_finish(cx);
+        let Poll::Ready(frame) = this.rest.poll_frame(&mut lease.connection, cx) else {
+            return this.poll_silence(cx);
+        };
+        this.wait = None;
+        if let Some(Err(error)) = frame {
+            this.lease = None;
+            // Whoever writes this body on would drop what it holds of it when it hears of an error; a turn lets that leave.
+            this.broken = Some(error);
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        if this.rest.is_over()
+            && let Some(lease) = this.lease.take()
+        {
+            lease.give_back(&this.rest, &this.deadlines);
+        }
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        self.rest.is_over() && self.broken.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        self.rest.size_hint()
     }
 }

@@ -4,8 +4,9 @@ use std::io;
 use std::time::Duration;
 
 use http::Method;
-use standpipe_api::{Error, ErrorKind, Fault, ProviderId};
+use standpipe_api::{BoxError, Error, ErrorKind, Fault, ProviderId};
 
+use super::http1::Broken;
 use crate::config::Provider as Settings;
 
 /// A request without an answer.
@@ -28,7 +29,7 @@ pub enum Failure {
     Unsendable(#[source] http::Error),
     /// It was sent, and the connection broke before an answer.
     #[error("the connection broke before an answer")]
-    Broken(#[source] hyper::Error),
+    Broken(#[source] io::Error),
     /// It was sent, and the answer is not one that can be passed on.
     #[error("the answer has {0}")]
     Nonsense(&'static str),
@@ -37,10 +38,20 @@ pub enum Failure {
     Timeout,
     /// The caller's body broke off.
     #[error("the caller's body broke off")]
-    Upload(#[source] hyper::Error),
+    Upload(#[source] BoxError),
 }
 
 impl Failure {
+    /// How an exchange on a connection that was just made failed.
+    pub(super) fn of(broken: Broken) -> Self {
+        match broken {
+            Broken::NotWritten(error) => Self::Unreachable(error),
+            Broken::NoAnswer(error) | Broken::WithinAnswer(error) => Self::Broken(error),
+            Broken::Nonsense(why) => Self::Nonsense(why),
+            Broken::Upload(error) => Self::Upload(error),
+        }
+    }
+
     /// Whether anything may have happened at the provider.
     pub fn may_have_arrived(&self) -> bool {
         match self {
@@ -102,9 +113,6 @@ impl Failure {
             Self::Unreachable(_) => format!("{id} cannot be reached"),
             Self::ConnectTimeout => format!("{id} cannot be reached in time"),
             Self::Unsendable(_) => format!("the request cannot be sent to {id}"),
-            Self::Broken(error) if error.is_parse() => {
-                format!("{id} answered with something that is not HTTP; the request may have worked")
-            }
             Self::Nonsense(why) => {
                 format!("{id} answered with {why}, which is not passed on; the request may have worked")
             }

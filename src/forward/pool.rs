@@ -5,11 +5,9 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use ahash::HashMap;
-use hyper::client::conn::http1::SendRequest;
-use standpipe_api::Body;
 
+use super::http1::Connection;
 use super::origin::OriginId;
-use super::wire::Received;
 
 /// Idle connections kept per origin and core; more are closed when their answer has been read.
 const MOST_IDLE: usize = 256;
@@ -18,12 +16,6 @@ const MOST_IDLE: usize = 256;
 #[derive(Clone, Default)]
 pub struct Pool(Rc<RefCell<HashMap<OriginId, Vec<Idle>>>>);
 
-/// An HTTP/1.1 connection to a provider.
-pub(super) struct Connection {
-    pub(super) sender: SendRequest<Body>,
-    pub(super) received: Received,
-}
-
 struct Idle {
     connection: Connection,
     since: Instant,
@@ -31,23 +23,13 @@ struct Idle {
 }
 
 impl Pool {
-    /// The connection used last, if one is still open.
+    /// The connection used last, which may have been closed since.
     pub(super) fn take(&self, origin: OriginId) -> Option<Connection> {
-        let mut pool = self.0.borrow_mut();
-        let idle = pool.get_mut(&origin)?;
-        while let Some(Idle { connection, .. }) = idle.pop() {
-            if !connection.sender.is_closed() {
-                return Some(connection);
-            }
-        }
-        None
+        self.0.borrow_mut().get_mut(&origin)?.pop().map(|idle| idle.connection)
     }
 
     /// Gives back a connection whose answer has been read to its end.
     pub(super) fn put(&self, origin: OriginId, connection: Connection, now: Instant, lifetime: Duration) {
-        if connection.sender.is_closed() {
-            return;
-        }
         let mut pool = self.0.borrow_mut();
         let idle = pool.entry(origin).or_default();
         if idle.len() < MOST_IDLE {
@@ -55,10 +37,12 @@ impl Pool {
         }
     }
 
-    /// Closes what has been idle too long. Providers close idle connections too; being first avoids the race.
+    /// Closes what has been idle too long, and what the provider has closed. Being first avoids the race.
     pub fn sweep(&self, now: Instant) {
         self.0.borrow_mut().retain(|_, idle| {
-            idle.retain(|idle| now.saturating_duration_since(idle.since) < idle.lifetime);
+            idle.retain_mut(|idle| {
+                now.saturating_duration_since(idle.since) < idle.lifetime && idle.connection.is_idle()
+            });
             !idle.is_empty()
         });
     }

@@ -1,10 +1,8 @@
-//! A connection to a provider: TCP, perhaps TLS, counting what comes in.
+//! What bytes go through to a provider: TCP, perhaps TLS.
 
-use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -17,9 +15,6 @@ use tokio_rustls::client::TlsStream;
 
 use super::origin::Origin;
 
-/// Bytes received so far. A pooled connection that dies before the first one did not answer.
-pub(super) type Received = Rc<Cell<u64>>;
-
 /// What a TLS connection needs to know.
 #[derive(Clone, Copy)]
 pub struct Tls<'a> {
@@ -29,13 +24,8 @@ pub struct Tls<'a> {
     pub config: &'a Arc<ClientConfig>,
 }
 
-/// The stream under an HTTP/1.1 connection to a provider.
-pub(super) struct Wire {
-    stream: Stream,
-    received: Received,
-}
-
-enum Stream {
+/// The stream under an HTTP/1.1 connection.
+pub(super) enum Wire {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
 }
@@ -46,18 +36,12 @@ impl Wire {
         let tcp = connect_any(origin).await?;
         // A request is written in one piece; waiting for more of it only delays it.
         tcp.set_nodelay(true)?;
-        let stream = match tls {
-            None => Stream::Plain(tcp),
+        Ok(match tls {
+            None => Self::Plain(tcp),
             Some(Tls { name, config }) => {
-                Stream::Tls(Box::new(TlsConnector::from(config.clone()).connect(name.clone(), tcp).await?))
+                Self::Tls(Box::new(TlsConnector::from(config.clone()).connect(name.clone(), tcp).await?))
             }
-        };
-        Ok(Self { stream, received: Received::default() })
-    }
-
-    /// The counter of bytes received.
-    pub(super) fn received(&self) -> Received {
-        self.received.clone()
+        })
     }
 }
 
@@ -74,58 +58,33 @@ async fn connect_any(origin: &Origin) -> io::Result<TcpStream> {
 }
 
 impl AsyncRead for Wire {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let polled = match &mut self.stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-            Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
-        };
-        self.received.set(self.received.get() + (buf.filled().len() - before) as u64);
-        polled
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
     }
 }
 
 impl AsyncWrite for Wire {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
-            Stream::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
 
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match &mut self.stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Stream::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
-    fn is_write_vectored(&self) -> bool {
-        match &self.stream {
-            Stream::Plain(stream) => stream.is_write_vectored(),
-            Stream::Tls(stream) => stream.is_write_vectored(),
-        }
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

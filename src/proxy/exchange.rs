@@ -6,8 +6,8 @@ use bytes::Bytes;
 use http::header::HeaderValue;
 use http::{Response, StatusCode, Uri, Version};
 use standpipe_api::{
-    Body, Credential, Dialect, Effect, Error, ErrorKind, Fault, Operation, Outcome, Resource, Result, Sent,
-    Verdict,
+    Body, Challenged, Credential, Dialect, Effect, Error, ErrorKind, Fault, Operation, Outcome, Resource,
+    Result, Sent, Verdict,
 };
 
 use super::Proxy;
@@ -19,8 +19,8 @@ use crate::access::quota_needs_id;
 use crate::call::Trail;
 use crate::engine::Running;
 use crate::fail_point::{FailPoint, reach};
+use crate::forward::Failure;
 use crate::forward::headers::{Outgoing, to_caller, to_provider};
-use crate::forward::{Failure, Replay};
 use crate::learn::{Held, intent};
 use crate::providers::{Destination, Provider};
 use crate::resolve::{By, Place};
@@ -43,7 +43,8 @@ pub(super) struct Exchange<'a> {
 /// What is still needed of a request when it has been sent.
 pub(super) struct Left {
     pub(super) destination: Destination,
-    pub(super) replay: Option<Replay>,
+    /// Whether all of the body was here, so that the request can be sent again.
+    pub(super) is_whole: bool,
     /// The target relative to any provider, when the one sent is another.
     pub(super) relative: Option<Uri>,
     /// The caller's own credential, where it did not travel on.
@@ -108,12 +109,9 @@ impl Exchange<'_> {
             && refused.status() == StatusCode::UNAUTHORIZED
             && self.credential.is_renewable()
         {
-            match Box::pin(self.renewed(trail, &left, refused)).await {
-                Ok(None) => {}
-                Ok(Some(again)) => {
-                    self.asked.request = again;
-                    answered = self.send(trail, &left).await;
-                }
+            match Box::pin(self.renew(trail, &left, refused)).await {
+                Ok(Challenged::Final) => {}
+                Ok(Challenged::Renewable) => answered = self.send(trail, &left).await,
                 Err(error) => {
                     let (status, headers) = (refused.status(), refused.headers());
                     let outcome = Outcome::Answered { status, headers, body: None };
@@ -140,8 +138,7 @@ impl Exchange<'_> {
 
     async fn send(&mut self, trail: &Trail, left: &Left) -> Result<Response<Body>, Failure> {
         let (provider, request) = (&self.place.provider, &mut self.asked.request);
-        let replay = left.replay.as_ref().filter(|replay| replay.is_idempotent());
-        self.proxy.forward.send(provider, &left.destination, request, replay, trail.deadline).await
+        self.proxy.forward.send(provider, &left.destination, request, trail.deadline).await
     }
 
     /// Lets hooks see the request.
@@ -335,17 +332,12 @@ impl Exchange<'_> {
         let relative = target.map(|target| std::mem::replace(request.uri_mut(), target));
         *request.version_mut() = Version::HTTP_11;
         request.extensions_mut().clear();
-        let replay = match self.credential.is_renewable() {
-            true => {
-                if self.credential.stamp.is_some() {
-                    let (method, target) = (request.method().clone(), request.uri().clone());
-                    self.credential.complete(&method, &target, request.headers_mut());
-                }
-                Replay::keep_any(request)
-            }
-            false => Replay::keep(request),
-        };
-        Ok(Left { destination, replay, relative, authorization, heard })
+        if self.credential.stamp.is_some() {
+            let (method, target) = (request.method().clone(), request.uri().clone());
+            self.credential.complete(&method, &target, request.headers_mut());
+        }
+        let is_whole = request.body().as_bytes().is_some();
+        Ok(Left { destination, is_whole, relative, authorization, heard })
     }
 
     /// On a federated face with more than one provider, the answer says who gave it.

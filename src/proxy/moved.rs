@@ -7,7 +7,7 @@ use standpipe_api::{Body, CallerAuthorization, Effect, ErrorKind, Result, Verdic
 use super::exchange::{Exchange, Left, destination};
 use crate::access::Sight;
 use crate::call::{OnBehalf, Trail};
-use crate::forward::Replay;
+use crate::forward::copy;
 use crate::resolve::By;
 
 impl Exchange<'_> {
@@ -27,11 +27,11 @@ impl Exchange<'_> {
         method: &Method,
         response: &mut Response<Body>,
     ) -> Result<()> {
-        let (Some(replay), Some(mapping)) = (&left.replay, &self.place.mapping) else { return Ok(()) };
+        let Some(mapping) = &self.place.mapping else { return Ok(()) };
+        let Some(mut again) = copy(&self.asked.request).filter(|_| left.is_whole) else { return Ok(()) };
         if mapping.state == standpipe_api::MappingState::Gone {
             return Ok(());
         }
-        let mut again = replay.request();
         let mut on_behalf = OnBehalf::of(again.headers());
         if self.credential.authorization == CallerAuthorization::Removed {
             on_behalf.authorization.clone_from(&left.authorization);
@@ -66,10 +66,8 @@ impl Exchange<'_> {
         }
         let (method_again, target) = (again.method().clone(), again.uri().clone());
         credential.complete(&method_again, &target, again.headers_mut());
-        let replay = Replay::keep(&again);
         let forward = &self.proxy.forward;
-        let (replay, deadline) = (replay.as_ref(), trail.deadline);
-        let sent = forward.send(&moved.provider, &destination, &mut again, replay, deadline).await;
+        let sent = forward.send(&moved.provider, &destination, &mut again, trail.deadline).await;
         *response = sent.map_err(|failure| failure.into_error(&moved.provider.config, method))?;
         Ok(())
     }

@@ -1,27 +1,29 @@
 //! A provider's 401 in the middle of an exchange: what is held for it, and the request made again.
 
+use http::Response;
 use http::header::AUTHORIZATION;
-use http::{Request, Response};
-use standpipe_api::{Body, CredentialRequest, Error, Result};
+use standpipe_api::{Body, Challenged, CredentialRequest, Error, Result};
 
 use super::exchange::{Exchange, Left};
 use crate::call::Trail;
 use crate::query::no_credential_in_time;
-use crate::renewal::renewed;
+use crate::renewal::renew;
 
 /// Bytes of a body that is read before it is sent, where the credential may have to be renewed.
 const HELD: usize = 64 * 1024;
 
 impl Exchange<'_> {
-    /// The request once more, under another credential, when the provider refuses the first.
-    pub(super) async fn renewed(
+    /// Puts another credential into the request when the provider refuses the first; `Final`: the refusal is the answer.
+    pub(super) async fn renew(
         &mut self,
         trail: &Trail,
         left: &Left,
         refused: &Response<Body>,
-    ) -> Result<Option<Request<Body>>> {
-        let Some(sent) = &left.replay else { return Ok(None) };
-        let mut head = sent.request().headers().clone();
+    ) -> Result<Challenged> {
+        if !left.is_whole {
+            return Ok(Challenged::Final);
+        }
+        let mut head = self.asked.request.headers().clone();
         head.remove(AUTHORIZATION);
         head.extend(left.authorization.clone().map(|own| (AUTHORIZATION, own)));
         let provider = &self.place.provider;
@@ -33,7 +35,8 @@ impl Exchange<'_> {
             alias: self.place.credential.as_ref(),
             actor: None,
         };
-        let renewed = renewed(provider, &wanted, &mut self.credential, sent, refused.headers());
+        let (credential, request) = (&mut self.credential, &mut self.asked.request);
+        let renewed = renew(provider, &wanted, credential, request, refused.headers());
         let renewed = self.proxy.forward.deadlines().within(|| trail.deadline, renewed).await;
         renewed.unwrap_or_else(|_| Err(no_credential_in_time(provider)))
     }

@@ -104,8 +104,7 @@ impl Pattern {
 
     /// Orders patterns that match the same path: a literal beats `{name}` beats `{*rest}`, from left to right.
     pub(crate) fn specificity(&self, other: &Self) -> Ordering {
-        let ranks = |pattern: &Self| pattern.segments.iter().map(Segment::rank).collect::<Vec<_>>();
-        ranks(other).cmp(&ranks(self))
+        other.segments.iter().map(Segment::rank).cmp(self.segments.iter().map(Segment::rank))
     }
 }
 

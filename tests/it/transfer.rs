@@ -190,3 +190,26 @@ fn an_upload_that_breaks_off_never_looks_whole_to_the_provider() {
         assert!(!request.ends_with("0\r\n\r\n"), "{request}");
     }
 }
+
+#[test]
+fn an_early_answer_comes_at_once_and_the_body_still_arrives() {
+    let origin = Origin::new(|mut peer| {
+        let head = peer.wire.upto("\r\n\r\nfirst").unwrap();
+        peer.wire.send(OK);
+        let rest = peer.wire.upto("last").unwrap();
+        peer.say(&format!("{head}{rest}"));
+        while peer.request().is_some() {
+            peer.wire.send(OK);
+        }
+    });
+    let standpipe = House::before(origin.address, "", "threads = 1\n").run();
+    let mut client = Wire::connect(standpipe.address);
+    client.send("PUT /providers/alpha/x HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\nfirst");
+    let answer = client.message().unwrap();
+    assert!(answer.ends_with("\r\n\r\nok"), "{answer}");
+    client.send(" last");
+    origin.wait_for(1);
+    assert!(origin.first().ends_with("\r\n\r\nfirst last"), "{}", origin.first());
+    assert_eq!(client.ask("GET /providers/alpha/x HTTP/1.1\r\nhost: a\r\n\r\n").status, 200);
+    assert_eq!(origin.connections(), 1);
+}
