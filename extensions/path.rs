@@ -45,7 +45,7 @@ pub(super) fn decode(segment: &str) -> Option<Cow<'_, str>> {
 /// Takes the first segment off a path: `/db/pipes` is `db` and `/pipes`, `/db` is `db` and the empty path.
 pub(super) fn split_first(path: &str) -> (&str, &str) {
     let path = path.strip_prefix('/').unwrap_or(path);
-    path.find('/').map_or((path, ""), |slash| path.split_at(slash))
+    memchr::memchr(b'/', path.as_bytes()).map_or((path, ""), |slash| path.split_at(slash))
 }
 
 /// Whether an id can stand in a path: not empty, no dot segment (RFC 3986, section 5.2.4), no slash, nothing unprintable.

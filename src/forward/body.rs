@@ -79,7 +79,7 @@ impl HttpBody for Upload {
 
 /// What an answer holds until its body has been read.
 pub(super) struct Lease {
-    pub(super) connection: Connection,
+    pub(super) connection: Box<Connection>,
     /// How far the request's body has come, if it streams.
     pub(super) upload: Option<Progress>,
     /// Where the connection goes back to; `None`: it serves once.
@@ -116,9 +116,9 @@ impl Lease {
 }
 
 impl Home {
-    fn take(self, mut connection: Connection) {
+    fn take(self, mut connection: Box<Connection>) {
         connection.settle();
-        self.pool.put(self.origin, connection, now(), self.lifetime);
+        self.pool.put(self.origin, connection, self.lifetime);
         drop(self.permit);
     }
 }

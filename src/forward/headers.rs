@@ -19,8 +19,20 @@ pub const PIN: HeaderName = crate::respond::PROVIDER;
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const HOP_BY_HOP_FIELDS: usize = 9;
+/// What is for one connection only. `Trailer` is not among them: it announces what follows the body, and the body is
+/// forwarded whole.
+static HOP_BY_HOP: [HeaderName; HOP_BY_HOP_FIELDS] = [
+    CONNECTION,
+    TRANSFER_ENCODING,
+    TE,
+    UPGRADE,
+    EXPECT,
+    PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+];
 
 /// This process among proxies: its entry in `Via` and how far requests may travel.
 #[derive(Debug)]
@@ -168,6 +180,7 @@ struct Seen {
 /// Removes what is for one connection only (RFC 9110, section 7.6.1) and our own names, which nobody else may use.
 fn remove(headers: &mut HeaderMap, also: impl Fn(&HeaderName) -> bool) -> Seen {
     let mut seen = Seen::default();
+    let mut hops = [false; HOP_BY_HOP_FIELDS];
     let mut doomed: Vec<HeaderName> = Vec::new();
     for (name, value) in &*headers {
         if *name == CONNECTION && !names_nothing(value.as_bytes()) {
@@ -175,8 +188,12 @@ fn remove(headers: &mut HeaderMap, also: impl Fn(&HeaderName) -> bool) -> Seen {
             let others = tokens.filter(|token| !names_nothing(token.as_bytes()));
             doomed.extend(others.filter_map(|token| token.parse().ok()));
         }
-        if is_hop_by_hop(name) || name.as_str().starts_with("standpipe-") || also(name) {
+        if let Some(hop) = HOP_BY_HOP.iter().zip(&mut hops).find(|(hop, _)| *hop == name) {
             seen.trailers |= *name == TE && value.as_bytes().eq_ignore_ascii_case(b"trailers");
+            *hop.1 = true;
+            continue;
+        }
+        if name.as_str().starts_with("standpipe-") || also(name) {
             doomed.push(name.clone());
             continue;
         }
@@ -189,26 +206,14 @@ fn remove(headers: &mut HeaderMap, also: impl Fn(&HeaderName) -> bool) -> Seen {
             seen.via = Earlier::Some;
         }
     }
-    doomed.iter().for_each(|name| drop(headers.remove(name)));
+    let hops = HOP_BY_HOP.iter().zip(hops).filter(|(_, is_there)| *is_there).map(|(name, _)| name);
+    hops.chain(&doomed).for_each(|name| drop(headers.remove(name)));
     seen
 }
 
 /// The tokens of `Connection` that name what is removed anyhow, or nothing; most of these fields hold one of them alone.
 fn names_nothing(token: &[u8]) -> bool {
     token.eq_ignore_ascii_case(b"keep-alive") || token.eq_ignore_ascii_case(b"close")
-}
-
-fn is_hop_by_hop(name: &HeaderName) -> bool {
-    // `Trailer` is not among them: it announces what follows the body, and the body is forwarded whole.
-    *name == CONNECTION
-        || *name == TRANSFER_ENCODING
-        || *name == TE
-        || *name == UPGRADE
-        || *name == EXPECT
-        || *name == PROXY_AUTHENTICATE
-        || *name == PROXY_AUTHORIZATION
-        || *name == KEEP_ALIVE
-        || *name == PROXY_CONNECTION
 }
 
 /// HTTP/2 may split cookies into several fields, HTTP/1.1 may not (RFC 9113, section 8.2.3).

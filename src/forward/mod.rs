@@ -35,6 +35,9 @@ pub use self::wire::Tls;
 use self::wire::Wire;
 use crate::providers::{Destination, Provider};
 
+/// How often connections are looked at that nobody uses.
+const SWEEP: Duration = Duration::from_secs(1);
+
 /// What one core needs to forward: its pool and its deadlines.
 #[derive(Clone, Default)]
 pub struct Forward {
@@ -57,8 +60,8 @@ impl Forward {
     pub async fn run(self) {
         let sweep = async {
             loop {
-                tokio::time::sleep(Duration::from_secs(1)).await;
-                self.pool.sweep(now());
+                tokio::time::sleep(SWEEP).await;
+                self.pool.sweep(SWEEP);
             }
         };
         futures_util::future::join(self.deadlines.clone().run(), sweep).await;
@@ -175,7 +178,7 @@ impl Forward {
         provider: &Provider,
         origin: &Origin,
         deadline: Instant,
-    ) -> Result<Connection, Failure> {
+    ) -> Result<Box<Connection>, Failure> {
         let end = deadline.min(now() + provider.config.connect_timeout);
         let tls = provider.tls(origin).map_err(Failure::Unreachable)?;
         let wire = self.deadlines.within(|| end, Wire::connect(origin, tls)).await;

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ahash::HashMap;
 
@@ -17,31 +17,33 @@ const MOST_IDLE: usize = 256;
 pub struct Pool(Rc<RefCell<HashMap<OriginId, Vec<Idle>>>>);
 
 struct Idle {
-    connection: Connection,
-    since: Instant,
-    lifetime: Duration,
+    connection: Box<Connection>,
+    /// How long it may go on being idle, as of the last sweep.
+    left: Duration,
 }
 
 impl Pool {
     /// The connection used last, which may have been closed since.
-    pub(super) fn take(&self, origin: OriginId) -> Option<Connection> {
+    pub(super) fn take(&self, origin: OriginId) -> Option<Box<Connection>> {
         self.0.borrow_mut().get_mut(&origin)?.pop().map(|idle| idle.connection)
     }
 
     /// Gives back a connection whose answer has been read to its end.
-    pub(super) fn put(&self, origin: OriginId, connection: Connection, now: Instant, lifetime: Duration) {
+    pub(super) fn put(&self, origin: OriginId, connection: Box<Connection>, lifetime: Duration) {
         let mut pool = self.0.borrow_mut();
         let idle = pool.entry(origin).or_default();
         if idle.len() < MOST_IDLE {
-            idle.push(Idle { connection, since: now, lifetime });
+            idle.push(Idle { connection, left: lifetime });
         }
     }
 
-    /// Closes what has been idle too long, and what the provider has closed. Being first avoids the race.
-    pub fn sweep(&self, now: Instant) {
+    /// Closes what has been idle too long, and what the provider has closed, when this long has gone by since the last
+    /// sweep. Being first avoids the race.
+    pub fn sweep(&self, gone_by: Duration) {
         self.0.borrow_mut().retain(|_, idle| {
             idle.retain_mut(|idle| {
-                now.saturating_duration_since(idle.since) < idle.lifetime && idle.connection.is_idle()
+                idle.left = idle.left.saturating_sub(gone_by);
+                !idle.left.is_zero() && idle.connection.is_idle()
             });
             !idle.is_empty()
         });

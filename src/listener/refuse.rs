@@ -3,9 +3,12 @@
 use std::net::Ipv6Addr;
 
 use http::header::{HOST, TRANSFER_ENCODING, UPGRADE};
-use http::{Method, Request, Version};
+use http::{HeaderName, HeaderValue, Method, Request, Version};
 use memchr::memchr;
 use standpipe_api::{Error, ErrorKind, Fault};
+
+const NO_UPGRADES: &str = "CONNECT and protocol upgrades are not forwarded";
+const NO_CODINGS: &str = "transfer codings other than exactly `chunked` are not forwarded";
 
 /// Why a request is refused before anybody sees it. It may have `most_fields` fields: HTTP/2 does not count them.
 pub(super) fn refusal<B>(request: &Request<B>, most_fields: usize) -> Option<Error> {
@@ -14,28 +17,40 @@ pub(super) fn refusal<B>(request: &Request<B>, most_fields: usize) -> Option<Err
         let public = "the request has more fields than limits.header_count allows";
         return Some(Error::new(ErrorKind::HeadTooLarge, Fault::Caller, public));
     }
-    if request.method() == Method::CONNECT || headers.contains_key(UPGRADE) {
-        return Some(unsupported("CONNECT and protocol upgrades are not forwarded"));
+    // One pass: looking for each field by its name costs a hash each.
+    let (mut hosts, mut codings) = (None, None);
+    for (name, value) in headers {
+        let before = if *name == HOST {
+            hosts.replace(value)
+        } else if *name == TRANSFER_ENCODING {
+            codings.replace(value)
+        } else if *name == UPGRADE {
+            return Some(unsupported(NO_UPGRADES));
+        } else {
+            None
+        };
+        if before.is_some() {
+            return Some(twice(name));
+        }
     }
-    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    if let Some(coding) = codings.next()
-        && (!coding.as_bytes().eq_ignore_ascii_case(b"chunked") || codings.next().is_some())
-    {
-        return Some(unsupported("transfer codings other than exactly `chunked` are not forwarded"));
+    if request.method() == Method::CONNECT {
+        return Some(unsupported(NO_UPGRADES));
     }
-    host(request).or_else(|| path(request.uri().path()))
+    if codings.is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked")) {
+        return Some(unsupported(NO_CODINGS));
+    }
+    host(request, hosts).or_else(|| path(request.uri().path()))
+}
+
+fn twice(name: &HeaderName) -> Error {
+    if *name == HOST { Error::bad_request("more than one Host") } else { unsupported(NO_CODINGS) }
 }
 
 fn unsupported(public: &'static str) -> Error {
     Error::new(ErrorKind::NotImplemented, Fault::Caller, public)
 }
 
-fn host<B>(request: &Request<B>) -> Option<Error> {
-    let mut hosts = request.headers().get_all(HOST).iter();
-    let host = hosts.next();
-    if hosts.next().is_some() {
-        return Some(Error::bad_request("more than one Host"));
-    }
+fn host<B>(request: &Request<B>, host: Option<&HeaderValue>) -> Option<Error> {
     let target = request.uri().authority();
     match (host, target) {
         (None, None) if request.version() == Version::HTTP_11 => Some(Error::bad_request("no Host")),

@@ -336,7 +336,8 @@ pub(super) fn stranger() -> Error {
 
 /// The caller's choice on a federated face.
 fn pin(headers: &HeaderMap) -> Result<Option<ProviderId>> {
-    let mut values = headers.get_all(PIN).iter();
+    // Seldom there, and a look at each name costs less than a hash.
+    let mut values = headers.iter().filter(|(name, _)| **name == PIN).map(|(_, value)| value);
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
         return Err(Error::bad_request("Standpipe-Provider stands there twice"));

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use ahash::HashMap;
 use http::Method;
+use memchr::memchr;
 use percent_encoding::percent_decode_str;
 use standpipe_api::{
     Dialect, Error, ErrorKind, Extension, Face, Fault, Operation, Params, Problem, Problems, Rest, Result,
@@ -171,7 +172,7 @@ impl Router {
     /// No face answers on it, or its first segment hides a reserved word behind percent-encoding.
     pub fn way<'a>(&self, path: &'a str) -> Result<Way<'a>> {
         let inside = path.strip_prefix('/').unwrap_or(path);
-        let (root, rest) = match inside.find('/') {
+        let (root, rest) = match memchr(b'/', inside.as_bytes()) {
             Some(end) => inside.split_at(end),
             None => (inside, ""),
         };
@@ -242,7 +243,7 @@ fn is_asked(id: ExtensionId, found: &Found, way: &Way<'_>) -> bool {
 
 fn transparent(rest: &str) -> Result<Way<'_>> {
     let inside = rest.strip_prefix('/').unwrap_or("");
-    let (name, path) = match inside.find('/') {
+    let (name, path) = match memchr(b'/', inside.as_bytes()) {
         Some(end) => inside.split_at(end),
         None => (inside, "/"),
     };

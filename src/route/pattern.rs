@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 
 use http::Method;
+use memchr::memchr;
 use standpipe_api::{Methods, Params, Route};
 
 /// A parsed [`Route`].
@@ -82,7 +83,12 @@ impl Pattern {
         Params::decode(self.segments.iter().filter_map(|segment| {
             let (word, after) = match segment {
                 Segment::Rest(_) => (rest, ""),
-                _ => rest.split_once('/').unwrap_or((rest, "")),
+                _ => match memchr(b'/', rest.as_bytes()) {
+                    Some(end) => {
+                        (rest.get(..end).unwrap_or_default(), rest.get(end + 1..).unwrap_or_default())
+                    }
+                    None => (rest, ""),
+                },
             };
             rest = after;
             segment.name().map(|name| (name.clone(), word))

@@ -32,9 +32,12 @@ struct Said {
     keep_alive: bool,
 }
 
-/// Whether an empty line stands in what was read, the first `seen` bytes of which had none: only then is there a whole head
-/// to be parsed.
+/// Whether there may be a whole head in what was read, the first `seen` bytes of which had none. Most heads come at once; in one
+/// that does not, an empty line must have come.
 pub(super) fn may_end(read: &[u8], seen: usize) -> bool {
+    if seen == 0 {
+        return true;
+    }
     let new = read.get(seen.saturating_sub(3)..).unwrap_or_default();
     memchr::memchr_iter(b'\n', new).any(|at| {
         let next = new.get(at + 1..).unwrap_or_default();
@@ -80,10 +83,12 @@ pub(super) fn parse(read: &Bytes, method: &Method) -> Result<Option<Head>, &'sta
     Ok(Some(Head { response, framing, keeps_open, length }))
 }
 
+/// A length is digits, and nothing else: no sign, no list.
 fn length_of(value: &HeaderValue) -> Option<u64> {
-    // A sign is no digit, though it would parse.
-    let digits = value.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?;
-    digits.parse().ok()
+    let digit = |byte: &u8| char::from(*byte).to_digit(10).map(u64::from);
+    let digits = value.as_bytes();
+    let next = |length: u64, byte| length.checked_mul(10)?.checked_add(digit(byte)?);
+    if digits.is_empty() { None } else { digits.iter().try_fold(0, next) }
 }
 
 impl Said {
@@ -94,10 +99,9 @@ impl Said {
             self.codings += 1;
             self.chunked = value.as_bytes().eq_ignore_ascii_case(b"chunked");
         } else if *name == CONNECTION {
-            let tokens = value.to_str().unwrap_or_default().split(',').map(str::trim);
-            for token in tokens {
-                self.close |= token.eq_ignore_ascii_case("close");
-                self.keep_alive |= token.eq_ignore_ascii_case("keep-alive");
+            for token in value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+                self.close |= token.eq_ignore_ascii_case(b"close");
+                self.keep_alive |= token.eq_ignore_ascii_case(b"keep-alive");
             }
         }
         Ok(())

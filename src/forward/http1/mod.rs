@@ -61,15 +61,16 @@ pub(super) enum Broken {
 }
 
 impl Connection {
-    pub(super) fn new(wire: Wire, open: Option<OpenConnection>) -> Self {
-        Self {
+    /// Boxed, for it is handed on often: from the pool to an exchange, to a body, and back.
+    pub(super) fn new(wire: Wire, open: Option<OpenConnection>) -> Box<Self> {
+        Box::new(Self {
             wire,
             writing: Writing::default(),
             read: BytesMut::new(),
             room: ROOM,
             heard: false,
             _open: open,
-        }
+        })
     }
 
     /// Sends a request and waits for the head of its answer. A body that is all here stays in the request; one that

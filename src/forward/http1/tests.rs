@@ -37,7 +37,7 @@ fn data(text: &'static str) -> Result<Frame<Bytes>, BoxError> {
 
 /// A connection to somebody who sees all that was written until there is nothing more, having said what he has to say when
 /// the first bytes came.
-async fn heard_by(says: &'static str) -> (Connection, JoinHandle<String>) {
+async fn heard_by(says: &'static str) -> (Box<Connection>, JoinHandle<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let origin = Origin::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
     let heard = std::thread::spawn(move || {
