@@ -38,7 +38,19 @@ fn any_broker_will_do_without_a_standpipe() {
     assert!(env().contains("AMAZON_RDS_POSTGRESQL_PORT="), "an update gives the credentials anew: {}", env());
     let refused = bad(at_broker(&alpha, folder.path(), "update amazon-rds-postgresql --plan huge"));
     assert!(refused.ends_with("failed\nhuge is sold out\n"), "{refused}");
-    assert_eq!(typed("remove mysql"), "Removing mysql:free from myapp:development... done\n");
+    typed("add mysql --env-file env");
+    let removed = typed("remove mysql");
+    assert!(removed.starts_with("Removing mysql:free from myapp:development... done\n"), "{removed}");
+    assert!(
+        removed.ends_with("take them out with `standpipe addons remove mysql --env-file FILE`\n"),
+        "{removed}"
+    );
+    assert!(env().contains("MYSQL_PORT="), "{}", env());
+    let left = typed("remove mysql --env-file env");
+    assert_eq!(left, "mysql is not added to myapp:development; its credentials are taken out of env\n");
+    assert!(!env().contains("MYSQL_PORT="), "{}", env());
+    let gone = bad(at_broker(&alpha, folder.path(), "remove mysql --env-file env"));
+    assert!(gone.starts_with("mysql is not added to myapp:development\n"), "{gone}");
     let kept = folder.path().join(".standpipe");
     assert_eq!(std::fs::read_to_string(kept.join(".gitignore")).unwrap(), "*\n");
 
@@ -70,7 +82,10 @@ fn an_interrupted_command_without_a_standpipe_goes_on_with_one_instance() {
     let said = alpha.said();
     let provisions = sent(&said, "PUT").into_iter().filter(|put| !line(put).contains("service_bindings"));
     assert_eq!(provisions.count(), 1, "{said:?}");
-    assert!(std::fs::read_to_string(folder.path().join("env")).unwrap().contains("SLOW_URL="));
+    let env = || std::fs::read_to_string(folder.path().join("env")).unwrap();
+    assert!(env().contains("SLOW_URL="));
+    good(at_broker(&alpha, folder.path(), "remove slow --no-wait --env-file env"));
+    assert_eq!(env(), "", "nobody waits, and nothing is left");
 }
 
 #[test]
