@@ -5,7 +5,8 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use super::{bad, broker, good, line, sent};
+use super::{bad, broker, catalog, good, line, sent};
+use crate::support::osb::message;
 use crate::support::{Origin, until};
 
 /// A command for `myapp:development` of a folder, without a standpipe.
@@ -109,6 +110,16 @@ fn what_keeps_a_command_without_a_standpipe_from_asking() {
         assert!(said.contains(text), "{url}: {said}");
     }
     assert!(alpha.said().is_empty());
+    let locked = Origin::new(|mut peer| {
+        while peer.request().is_some() {
+            peer.wire.send(message("401 Unauthorized", "{}"));
+        }
+    });
+    let said = bad(at(&format!("http://{}", locked.address), "list"));
+    assert!(
+        said.contains(&format!("(http://{}/)\nset STANDPIPE_USER and STANDPIPE_PASSWORD", locked.address)),
+        "{said}"
+    );
     let said = bad(at(&format!("http://{nowhere}"), "add mysql"));
     let expected = "no add-on is named mysql; what these offer is not known, for they have not answered: broker\ntry again later\nbroker ";
     assert!(said.starts_with(expected), "{said}");
@@ -118,6 +129,28 @@ fn what_keeps_a_command_without_a_standpipe_from_asking() {
     assert!(said.contains("of this folder is asking this broker; wait until"), "{said}");
     waiting.kill().unwrap();
     waiting.wait().unwrap();
+}
+
+#[test]
+fn a_broker_that_is_taken_for_a_standpipe_is_known_as_what_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let plain = Origin::new(|mut peer| {
+        while let Some(request) = peer.request() {
+            let is_catalog =
+                request.starts_with("GET /v2/catalog") && request.contains("x-broker-api-version");
+            peer.wire.send(match is_catalog {
+                true => message("200 OK", &catalog().to_string()),
+                false => message("412 Precondition Failed", "{}"),
+            });
+        }
+    });
+    for words in ["list", "add mysql", "remove mysql"] {
+        let mut command = at_broker(&plain, folder.path(), words);
+        command.env_remove("STANDPIPE_OSB_URL").env("STANDPIPE_URL", format!("http://{}", plain.address));
+        let said = bad(command);
+        let expected = "is a service broker and no standpipe with add-ons: name it with --osb-url";
+        assert!(said.contains(expected), "{words}: {said}");
+    }
 }
 
 fn start_at(broker: &Origin, folder: &Path, words: &str) -> Child {
