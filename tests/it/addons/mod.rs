@@ -200,6 +200,7 @@ fn what_cannot_be_says_so_and_sends_nothing() {
     }
     let bare = typed("add bare --print-env");
     assert!(bare.ends_with("bare:one cannot be bound: it has no credentials\n"), "{bare}");
+    assert!(serde_json::from_str::<Value>(&typed("add bare --json --env-file env")).is_ok());
     typed("add mysql-beta");
     assert!(refused("dashboard mysql-beta").contains("mysql-beta has no dashboard"));
     typed("add amazon-rds-postgresql --plan fixed");

@@ -122,8 +122,9 @@ impl Procedure {
     /// # Errors
     /// Every mistake, with paths relative to the table.
     pub(super) fn read(table: &toml::Table, folder: &Path) -> Result<Self, Problems> {
-        let written: Written = Settings::read(table)?;
-        let (mut found, mut procedure) = (Problems::new(), Self::default());
+        let (written, mut found) = Settings::examine::<Written>(table);
+        let Some(written) = written else { return Err(found) };
+        let mut procedure = Self::default();
         procedure.asynchronous = match written.r#async {
             None | Some(Word::Switch(false)) => Asynchronous::Never,
             Some(Word::Switch(true)) => Asynchronous::Accepted,

@@ -18,8 +18,8 @@ impl Session<'_> {
             return Ok(());
         }
         if !addon.bindable {
-            return self
-                .say(&format!("{}:{} cannot be bound: it has no credentials", addon.name, addon.plan));
+            let text = format!("{}:{} cannot be bound: it has no credentials", addon.name, addon.plan);
+            return if self.json { Ok(()) } else { self.say(&text) };
         }
         let target = format!("{}/credentials", self.path(&addon.name)?);
         let (_, answer) = self.client.ask(Method::GET, &target, None).await?;
