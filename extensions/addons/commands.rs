@@ -260,7 +260,7 @@ impl Addons {
         let (state, key) = (fed.state(), addon.at.key());
         let expected = before.as_ref().map(|record| record.revision);
         let put = Change::Put { key: key.clone(), value: addon.written()?, expected };
-        let claims = if method == Method::PUT { addon.claim(fed)? } else { Vec::new() };
+        let claims = if method == Method::PUT { addon.claim(fed).await? } else { Vec::new() };
         let changes = [put, Change::Schedule(job(&key))].into_iter().chain(claims);
         state.commit(changes.collect()).await?.map_err(|_| written_meanwhile())?;
         let begun = state.get(&key).await?;

@@ -1,6 +1,7 @@
 //! `standpipe addons` as a user types it, against a standpipe in front of scripted brokers.
 
 mod own;
+mod strangers;
 
 use std::collections::HashSet;
 use std::io::{Read as _, Write as _};
