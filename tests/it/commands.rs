@@ -133,7 +133,7 @@ fn two_standpipes_do_not_share_a_port_and_a_question_makes_no_data() {
 #[test]
 fn check_prints_the_mistakes_of_all_stages_at_once() {
     let house = House::new(
-        "[limits]\nidle = \"soon\"\n[[listener]]\naddress = \"127.0.0.1:0\"\ntls = { certificate = \"no.pem\", key = \"no.key\" }\n\
+        "[limits]\nidle = \"soon\"\n[[listener]]\naddress = \"127.0.0.1:0\"\ntls = { certificate = \"no.pem\", key = \"no.key\", client_roots = \"no.roots\" }\n\
          [[provider]]\nname = \"a\"\ndialect = \"cloudpipe\"\nurl = \"http://x\"\nresources = [\"a\", \"a\"]\ncredential = { kind = \"bearer\", token = \"hunter3\" }\n\
          [[provider]]\nname = \"b\"\ndialect = \"soap\"\nurl = \"http://x\"\nanything = 1\n",
     );
@@ -143,6 +143,8 @@ fn check_prints_the_mistakes_of_all_stages_at_once() {
     let expected = [
         "limits.idle",
         "listener[0].tls.certificate",
+        "listener[0].tls.client_roots",
+        "listener[0].tls.key",
         "provider[0].credential.token",
         "provider[0].resources",
         "provider[1].dialect",
