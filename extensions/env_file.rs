@@ -12,11 +12,11 @@ use std::{fs, io};
 static WRITING: Mutex<()> = Mutex::new(());
 
 /// Writes names and values as the block of this label, in place of what it held; without names the block goes. The file is
-/// replaced as a whole, with mode 0600.
+/// replaced as a whole, with mode 0600. Gives whether the file is another than it was.
 ///
 /// # Errors
 /// The file cannot be read or replaced, or the block has no end; nothing is changed then.
-pub fn write(path: &Path, label: &str, config: &BTreeMap<String, String>) -> io::Result<()> {
+pub fn write(path: &Path, label: &str, config: &BTreeMap<String, String>) -> io::Result<bool> {
     let _alone = WRITING.lock().unwrap_or_else(PoisonError::into_inner);
     // A link stays a link: what it points to is replaced.
     let path = match fs::canonicalize(path) {
@@ -31,7 +31,7 @@ pub fn write(path: &Path, label: &str, config: &BTreeMap<String, String>) -> io:
     };
     let after = replace(&before, label, config)?;
     if after == before {
-        return Ok(());
+        return Ok(false);
     }
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     // Mode 0600 from its first byte.
@@ -39,7 +39,8 @@ pub fn write(path: &Path, label: &str, config: &BTreeMap<String, String>) -> io:
     fresh.write_all(after.as_bytes())?;
     fresh.as_file().sync_all()?;
     fresh.persist(&path).map_err(|error| error.error)?;
-    fs::File::open(folder)?.sync_all()
+    fs::File::open(folder)?.sync_all()?;
+    Ok(true)
 }
 
 /// The file with this label's block replaced, or appended when there was none.

@@ -124,8 +124,10 @@ pub fn load(
     front: Front,
 ) -> Result<(Config, Parts), Problems> {
     let config = config::load(path, &known(&extensions))?;
-    let parts = configured(&config, extensions, reserved, front)?;
-    Ok((config, parts))
+    match configured(&config, extensions, reserved, front) {
+        (Some(parts), problems) if problems.is_empty() => Ok((config, parts)),
+        (_, problems) => Err(problems),
+    }
 }
 
 /// Every mistake that can be found without starting, also where one hides others from a start.
@@ -146,13 +148,11 @@ pub fn mistakes(
     {
         problems.push(Problem::at("admin.token_file", error.to_string()));
     }
-    let found = match configured(&config, extensions, reserved, front) {
-        Ok(parts) => {
-            let at_run_time = AtRunTime::default();
-            running(config, at_run_time, &parts, &Tools::idle(), &Metrics::new(), None).err()
-        }
-        Err(found) => Some(found),
-    };
+    let (parts, mut found) = configured(&config, extensions, reserved, front);
+    if let Some(parts) = parts {
+        let running = running(config, AtRunTime::default(), &parts, &Tools::idle(), &Metrics::new(), None);
+        found.extend(running.err().into_iter().flatten());
+    }
     // A provider whose dialect nobody knows has no more to be asked about.
     let is_new = |problem: &Problem| {
         let unasked = |known: &Problem| {
@@ -160,18 +160,19 @@ pub fn mistakes(
         };
         !problems.iter().any(|known| known.path == problem.path || unasked(known))
     };
-    let found: Problems = found.unwrap_or_default().into_iter().filter(is_new).collect();
+    let found: Problems = found.into_iter().filter(is_new).collect();
     problems.extend(found);
     problems
 }
 
-/// The extensions, configured, and what they registered.
+/// The extensions, configured, and what they registered, if that fits together; and every mistake of theirs. One whose table has a
+/// mistake is as without a table: providers can be looked at all the same.
 fn configured(
     config: &Config,
     mut extensions: Vec<Box<dyn Extension>>,
     reserved: &[&'static str],
     front: Front,
-) -> Result<Parts, Problems> {
+) -> (Option<Parts>, Problems) {
     let mut problems = Problems::new();
     for extension in &mut extensions {
         let empty = toml::Table::new();
@@ -184,11 +185,10 @@ fn configured(
     let known = known(&extensions);
     let extensions: Vec<Arc<dyn Extension>> = extensions.into_iter().map(Arc::from).collect();
     match Router::build(&extensions, reserved) {
-        Ok(router) if problems.is_empty() => Ok(Parts { extensions, router, known, front }),
-        Ok(_) => Err(problems),
+        Ok(router) => (Some(Parts { extensions, router, known, front }), problems),
         Err(found) => {
             problems.extend(found);
-            Err(problems)
+            (None, problems)
         }
     }
 }

@@ -96,6 +96,10 @@ impl Addons {
 
     pub(super) async fn list(&self, call: &Call, fed: &dyn Federation) -> Result<Response<Body>> {
         let (app, channel) = (parameter(call, "app")?, parameter(call, "channel")?);
+        let given = [("app", &app), ("channel", &channel)];
+        given
+            .into_iter()
+            .try_for_each(|(what, name)| name.as_deref().map_or(Ok(()), |name| check((what, name))))?;
         let prefix = At::group(fed.caller(), app.as_deref(), channel.as_deref());
         let mut addons = Vec::new();
         for record in fed.state().list(&prefix, None, MOST).await? {
@@ -256,7 +260,7 @@ impl Addons {
         let (state, key) = (fed.state(), addon.at.key());
         let expected = before.as_ref().map(|record| record.revision);
         let put = Change::Put { key: key.clone(), value: addon.written()?, expected };
-        let claims = if method == Method::PUT { addon.claim(fed)? } else { Vec::new() };
+        let claims = if method == Method::PUT { addon.claim(fed).await? } else { Vec::new() };
         let changes = [put, Change::Schedule(job(&key))].into_iter().chain(claims);
         state.commit(changes.collect()).await?.map_err(|_| written_meanwhile())?;
         let begun = state.get(&key).await?;
@@ -346,8 +350,10 @@ fn occupied(addon: &Addon) -> Error {
 fn not_added(at: &At, others: &[Addon]) -> Error {
     let text = format!("{} is not added to {}:{}", at.name, at.app, at.channel);
     let names: Vec<&str> = others.iter().map(|addon| addon.at.name.as_str()).collect();
-    let there = if names.is_empty() { "nothing is added to it".to_owned() } else { names.join(", ") };
-    Error::new(ErrorKind::NoRoute, Fault::Caller, text).advise(format!("added: {there}"))
+    let there = names.join(", ");
+    let advice =
+        if names.is_empty() { "nothing is added to it".to_owned() } else { format!("added: {there}") };
+    Error::new(ErrorKind::NoRoute, Fault::Caller, text).advise(advice)
 }
 
 fn written_meanwhile() -> Error {
@@ -355,12 +361,7 @@ fn written_meanwhile() -> Error {
 }
 
 fn named(fed: &dyn Federation, [app, channel, name]: [&str; 3]) -> Result<At> {
-    for (what, text) in [("app", app), ("channel", channel), ("name", name)] {
-        if !is_segment(text) || text.len() > LONGEST_NAME {
-            let rule = format!("must be 1 to {LONGEST_NAME} letters without `/`, and not a dot alone");
-            return Err(Error::invalid(format!("`{what}` {rule}")));
-        }
-    }
+    [("app", app), ("channel", channel), ("name", name)].into_iter().try_for_each(check)?;
     let caller = fed.caller();
     Ok(At {
         caller: caller.id.clone(),
@@ -369,6 +370,14 @@ fn named(fed: &dyn Federation, [app, channel, name]: [&str; 3]) -> Result<At> {
         channel: channel.to_owned(),
         name: name.to_owned(),
     })
+}
+
+fn check((what, name): (&str, &str)) -> Result<()> {
+    if is_segment(name) && !name.trim().is_empty() && name.len() <= LONGEST_NAME {
+        return Ok(());
+    }
+    let rule = format!("must be 1 to {LONGEST_NAME} letters, not blank, without `/` and not dots alone");
+    Err(Error::invalid(format!("`{what}` {rule}")))
 }
 
 /// A parameter of the query; an empty one is absent.

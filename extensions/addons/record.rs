@@ -219,11 +219,14 @@ impl Addon {
     /// Claims for the caller what adding it will create.
     ///
     /// # Errors
-    /// The caller does not see it.
-    pub(super) fn claim(&self, fed: &dyn Federation) -> Result<Vec<Change>> {
+    /// The caller does not see it, or another tenant has it.
+    pub(super) async fn claim(&self, fed: &dyn Federation) -> Result<Vec<Change>> {
         let bound = self.plan.bindable.then(|| self.at.binding());
-        let resources = [self.at.instance()].into_iter().chain(bound);
-        resources.map(|resource| self.plan.place(resource).claim(fed)).collect()
+        let mut claims = Vec::new();
+        for resource in [self.at.instance()].into_iter().chain(bound) {
+            claims.push(self.plan.place(resource).claim(fed).await?);
+        }
+        Ok(claims)
     }
 
     /// Reads a record.

@@ -21,18 +21,15 @@ enum Step {
     Nth(usize),
 }
 
-/// Reads a table.
-///
-/// # Errors
-/// The mistakes. Of several keys that a table lacks the first is told.
-pub(super) fn read<T: DeserializeOwned>(table: &toml::Table) -> Result<T, Problems> {
+/// Reads a table as far as it goes: what is wrong is as if it were absent; `None` where it cannot be. And the mistakes. Of several
+/// keys that a table lacks the first is told.
+pub(super) fn examine<T: DeserializeOwned>(table: &toml::Table) -> (Option<T>, Problems) {
     let mut left = Value::Table(table.clone());
     let mut problems = Problems::new();
     let mut removed: BTreeSet<Vec<Step>> = BTreeSet::new();
     while problems.len() < MOST {
         let error = match serde_path_to_error::deserialize::<_, T>(left.clone()) {
-            Ok(read) if problems.is_empty() => return Ok(read),
-            Ok(_) => break,
+            Ok(read) => return (Some(read), problems),
             Err(error) => error,
         };
         let path: Vec<Step> = error.path().iter().map_while(step).collect();
@@ -54,7 +51,7 @@ pub(super) fn read<T: DeserializeOwned>(table: &toml::Table) -> Result<T, Proble
         }
         removed.insert(here);
     }
-    Err(problems)
+    (None, problems)
 }
 
 fn step(segment: &Segment) -> Option<Step> {
@@ -117,6 +114,7 @@ fn written(path: &[Step]) -> String {
 mod tests {
     use serde::Deserialize;
 
+    use super::super::Settings;
     use super::*;
 
     #[derive(Debug, Deserialize)]
@@ -130,14 +128,13 @@ mod tests {
 
     #[derive(Debug, Deserialize)]
     #[serde(deny_unknown_fields)]
-    #[expect(dead_code, reason = "only read")]
     struct Room {
         size: u32,
         colour: Option<String>,
     }
 
     fn mistakes(text: &str) -> Vec<String> {
-        let problems = read::<House>(&text.parse().unwrap()).unwrap_err();
+        let problems = Settings::read::<House>(&text.parse().unwrap()).unwrap_err();
         problems.iter().map(ToString::to_string).collect()
     }
 
@@ -161,7 +158,18 @@ mod tests {
                 "name: is missing",
             ]
         );
-        assert!(read::<House>(&"name = \"x\"\nrooms = []".parse().unwrap()).is_ok());
+        assert!(Settings::read::<House>(&"name = \"x\"\nrooms = []".parse().unwrap()).is_ok());
         assert_eq!(mistakes("name = \"x\""), ["rooms: is missing"]);
+    }
+    #[test]
+    fn what_is_wrong_does_not_hide_what_is_right() {
+        let (house, problems) = examine::<House>(
+            &"name = \"x\"\nrooms = [{ size = \"big\" }, { size = 2, colour = 3 }]".parse().unwrap(),
+        );
+        assert_eq!(problems.len(), 2, "{problems:?}");
+        let House { name, rooms, .. } = house.unwrap();
+        assert_eq!((&*name, rooms.len(), rooms[0].size, &rooms[0].colour), ("x", 1, 2, &None));
+        let (nameless, problems) = examine::<House>(&"rooms = []".parse().unwrap());
+        assert_eq!((nameless.is_none(), problems.len()), (true, 1));
     }
 }

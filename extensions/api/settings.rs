@@ -64,7 +64,16 @@ impl Settings {
     /// # Errors
     /// The mistakes, each at its key path. Of several keys that one table lacks the first is told.
     pub fn read<T: DeserializeOwned>(table: &toml::Table) -> Result<T, Problems> {
-        crate::reading::read(table)
+        match Self::examine(table) {
+            (Some(read), problems) if problems.is_empty() => Ok(read),
+            (_, problems) => Err(problems),
+        }
+    }
+
+    /// Reads a table as far as it goes, for whoever has more to check: what is wrong is as if it were absent, and stands among
+    /// the mistakes; `None` where a key is missing that must be there.
+    pub fn examine<T: DeserializeOwned>(table: &toml::Table) -> (Option<T>, Problems) {
+        crate::reading::examine(table)
     }
 }
 

@@ -35,9 +35,9 @@ impl Settings {
     /// # Errors
     /// Every mistake in the table.
     pub(super) fn read(table: &toml::Table) -> Result<Self, Problems> {
-        let keys: Keys = standpipe_api::Settings::read(table)?;
+        let (keys, mut problems) = standpipe_api::Settings::examine::<Keys>(table);
+        let Some(keys) = keys else { return Err(problems) };
         let default = Self::default();
-        let mut problems = Problems::new();
         let mut span = |key, text: Option<String>, default| {
             let Some(text) = text else { return default };
             let read = humantime::parse_duration(&text).ok().filter(|span| *span >= Duration::from_secs(1));

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use http::{Method, StatusCode};
 use serde_json::{Map, Value};
 use standpipe_api::{
-    Answer, Background, CallId, Caller, Change, Error, ErrorKind, Fault, Federation, Hint, Provider,
-    ProviderId, Query, Resource, Result, Target,
+    Answer, Background, CallId, Caller, Change, Error, ErrorKind, Fault, Federation, Hint, Mapping,
+    MappingState, Provider, ProviderId, Query, Resource, Result, Target,
 };
 
 use super::Brokers;
@@ -20,6 +20,9 @@ use super::question::{self, Asked};
 use super::recording;
 use super::settings::ProviderSettings;
 use super::tell::About;
+
+/// Mappings of one id that are looked at.
+const NAMED: usize = 1000;
 
 /// Through whom a broker is asked: during a call, or for a caller who has left.
 #[derive(Clone, Copy)]
@@ -90,12 +93,27 @@ impl Place {
         Err(Error::new(ErrorKind::Forbidden, Fault::Caller, text))
     }
 
-    /// Claims for the caller of a call what a job will create here.
+    /// Claims for the caller of a call what a job will create here. Ids that are made of names can be computed by anybody: what
+    /// another tenant has made under this one would be shared with it, since the broker answers its repetition as a success.
     ///
     /// # Errors
-    /// The caller does not see it, or may not create it.
-    pub(crate) fn claim(&self, fed: &dyn Federation) -> Result<Change> {
+    /// The caller does not see it, or may not create it, or another tenant has it.
+    pub(crate) async fn claim(&self, fed: &dyn Federation) -> Result<Change> {
         self.admit(&Method::PUT, fed)?;
+        let Resource { kind, id, parent, scope } = &self.resource;
+        let is_anothers = |row: &Mapping| {
+            row.provider == self.provider
+                && row.state != MappingState::Gone
+                && row.resource.parent == *parent
+                && row.resource.scope != *scope
+        };
+        if fed.mappings(kind, id, NAMED).await?.iter().any(is_anothers) {
+            let text =
+                format!("{} exists already at {}, and is another tenant's", self.resource, self.provider);
+            return Err(
+                Error::conflict(text).advise("choose another name, as of the app, the channel or the pipe")
+            );
+        }
         let hints = vec![Hint::new(SERVICE, &*self.service_id), Hint::new(PLAN, &*self.plan_id)];
         fed.claim(self.resource.clone(), &Target::provider(self.provider.clone()), hints)
     }

@@ -97,8 +97,8 @@ impl ProviderSettings {
     /// # Errors
     /// Every mistake.
     pub(super) fn read(table: &toml::Table) -> Result<Self, Problems> {
-        let table: Table = Settings::read(table)?;
-        let mut problems = Problems::new();
+        let (table, mut problems) = Settings::examine::<Table>(table);
+        let Some(table) = table else { return Err(problems) };
         let mut settings = Self {
             id_prefix: table.id_prefix,
             reconcile: table.reconcile,

@@ -130,7 +130,9 @@ pub enum Command {
         config: ConfigFile,
     },
     /// Add up how long service instances lived and what their plans cost, from the events that are kept
-    #[command(after_help = "Example: standpipe usage --by team --from 2026-01-01T00:00:00Z --format csv")]
+    #[command(
+        after_help = "What is done through /providers/{name}/ is no event: what is created there is not counted, and what is deleted there is counted on.\nExample: standpipe usage --by team --from 2026-01-01T00:00:00Z --format csv"
+    )]
     Usage {
         /// What is added up
         #[command(flatten)]

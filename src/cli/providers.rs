@@ -59,11 +59,15 @@ pub enum Command {
         #[command(flatten)]
         with: Box<With>,
     },
-    /// Send nothing new to a provider and leave it out of catalogs and offers; what it has is served on
+    /// Let a provider run dry: it is hidden from catalogs, offers and add-ons, nothing new is created there, and what it has is
+    /// served on. --undo takes it back
+    #[command(
+        after_help = "What lives there is read, updated, bound and deleted as ever, and /providers/NAME/ is not hidden. It lasts, over restarts too, until `standpipe providers drain NAME --undo`. What is left: `standpipe mappings list --provider NAME`; when nothing is: `standpipe providers remove NAME`."
+    )]
     Drain {
         /// Its name
         name: String,
-        /// Let it take new things again
+        /// Show it again, and let new things be created there
         #[arg(long)]
         undo: bool,
     },

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use standpipe_api::{Problem, Problems};
 use tokio_rustls::TlsAcceptor;
 
@@ -21,8 +22,9 @@ pub(super) fn acceptors(listeners: &[Listener]) -> Result<Vec<Option<TlsAcceptor
     let mut acceptors = Vec::with_capacity(listeners.len());
     for (at, listener) in listeners.iter().enumerate() {
         let made = listener.tls.as_ref().map(acceptor).transpose();
-        acceptors.push(made.unwrap_or_else(|problem| {
-            problems.push(problem.under(&format!("listener[{at}].tls")));
+        acceptors.push(made.unwrap_or_else(|found| {
+            let under = format!("listener[{at}].tls");
+            problems.extend(found.into_iter().map(|problem| problem.under(&under)));
             None
         }));
     }
@@ -44,18 +46,31 @@ pub(super) fn unchanged(
     if problems.is_empty() { Ok(()) } else { Err(problems) }
 }
 
-fn acceptor(settings: &ListenerTls) -> Result<TlsAcceptor, Problem> {
-    let chain = pem::certificates("certificate", &settings.certificate)?;
-    let key = pem::key("key", &settings.key)?;
+fn acceptor(settings: &ListenerTls) -> Result<TlsAcceptor, Problems> {
+    let chain = pem::certificates("certificate", &settings.certificate);
+    let key = pem::key("key", &settings.key);
+    let roots = settings.client_roots.as_deref().map(|path| pem::roots("client_roots", path)).transpose();
+    match (chain, key, roots) {
+        (Ok(chain), Ok(key), Ok(roots)) => {
+            made_of(settings, (chain, key), roots).map_err(|problem| vec![problem])
+        }
+        (chain, key, roots) => Err([chain.err(), key.err(), roots.err()].into_iter().flatten().collect()),
+    }
+}
+
+fn made_of(
+    settings: &ListenerTls,
+    (chain, key): (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>),
+    roots: Option<RootCertStore>,
+) -> Result<TlsAcceptor, Problem> {
     let provider = Arc::new(default_provider());
     let wrong = |error: rustls::Error| Problem::at("", error.to_string());
     let builder = ServerConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .map_err(wrong)?;
-    let builder = match &settings.client_roots {
+    let builder = match settings.client_roots.as_deref().zip(roots) {
         None => builder.with_no_client_auth(),
-        Some(path) => {
-            let roots = pem::roots("client_roots", path)?;
+        Some((path, roots)) => {
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
                 .allow_unauthenticated()
                 .build()

@@ -133,7 +133,7 @@ fn two_standpipes_do_not_share_a_port_and_a_question_makes_no_data() {
 #[test]
 fn check_prints_the_mistakes_of_all_stages_at_once() {
     let house = House::new(
-        "[limits]\nidle = \"soon\"\n[[listener]]\naddress = \"127.0.0.1:0\"\ntls = { certificate = \"no.pem\", key = \"no.key\" }\n\
+        "[limits]\nidle = \"soon\"\n[[listener]]\naddress = \"127.0.0.1:0\"\ntls = { certificate = \"no.pem\", key = \"no.key\", client_roots = \"no.roots\" }\n\
          [[provider]]\nname = \"a\"\ndialect = \"cloudpipe\"\nurl = \"http://x\"\nresources = [\"a\", \"a\"]\ncredential = { kind = \"bearer\", token = \"hunter3\" }\n\
          [[provider]]\nname = \"b\"\ndialect = \"soap\"\nurl = \"http://x\"\nanything = 1\n",
     );
@@ -143,10 +143,43 @@ fn check_prints_the_mistakes_of_all_stages_at_once() {
     let expected = [
         "limits.idle",
         "listener[0].tls.certificate",
+        "listener[0].tls.client_roots",
+        "listener[0].tls.key",
         "provider[0].credential.token",
         "provider[0].resources",
         "provider[1].dialect",
     ];
     assert_eq!((code, paths.as_slice()), (1, expected.as_slice()), "{text}");
     assert!(!text.contains("hunter3"));
+}
+
+#[test]
+fn a_mistake_hides_no_mistake_beside_it() {
+    let house = House::new(
+        "[extensions.osb]\ninstances = { all = \"never\" }\n[extensions.events]\nfollowers = \"x\"\nheartbeat = \"0s\"\n\
+         [[provider]]\nname = \"a\"\ndialect = \"osb\"\nurl = \"http://x\"\nid_prefix = 3\nsign_context = \"none\"\n\
+         credential = { kind = \"bearer\", token = \"hunter3\" }\n\
+         [[provider]]\nname = \"b\"\ndialect = \"osb\"\n\
+         [[provider.osb_broker.services]]\nid = \"s\"\nname = \"s\"\ndescription = \"d\"\nbindable = \"yes\"\nrequires = [\"luck\"]\n\
+         plans = [{ id = \"p\", name = \"p\", description = \"d\", fre = true, schemas = { service = { create = {} } } }]\n\
+         [provider.osb_broker.services.instances]\ncreate = { asyn = true, retry_after = \"soon\" }\n",
+    );
+    let (code, text) = house.command(&["check"]);
+    let mut paths: Vec<&str> = text.lines().filter_map(|line| line.split(": ").next()).collect();
+    paths.sort_unstable();
+    let services = "provider[1].osb_broker.services[0]";
+    let expected = [
+        "extensions.events.followers",
+        "extensions.events.heartbeat",
+        "extensions.osb.instances.all",
+        "provider[0].credential.token",
+        "provider[0].id_prefix",
+        "provider[0].sign_context",
+    ]
+    .map(str::to_owned);
+    let inside = ["bindable", "instances.create.asyn", "instances.create.retry_after", "plans[0].fre"];
+    let inside = inside.into_iter().chain(["plans[0].schemas.service.create", "requires[0]"]);
+    let expected: Vec<String> =
+        expected.into_iter().chain(inside.map(|key| format!("{services}.{key}"))).collect();
+    assert_eq!((code, paths), (1, expected.iter().map(String::as_str).collect()), "{text}");
 }

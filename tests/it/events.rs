@@ -239,6 +239,17 @@ fn usage_is_added_up_from_the_file_and_through_a_server() {
             && later.contains("\nOf 30 deleted or changed instances"),
         "{later}"
     );
+    let text = usage(&["--format", "json", "--to", "2999-01-01T00:00:00Z"]);
+    // Behind it stands what the figures leave out.
+    let json = serde_json::Deserializer::from_str(&text).into_iter::<Value>().next().unwrap().unwrap();
+    let to: standpipe_api::Timestamp = serde_json::from_value(json["to"].clone()).unwrap();
+    assert!(to <= standpipe_api::Timestamp::now(), "nothing is charged for time that has not been: {json}");
+    for backwards in
+        [&["2999-01-01T00:00:00Z"][..], &["2026-01-02T00:00:00Z", "--to", "2026-01-01T00:00:00Z"]]
+    {
+        let (code, text) = house.command(&[&["usage", "--by", "team", "--from"], backwards].concat());
+        assert!(code == 1 && text.contains("--from must be before --to and before now"), "{text}");
+    }
     let (code, text) = house.command(&["usage", "--by", "team", "--from", "yesterday"]);
     assert!(code == 2 && text.contains("2026-01-31T00:00:00Z"), "{text}");
 }

@@ -240,7 +240,8 @@ fn a_broker_takes_its_time_and_standpipe_is_killed_meanwhile() {
         )
     });
     until("the broker is at it", || !said(&broker, "PUT").is_empty());
-    until("it is pending", || front.get("/pg/pipes/app").json()["state"] == "pending");
+    until("its answer is written down", || !said(&broker, "GET /v2/service_instances/").is_empty());
+    assert_eq!(front.get("/pg/pipes/app").json()["state"], "pending");
     front.kill();
     let _broken_off = asking.join().unwrap();
     let front = house.serve();

@@ -122,7 +122,9 @@ impl BrokerSettings {
             found.push(Problem::at(path, "must be a table"));
             return None;
         };
-        let read: BlueprintTable = keep(Settings::read(table), path, found)?;
+        let (read, wrong) = Settings::examine::<BlueprintTable>(table);
+        found.extend(wrong.into_iter().map(|problem| problem.under(path)));
+        let read = read?;
         if read.name.is_empty() || read.name.contains('/') {
             found.push(Problem::at(format!("{path}.name"), "must be a non-empty name without `/`"));
         }

@@ -97,9 +97,9 @@ impl Services {
             let bound = named(bound.clone(), attempt, fed);
             let mut others = vec![Change::Schedule(errand.job(Duration::ZERO)?)];
             if matches!(bound.instance, Instance::Made(_)) {
-                others.push(bound.instance_place().claim(fed)?);
+                others.push(bound.instance_place().claim(fed).await?);
             }
-            others.push(bound.binding_place(&bound.binding).claim(fed)?);
+            others.push(bound.binding_place(&bound.binding).claim(fed).await?);
             if before.is_none() {
                 let value = Bytes::from(errand.resource.to_string());
                 others.push(Change::Put { key: errand.name_key(), value, expected: None });

@@ -257,7 +257,7 @@ impl Services {
             }
             let mut others = vec![Change::Schedule(errand.job(Duration::ZERO)?)];
             if bound.binding != stored.bound.binding {
-                others.push(bound.binding_place(&bound.binding).claim(fed)?);
+                others.push(bound.binding_place(&bound.binding).claim(fed).await?);
             }
             if self.write(&bound, Some(&stored), others).await? == Written::Done {
                 return Ok(());

@@ -68,8 +68,8 @@ impl PipeSettings {
     /// # Errors
     /// Every mistake.
     pub(super) fn read(table: &toml::Table) -> Result<Self, Problems> {
-        let table: Table = Settings::read(table)?;
-        let mut problems = Problems::new();
+        let (table, mut problems) = Settings::examine::<Table>(table);
+        let Some(table) = table else { return Err(problems) };
         let mut settings = Self { keep_credentials: table.keep_credentials, ..Self::default() };
         for (key, text, span) in [
             ("hand_over", table.hand_over, &mut settings.hand_over),

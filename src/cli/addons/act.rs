@@ -1,13 +1,14 @@
 //! The commands: what is asked, what is waited for, what is printed.
 
+mod credentials;
+
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use http::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use standpipe_extensions::env_file;
 use standpipe_extensions::osb::event::Cost;
 use tokio::time::{Instant, sleep};
 
@@ -16,7 +17,7 @@ use super::client::{Client, Credential, Failure, checked};
 use super::doing::Doing;
 use super::own::Own;
 use super::place::{Asked, Place};
-use super::{Command, Environment, Flags, Waiting, browser, environment, print};
+use super::{Command, Environment, Flags, Waiting, browser, print};
 
 /// Between two questions how an operation goes. Brokers are asked less often, as they wish.
 const POLL: Duration = Duration::from_secs(1);
@@ -191,38 +192,6 @@ impl<'a> Session<'a> {
         self.give(&addon, environment).await
     }
 
-    /// Hands an add-on's credentials to the app.
-    async fn give(&mut self, addon: &Addon, environment: &Environment) -> Done {
-        let file = environment.env_file.clone().or_else(|| self.place.env_file.clone());
-        if file.is_none() && !environment.print_env {
-            return Ok(());
-        }
-        if !addon.bindable {
-            return self
-                .say(&format!("{}:{} cannot be bound: it has no credentials", addon.name, addon.plan));
-        }
-        let target = format!("{}/credentials", self.path(&addon.name)?);
-        let (_, answer) = self.client.ask(Method::GET, &target, None).await?;
-        let credentials: Map<String, Value> = part(&answer, "credentials")?;
-        if self.json && environment.print_env {
-            self.print_json(&json!({ "credentials": credentials }))?;
-        }
-        if file.is_none() && self.json {
-            return Ok(());
-        }
-        let names = environment::names(&addon.name, &credentials)?;
-        if let Some(file) = file {
-            let label = self.label(&addon.name)?;
-            env_file::write(&file, &label, &names).map_err(|error| unwritable(&file, &error))?;
-        }
-        if environment.print_env && !self.json {
-            for (name, value) in &names {
-                self.say(&format!("{name}={}", env_file::quote(value)))?;
-            }
-        }
-        Ok(())
-    }
-
     async fn update(
         &mut self,
         name: &str,
@@ -248,17 +217,31 @@ impl<'a> Session<'a> {
 
     async fn remove(&mut self, name: &str, waiting: &Waiting, env_file: Option<PathBuf>) -> Done {
         let (path, whose) = (self.path(name)?, self.whose()?);
-        let (_, answer) = self.client.ask(Method::GET, &path, None).await?;
-        let addon: Addon = read(answer)?;
+        let file = env_file.or_else(|| self.place.env_file.clone());
+        let addon: Addon = match self.client.ask(Method::GET, &path, None).await {
+            Ok((_, answer)) => read(answer)?,
+            Err(Failure::Refused { status: StatusCode::NOT_FOUND, text }) if is_not_added(&text, name) => {
+                return self.leftover(name, file, text);
+            }
+            Err(failure) => return Err(failure.into()),
+        };
         let doing = Doing::new(format!("Removing {name}:{} from {whose}", addon.plan));
         let (_, answer) = doing.failing(self.client.ask(Method::DELETE, &path, None).await)?;
-        let Some(answer) = self.finish(&doing, name, answer, waiting).await? else { return Ok(()) };
-        if let Some(file) = env_file.or_else(|| self.place.env_file.clone()) {
-            let nothing = std::collections::BTreeMap::new();
-            env_file::write(&file, &self.label(name)?, &nothing)
-                .map_err(|error| unwritable(&file, &error))?;
+        let finished = self.finish(&doing, name, answer, waiting).await?;
+        if let Some(file) = &file {
+            self.take_out(name, file)?;
         }
-        if self.json { self.print_json(&answer) } else { self.say(&doing.done()) }
+        let Some(answer) = finished else { return Ok(()) };
+        if self.json {
+            return self.print_json(&answer);
+        }
+        self.say(&doing.done())?;
+        match file {
+            None if addon.bindable => self.say(&format!(
+                "Credentials that `--env-file` wrote are still in that file: take them out with `standpipe addons remove {name} --env-file FILE`"
+            )),
+            _ => Ok(()),
+        }
     }
 
     async fn dashboard(&mut self, name: &str, no_browser: bool) -> Done {
@@ -353,11 +336,6 @@ impl<'a> Session<'a> {
         Ok(format!("{}:{}", self.place.app()?, self.place.channel()?))
     }
 
-    /// Names the add-on's block in an env file.
-    fn label(&self, name: &str) -> Done<String> {
-        Ok(format!("addon {name} of {}", self.whose()?))
-    }
-
     fn say(&mut self, line: &str) -> Done {
         writeln!(self.out, "{line}").map_err(text)
     }
@@ -365,6 +343,11 @@ impl<'a> Session<'a> {
     fn print_json(&mut self, value: &Value) -> Done {
         writeln!(self.out, "{value:#}").map_err(text)
     }
+}
+
+/// Whether it is the add-on that is not there, and not `/addons` itself.
+fn is_not_added(text: &str, name: &str) -> bool {
+    text.starts_with(&format!("{name} is not added to "))
 }
 
 /// What a user wants of a plan.
@@ -386,10 +369,6 @@ fn part<T: for<'de> Deserialize<'de>>(answer: &Value, key: &str) -> Done<T> {
 fn read<T: for<'de> Deserialize<'de>>(value: Value) -> Done<T> {
     serde_json::from_value(value)
         .map_err(|error| format!("this is not the answer of a standpipe with add-ons: {error}"))
-}
-
-fn unwritable(file: &Path, error: &std::io::Error) -> String {
-    format!("cannot write the env file {}: {error}", file.display())
 }
 
 fn text(error: std::io::Error) -> String {

@@ -30,6 +30,9 @@ const ANSWER: Duration = Duration::from_secs(120);
 /// Bytes of an answer: catalogs are long.
 const LONGEST: usize = 32 * 1024 * 1024;
 
+/// What to do when whoever asks is not known.
+pub(super) const WHO: &str = "set STANDPIPE_USER and STANDPIPE_PASSWORD, or STANDPIPE_TOKEN";
+
 /// A standpipe, and who asks it.
 pub(super) struct Client {
     base: String,
@@ -93,29 +96,49 @@ impl Client {
                 self.authority
             ))
         };
+        let (status, answer) = self.send(method, target, body).await.map_err(unreachable)?;
+        if status.is_success() {
+            return Ok((status, answer));
+        }
+        // Who is at fault only a standpipe says; anything else may be a broker's.
+        if answer.get("fault").is_none() && self.is_broker().await {
+            let text = format!(
+                "{}{} is a service broker and no standpipe with add-ons: name it with --osb-url instead of --url",
+                self.authority, self.base
+            );
+            return Err(Failure::Refused { status, text });
+        }
+        Err(refused(status, &answer))
+    }
+
+    async fn is_broker(&self) -> bool {
+        let asked = self.send(Method::GET, "/v2/catalog", None).await;
+        asked.is_ok_and(|(status, answer)| status == StatusCode::OK && answer.get("services").is_some())
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        target: &str,
+        body: Option<&Value>,
+    ) -> Result<(StatusCode, Value), BoxError> {
         let text = body.map(ToString::to_string).unwrap_or_default();
-        let made = request(method, &format!("{}{target}", self.base), text);
-        let mut request = made.map_err(|error| unreachable(error.into()))?;
+        let mut request = request(method, &format!("{}{target}", self.base), text)?;
         let headers = request.headers_mut();
-        let host =
-            HeaderValue::try_from(self.authority.as_str()).map_err(|error| unreachable(error.into()))?;
-        headers.insert(HOST, host);
+        headers.insert(HOST, HeaderValue::try_from(self.authority.as_str())?);
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        // A broker wants to know (spec, "API Version Header").
+        headers.insert("x-broker-api-version", HeaderValue::from_static("2.17"));
         headers.extend(body.map(|_| (CONTENT_TYPE, HeaderValue::from_static("application/json"))));
         headers.extend(self.authorization.clone().map(|value| (AUTHORIZATION, value)));
-        let answered = async {
-            let mut connection = timeout(CONNECT, self.connect()).await??;
-            let asked = async {
-                let response = connection.send_request(request).await?;
-                let status = response.status();
-                let body = Limited::new(response.into_body(), LONGEST).collect().await?;
-                Ok::<_, BoxError>((status, body.to_bytes()))
-            };
-            timeout(ANSWER, asked).await?
+        let mut connection = timeout(CONNECT, self.connect()).await??;
+        let asked = async {
+            let response = connection.send_request(request).await?;
+            let status = response.status();
+            let body = Limited::new(response.into_body(), LONGEST).collect().await?;
+            Ok::<_, BoxError>((status, serde_json::from_slice(&body.to_bytes()).unwrap_or_default()))
         };
-        let (status, body) = answered.await.map_err(unreachable)?;
-        let answer: Value = serde_json::from_slice(&body).unwrap_or_default();
-        if status.is_success() { Ok((status, answer)) } else { Err(refused(status, &answer)) }
+        timeout(ANSWER, asked).await?
     }
 
     async fn connect(&self) -> Result<Connection, BoxError> {
@@ -142,7 +165,7 @@ fn refused(status: StatusCode, answer: &Value) -> Failure {
     };
     let text = match status {
         StatusCode::UNAUTHORIZED => {
-            format!("{text}\nset STANDPIPE_USER and STANDPIPE_PASSWORD, or STANDPIPE_TOKEN")
+            format!("{text}\n{WHO}")
         }
         _ => text,
     };

@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::builder::NonEmptyStringValueParser as Named;
 use clap::{Args, Subcommand};
 
 use self::act::Session;
@@ -34,9 +35,10 @@ pub enum Command {
     #[command(after_help = "Example: standpipe addons add mysql --plan free --env-file .env")]
     Add {
         /// The service, as `list` names it
+        #[arg(value_parser = Named::new())]
         name: String,
         /// Its plan; not needed where it has one only
-        #[arg(long)]
+        #[arg(long, value_parser = Named::new())]
         plan: Option<String>,
         /// Parameters for its broker, as a JSON object
         #[arg(long, value_name = "JSON")]
@@ -51,9 +53,10 @@ pub enum Command {
     /// Move an add-on to another plan, or give it other parameters
     Update {
         /// The add-on
+        #[arg(value_parser = Named::new())]
         name: String,
         /// The new plan
-        #[arg(long, required_unless_present = "parameters")]
+        #[arg(long, value_parser = Named::new(), required_unless_present = "parameters")]
         plan: Option<String>,
         /// New parameters for its broker, as a JSON object
         #[arg(long, value_name = "JSON")]
@@ -68,6 +71,7 @@ pub enum Command {
     /// Remove an add-on and its data: unbind it and deprovision it
     Remove {
         /// The add-on
+        #[arg(value_parser = Named::new())]
         name: String,
         /// How long to wait
         #[command(flatten)]
@@ -79,6 +83,7 @@ pub enum Command {
     /// Open the page on which an add-on is managed
     Dashboard {
         /// The add-on
+        #[arg(value_parser = Named::new())]
         name: String,
         /// Print its address instead
         #[arg(long)]
@@ -87,9 +92,10 @@ pub enum Command {
     /// Open the documentation of a service
     Docs {
         /// The service
+        #[arg(value_parser = Named::new())]
         name: String,
         /// A plan of it
-        #[arg(long)]
+        #[arg(long, value_parser = Named::new())]
         plan: Option<String>,
         /// Print its address instead
         #[arg(long)]

@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use http::Uri;
+use http::{StatusCode, Uri};
 use tempfile::TempDir;
 use toml::{Table, Value};
 
 use super::super::admin_client::joined;
 use super::super::{embedded, hash_password};
-use super::client::{Client, Credential};
+use super::client::{Client, Credential, WHO};
 use crate::assemble::Front;
 use crate::serve::Server;
 use crate::store::{DataDirLock, StoreError};
@@ -23,6 +23,7 @@ const BROKER: &str = "broker";
 /// It, and what it needs while it runs: the configuration and a path that is short enough for the operator's socket.
 pub(super) struct Own {
     server: Server,
+    broker: Uri,
     _temporary: TempDir,
 }
 
@@ -44,13 +45,18 @@ impl Own {
         let server = embedded::start(&temporary.path().join("standpipe.toml"), &config, Front::Proxy)?;
         let url = server.running().config.public_url.parse().map_err(|error| format!("{error}"))?;
         let client = Client::new(&url, &Credential::User(CALLER.to_owned(), password))?;
-        Ok((Self { server, _temporary: temporary }, client))
+        Ok((Self { server, broker: broker.clone(), _temporary: temporary }, client))
     }
 
     /// Adds to the text of a failure what is the matter with the broker.
     pub(super) fn explain(&self, failure: String) -> String {
-        let notes = self.server.notes(&BROKER.into());
-        std::iter::once(failure).chain(notes.into_iter().map(|note| note.text)).collect::<Vec<_>>().join("\n")
+        let mut lines = vec![failure];
+        for note in self.server.notes(&BROKER.into()) {
+            lines.push(format!("{} ({})", note.text, self.broker));
+            // The note has the status as the broker said it, and nothing else tells it.
+            lines.extend(note.text.contains(&StatusCode::UNAUTHORIZED.to_string()).then(|| WHO.to_owned()));
+        }
+        lines.join("\n")
     }
 
     /// Ends it.

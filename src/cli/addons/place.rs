@@ -50,7 +50,7 @@ impl Place {
     /// Takes what was typed, and looks for the rest from `folder` upwards.
     ///
     /// # Errors
-    /// The file cannot be used.
+    /// The file cannot be used, or the app or channel is empty.
     pub(super) fn of(flags: &Flags, folder: &Path) -> Result<Self, String> {
         let file = folder.ancestors().map(|folder| folder.join(FILE)).find(|file| file.is_file());
         let kept = file.as_deref().map(read).transpose()?.unwrap_or_default();
@@ -65,8 +65,8 @@ impl Place {
         Ok(Self {
             asked,
             folder: beside.to_owned(),
-            app: filled(flags.app.clone()).or(kept.app),
-            channel: filled(flags.channel.clone()).or(kept.channel),
+            app: named("app", flags.app.clone().or(kept.app))?,
+            channel: named("channel", flags.channel.clone().or(kept.channel))?,
             env_file: kept.env_file.map(|file| beside.join(file)),
         })
     }
@@ -76,7 +76,7 @@ impl Place {
     /// # Errors
     /// Nobody named one.
     pub(super) fn app(&self) -> Result<&str, String> {
-        self.app.as_deref().ok_or_else(|| unnamed("app", "myapp"))
+        self.app.as_deref().ok_or_else(|| unnamed("app"))
     }
 
     /// The app's channel.
@@ -84,11 +84,20 @@ impl Place {
     /// # Errors
     /// Nobody named one.
     pub(super) fn channel(&self) -> Result<&str, String> {
-        self.channel.as_deref().ok_or_else(|| unnamed("channel", "development"))
+        self.channel.as_deref().ok_or_else(|| unnamed("channel"))
     }
 }
 
-fn unnamed(what: &str, example: &str) -> String {
+/// An empty name is a variable somebody forgot to set: what stands elsewhere was not meant.
+fn named(what: &str, name: Option<String>) -> Result<Option<String>, String> {
+    match name {
+        Some(name) if name.trim().is_empty() => Err(format!("the {what} is empty; {}", unnamed(what))),
+        name => Ok(name),
+    }
+}
+
+fn unnamed(what: &str) -> String {
+    let example = if what == "app" { "myapp" } else { "development" };
     let variable = what.to_uppercase();
     format!(
         "which {what}? say --{what} {example}, set STANDPIPE_{variable}, or write {what} = \"{example}\" into {FILE}"
@@ -154,5 +163,20 @@ mod tests {
         std::fs::write(inner.join(FILE), "ap = \"x\"\n").unwrap();
         let error = Place::of(&flags(None), &inner).unwrap_err();
         assert!(error.contains("a/b/.standpipe.toml") && error.contains("ap"), "{error}");
+    }
+    #[test]
+    fn an_empty_name_is_not_made_up_for() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join(FILE), "app = \"myapp\"\n").unwrap();
+        for empty in ["", " "] {
+            let error = Place::of(&flags(Some(empty)), folder.path()).unwrap_err();
+            assert!(error.starts_with("the app is empty; which app? say --app myapp"), "{error}");
+        }
+        std::fs::write(folder.path().join(FILE), "channel = \"\"\n").unwrap();
+        let error = Place::of(&flags(None), folder.path()).unwrap_err();
+        assert!(
+            error.starts_with("the channel is empty; which channel? say --channel development"),
+            "{error}"
+        );
     }
 }

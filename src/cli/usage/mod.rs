@@ -29,7 +29,7 @@ pub struct Asked {
     /// From this moment on, as 2026-01-31T00:00:00Z; default: the oldest event
     #[arg(long, value_name = "RFC3339", value_parser = moment)]
     from: Option<Timestamp>,
-    /// Up to this moment; default: now
+    /// Up to this moment, or now where that is earlier; default: now
     #[arg(long, value_name = "RFC3339", value_parser = moment)]
     to: Option<Timestamp>,
     /// A table for people; CSV with a line per currency; JSON with amounts as texts, so that no digit is lost
@@ -85,7 +85,7 @@ pub(super) fn run(
     let to = asked.to.map_or(now, |to| to.min(now));
     let from = asked.from.unwrap_or(Timestamp::from_millis(0));
     if from > to {
-        return Err("--from must be before --to, and neither in the future".into());
+        return Err("--from must be before --to and before now".into());
     }
     let tables = Opened::of(path)?;
     let mut lifetimes = Lifetimes::new(asked.by, from, to);

@@ -1,6 +1,7 @@
 //! `standpipe addons` as a user types it, against a standpipe in front of scripted brokers.
 
 mod own;
+mod strangers;
 
 use std::collections::HashSet;
 use std::io::{Read as _, Write as _};
@@ -176,7 +177,7 @@ fn what_cannot_be_says_so_and_sends_nothing() {
             "add amazon-rds-postgresql",
             "has more than one plan: small, medium, huge, fixed; choose one with --plan",
         ),
-        ("remove mysql", "mysql is not added to myapp:development\nadded: nothing is added to it"),
+        ("remove mysql", "mysql is not added to myapp:development\nnothing is added to it"),
         ("update mysql --plan free", "mysql is not added to myapp:development"),
         ("docs bare", "bare has no documentation"),
         ("add mysql --parameters [1]", "--parameters must be a JSON object"),
@@ -184,11 +185,23 @@ fn what_cannot_be_says_so_and_sends_nothing() {
         let said = refused(words);
         assert!(said.contains(text), "{words}: {said}");
     }
+    for (name, value) in [("STANDPIPE_APP", ""), ("STANDPIPE_CHANNEL", " ")] {
+        let mut nameless = command(&standpipe, folder.path(), "add mysql");
+        let said = bad({
+            nameless.env(name, value);
+            nameless
+        });
+        assert!(said.contains(" is empty; which "), "{said}");
+    }
+    let of_nobody = json!({ "name": "mysql", "app": " ", "channel": "development" }).to_string();
+    let refused_too = standpipe.post("/addons", &of_nobody).json().to_string();
+    assert!(refused_too.contains("`app` must be 1 to 128 letters, not blank"), "{refused_too}");
     for origin in [&alpha, &beta] {
         assert!(origin.said().iter().all(|said| said.starts_with("GET /v2/catalog")), "{:?}", origin.said());
     }
     let bare = typed("add bare --print-env");
     assert!(bare.ends_with("bare:one cannot be bound: it has no credentials\n"), "{bare}");
+    assert!(serde_json::from_str::<Value>(&typed("add bare --json --env-file env")).is_ok());
     typed("add mysql-beta");
     assert!(refused("dashboard mysql-beta").contains("mysql-beta has no dashboard"));
     typed("add amazon-rds-postgresql --plan fixed");

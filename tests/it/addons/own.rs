@@ -5,7 +5,8 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use super::{bad, broker, good, line, sent};
+use super::{bad, broker, catalog, good, line, sent};
+use crate::support::osb::message;
 use crate::support::{Origin, until};
 
 /// A command for `myapp:development` of a folder, without a standpipe.
@@ -38,7 +39,19 @@ fn any_broker_will_do_without_a_standpipe() {
     assert!(env().contains("AMAZON_RDS_POSTGRESQL_PORT="), "an update gives the credentials anew: {}", env());
     let refused = bad(at_broker(&alpha, folder.path(), "update amazon-rds-postgresql --plan huge"));
     assert!(refused.ends_with("failed\nhuge is sold out\n"), "{refused}");
-    assert_eq!(typed("remove mysql"), "Removing mysql:free from myapp:development... done\n");
+    typed("add mysql --env-file env");
+    let removed = typed("remove mysql");
+    assert!(removed.starts_with("Removing mysql:free from myapp:development... done\n"), "{removed}");
+    assert!(
+        removed.ends_with("take them out with `standpipe addons remove mysql --env-file FILE`\n"),
+        "{removed}"
+    );
+    assert!(env().contains("MYSQL_PORT="), "{}", env());
+    let left = typed("remove mysql --env-file env");
+    assert_eq!(left, "mysql is not added to myapp:development; its credentials are taken out of env\n");
+    assert!(!env().contains("MYSQL_PORT="), "{}", env());
+    let gone = bad(at_broker(&alpha, folder.path(), "remove mysql --env-file env"));
+    assert!(gone.starts_with("mysql is not added to myapp:development\n"), "{gone}");
     let kept = folder.path().join(".standpipe");
     assert_eq!(std::fs::read_to_string(kept.join(".gitignore")).unwrap(), "*\n");
 
@@ -70,7 +83,10 @@ fn an_interrupted_command_without_a_standpipe_goes_on_with_one_instance() {
     let said = alpha.said();
     let provisions = sent(&said, "PUT").into_iter().filter(|put| !line(put).contains("service_bindings"));
     assert_eq!(provisions.count(), 1, "{said:?}");
-    assert!(std::fs::read_to_string(folder.path().join("env")).unwrap().contains("SLOW_URL="));
+    let env = || std::fs::read_to_string(folder.path().join("env")).unwrap();
+    assert!(env().contains("SLOW_URL="));
+    good(at_broker(&alpha, folder.path(), "remove slow --no-wait --env-file env"));
+    assert_eq!(env(), "", "nobody waits, and nothing is left");
 }
 
 #[test]
@@ -94,6 +110,16 @@ fn what_keeps_a_command_without_a_standpipe_from_asking() {
         assert!(said.contains(text), "{url}: {said}");
     }
     assert!(alpha.said().is_empty());
+    let locked = Origin::new(|mut peer| {
+        while peer.request().is_some() {
+            peer.wire.send(message("401 Unauthorized", "{}"));
+        }
+    });
+    let said = bad(at(&format!("http://{}", locked.address), "list"));
+    assert!(
+        said.contains(&format!("(http://{}/)\nset STANDPIPE_USER and STANDPIPE_PASSWORD", locked.address)),
+        "{said}"
+    );
     let said = bad(at(&format!("http://{nowhere}"), "add mysql"));
     let expected = "no add-on is named mysql; what these offer is not known, for they have not answered: broker\ntry again later\nbroker ";
     assert!(said.starts_with(expected), "{said}");
@@ -103,6 +129,28 @@ fn what_keeps_a_command_without_a_standpipe_from_asking() {
     assert!(said.contains("of this folder is asking this broker; wait until"), "{said}");
     waiting.kill().unwrap();
     waiting.wait().unwrap();
+}
+
+#[test]
+fn a_broker_that_is_taken_for_a_standpipe_is_known_as_what_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let plain = Origin::new(|mut peer| {
+        while let Some(request) = peer.request() {
+            let is_catalog =
+                request.starts_with("GET /v2/catalog") && request.contains("x-broker-api-version");
+            peer.wire.send(match is_catalog {
+                true => message("200 OK", &catalog().to_string()),
+                false => message("412 Precondition Failed", "{}"),
+            });
+        }
+    });
+    for words in ["list", "add mysql", "remove mysql"] {
+        let mut command = at_broker(&plain, folder.path(), words);
+        command.env_remove("STANDPIPE_OSB_URL").env("STANDPIPE_URL", format!("http://{}", plain.address));
+        let said = bad(command);
+        let expected = "is a service broker and no standpipe with add-ons: name it with --osb-url";
+        assert!(said.contains(expected), "{words}: {said}");
+    }
 }
 
 fn start_at(broker: &Origin, folder: &Path, words: &str) -> Child {

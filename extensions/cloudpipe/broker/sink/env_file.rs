@@ -35,7 +35,7 @@ impl Sink for EnvFile {
         let work = tokio::task::spawn_blocking(move || write(&path, &resource, &config));
         let written =
             work.await.map_err(|error| Error::internal("the env file was not written").because(error))?;
-        written.map_err(|error| {
+        written.map(drop).map_err(|error| {
             Error::internal(format!("cannot write the env file {}", self.path.display())).because(error)
         })
     }

@@ -166,8 +166,8 @@ fn service(table: &toml::Table, works: &Works, folder: &Path, met: &mut Met) -> 
     let mut own = table.clone();
     let apart = take(&mut own, &["plans"]);
     let changes = take(&mut own, &["instances", "bindings"]);
-    let written: WrittenService = Settings::read(&own)?;
-    let mut found = Problems::new();
+    let (written, mut found) = Settings::examine::<WrittenService>(&own);
+    let Some(written) = written else { return Err(found) };
     met.meet(&written.id, &written.name, "", &mut found);
     for (index, word) in written.requires.iter().enumerate() {
         if !["syslog_drain", "route_forwarding", "volume_mount"].contains(&word.as_str()) {
@@ -241,8 +241,8 @@ fn plan(
 ) -> Result<Plan, Problems> {
     let mut own = table.clone();
     let changes = take(&mut own, &["instances", "bindings"]);
-    let written: WrittenPlan = Settings::read(&own)?;
-    let mut found = Problems::new();
+    let (written, mut found) = Settings::examine::<WrittenPlan>(&own);
+    let Some(written) = written else { return Err(found) };
     met.meet(&written.id, &written.name, &service.id, &mut found);
     let works = keep(works.changed(&changes, folder), "", &mut found).unwrap_or_default();
     let asynchronous = works.procedure(Side::Bindings, Task::Create).asynchronous;

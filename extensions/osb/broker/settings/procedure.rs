@@ -122,9 +122,9 @@ impl Procedure {
     /// # Errors
     /// Every mistake, with paths relative to the table.
     pub(super) fn read(table: &toml::Table, folder: &Path) -> Result<Self, Problems> {
-        let written: Written = Settings::read(table)?;
-        let (mut found, mut procedure) = (Problems::new(), Self::default());
-        procedure.asynchronous = match written.r#async {
+        let (written, mut found) = Settings::examine::<Written>(table);
+        let Some(written) = written else { return Err(found) };
+        let asynchronous = match written.r#async {
             None | Some(Word::Switch(false)) => Asynchronous::Never,
             Some(Word::Switch(true)) => Asynchronous::Accepted,
             Some(Word::Text(text)) if text == "only" => Asynchronous::Only,
@@ -134,7 +134,8 @@ impl Procedure {
             }
         };
         let retry_after = span("retry_after", written.retry_after.as_deref(), &mut found);
-        procedure.retry_after = retry_after.map(|span| span.as_secs().max(1));
+        let retry_after = retry_after.map(|span| span.as_secs().max(1));
+        let mut procedure = Self { asynchronous, retry_after, ..Self::default() };
         procedure.hook = written.hook.and_then(|table| keep(Hook::read(&table, folder), "hook", &mut found));
         if let Some(table) = written.simulate {
             keep(procedure.simulate(&table), "simulate", &mut found);
