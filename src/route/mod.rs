@@ -1,11 +1,10 @@
 //! Step 3: method and path in, face, operation and extensions out.
 //!
-//! Everything registered for a path is compiled once, at start, into one set of regular expressions; a path is matched
-//! against all of it in one pass. The path matched is the one a provider sees: on `/providers/{name}/...` the
+//! Everything registered for a path is put into one tree, once, at start; a path is matched against all of it in one walk. The path matched is the one a provider sees: on `/providers/{name}/...` the
 //! part behind the name, elsewhere the whole. This step never looks at headers, bodies or tables.
 
-mod path_set;
 mod pattern;
+mod tree;
 
 use std::sync::Arc;
 
@@ -18,8 +17,8 @@ use standpipe_api::{
     without_empty_segments,
 };
 
-use self::path_set::PathSet;
 use self::pattern::Pattern;
+use self::tree::Tree;
 
 /// The first segment of the transparent face.
 pub const TRANSPARENT: &str = "providers";
@@ -29,7 +28,7 @@ pub const TRANSPARENT: &str = "providers";
 pub struct Router(Arc<Compiled>);
 
 struct Compiled {
-    set: PathSet,
+    tree: Tree,
     entries: Vec<Entry>,
     dialects: Vec<Arc<dyn Dialect>>,
     faces: Vec<Served>,
@@ -198,7 +197,7 @@ impl Router {
         let path = &*without_empty_segments(way.path);
         let mut found = Found::default();
         let mut best: Option<(&Pattern, Operation, usize)> = None;
-        self.0.set.each_match(path, |at| {
+        self.0.tree.each_match(path, |at| {
             let Some(entry) = self.0.entries.get(at).filter(|entry| entry.pattern.takes(method)) else {
                 return;
             };
@@ -344,18 +343,17 @@ impl Build {
         for root in reserved {
             self.roots.entry(root).or_insert(nobody);
         }
-        let regexes: Vec<String> = self.entries.iter().map(|entry| entry.pattern.regex()).collect();
-        let set = PathSet::compile(&regexes);
-        let set = set.map_err(|error| {
-            vec![Problem::at("extensions", format!("the routes do not compile: {error}"))]
-        })?;
+        let mut tree = Tree::default();
+        for (place, entry) in self.entries.iter().enumerate() {
+            tree.add(place, entry.pattern.segments());
+        }
         let none = Face { name: "none", roots: &[], owns_the_rest: Rest::NotOwned };
         self.faces.push(Served { face: none, dialect: None });
         if !self.problems.is_empty() {
             return Err(self.problems);
         }
         let Self { entries, dialects, faces, roots, open, open_roots, .. } = self;
-        Ok(Router(Arc::new(Compiled { set, entries, dialects, faces, roots, open, open_roots })))
+        Ok(Router(Arc::new(Compiled { tree, entries, dialects, faces, roots, open, open_roots })))
     }
 }
 

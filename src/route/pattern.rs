@@ -1,4 +1,4 @@
-//! A path pattern, parsed once: how it looks as a regular expression, how specific it is, what it captures.
+//! A path pattern, parsed once: its segments, how specific it is, what it captures.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -14,10 +14,14 @@ pub(crate) struct Pattern {
     methods: Methods,
 }
 
+/// What may stand between two slashes.
 #[derive(Debug)]
-enum Segment {
+pub(super) enum Segment {
+    /// This word.
     Literal(String),
+    /// Anything.
     One(Arc<str>),
+    /// Anything, and slashes among it.
     Rest(Arc<str>),
 }
 
@@ -59,25 +63,12 @@ impl Pattern {
         }
     }
 
-    /// A regular expression for its paths.
-    pub(crate) fn regex(&self) -> String {
-        let mut regex = "^".to_owned();
-        if self.segments.is_empty() {
-            regex.push('/');
-        }
-        for segment in &self.segments {
-            regex.push('/');
-            match segment {
-                Segment::Literal(word) => regex.push_str(&regex::escape(word)),
-                Segment::One(_) => regex.push_str("[^/]+"),
-                Segment::Rest(_) => regex.push_str(".+"),
-            }
-        }
-        regex.push('$');
-        regex
+    /// Its segments, from left to right.
+    pub(super) fn segments(&self) -> &[Segment] {
+        &self.segments
     }
 
-    /// The pattern's parameters in a path that its regular expression matched.
+    /// The pattern's parameters in a path that it matches.
     pub(crate) fn capture(&self, path: &str) -> Params {
         let mut rest = path.strip_prefix('/').unwrap_or(path);
         Params::decode(self.segments.iter().filter_map(|segment| {
@@ -151,6 +142,7 @@ impl Segment {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tree::Tree;
     use super::*;
 
     fn parsed(pattern: &str) -> Pattern {
@@ -158,7 +150,11 @@ mod tests {
     }
 
     fn matches(pattern: &str, target: &str) -> bool {
-        regex::Regex::new(&parsed(pattern).regex()).unwrap().is_match(target)
+        let mut tree = Tree::default();
+        tree.add(7, parsed(pattern).segments());
+        let mut found = Vec::new();
+        tree.each_match(target, |place| found.push(place));
+        found == [7]
     }
 
     #[test]
@@ -170,7 +166,10 @@ mod tests {
         assert!(!parsed("/{resource}/pipes").takes(&Method::POST));
         assert!(!matches("/{resource}/pipes", "/db/pipes/"));
         assert!(matches("/{resource}/{*rest}", "/db/a/b/"));
+        assert!(!matches("/{resource}/{*rest}", "/db/"));
+        assert!(!matches("/{resource}/{*rest}", "/db"));
         assert!(matches("/", "/"));
+        assert!(!matches("/", "*") && !matches("/{resource}", "/"));
     }
 
     #[test]
@@ -182,12 +181,9 @@ mod tests {
 
     #[test]
     fn a_literal_beats_a_parameter_beats_the_rest() {
-        let mut patterns = [parsed("/{a}/{*rest}"), parsed("/{a}/{b}"), parsed("/{a}/pipes")];
-        patterns.sort_by(|one, other| other.specificity(one));
-        assert_eq!(
-            patterns.map(|pattern| pattern.regex()),
-            ["^/[^/]+/pipes$", "^/[^/]+/[^/]+$", "^/[^/]+/.+$"]
-        );
+        let mut patterns = ["/{a}/{*rest}", "/{a}/{b}", "/{a}/pipes"];
+        patterns.sort_by(|one, other| parsed(other).specificity(&parsed(one)));
+        assert_eq!(patterns, ["/{a}/pipes", "/{a}/{b}", "/{a}/{*rest}"]);
     }
 
     #[test]
