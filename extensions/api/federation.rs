@@ -43,6 +43,12 @@ pub trait Federation {
         self.providers().into_iter().find(|provider| provider.id == *id)
     }
 
+    /// Registered providers of a dialect that cannot be put to work and that the caller would see. Nobody can ask them, and
+    /// each may have what the others do not: while there is one, "not found" is "could not ask".
+    fn left_out(&self, _dialect: &str) -> Vec<ProviderId> {
+        Vec::new()
+    }
+
     /// Whether no access rule keeps anything from this caller: what was put together for one such caller is every other's.
     fn sees_everything(&self) -> bool {
         false

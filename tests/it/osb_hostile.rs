@@ -190,3 +190,45 @@ fn an_invisible_plan_stays_so_however_it_is_named() {
     assert!(!catalog.body.contains("secret"), "{}", catalog.body);
     assert_eq!(said(&alpha, "PUT"), 0);
 }
+
+#[test]
+fn nobody_is_told_that_something_is_gone_while_a_registered_broker_cannot_be_put_to_work() {
+    let alpha = broker(&[service("a", "db")], |_| Some(message("410 Gone", "{}")));
+    let (gamma, beta) = (other(), broker(&[service("c", "s3")], |_| Some(message("200 OK", "{}"))));
+    for more in [None, Some(("gamma", &gamma, ""))] {
+        let brokers: Vec<_> = [("alpha", &alpha, "")].into_iter().chain(more).collect();
+        let house = front(&brokers, "");
+        let mut standpipe = served(&house);
+        let secret = house.folder.path().join("secret");
+        std::fs::write(&secret, "s").unwrap();
+        let (url, token) = (format!("http://{}", beta.address), format!("file:{}", secret.display()));
+        let credential = serde_json::json!({ "kind": "bearer", "token": token });
+        let table = serde_json::json!(
+            { "name": "beta", "dialect": "osb", "url": url, "credential": credential }
+        );
+        assert_eq!(house.admin("POST", "/providers", &table.to_string()).status, 201);
+        standpipe.kill();
+        std::fs::remove_file(&secret).unwrap();
+
+        let standpipe = served(&house);
+        let unknown = |service: &str| format!("/v2/service_instances/i?service_id={service}&plan_id=p");
+        for (method, path) in [
+            ("DELETE", unknown("c")),
+            ("DELETE", unknown("nobodys")),
+            ("GET", "/v2/service_instances/i/last_operation".into()),
+            ("GET", "/v2/service_instances/i".into()),
+            ("DELETE", format!("/providers/beta{}", unknown("c"))),
+        ] {
+            let answer = call(&standpipe, method, &path, "");
+            assert_eq!((answer.status, answer.header("retry-after")), (503, Some("2")), "{method} {path}");
+            assert!(answer.body.contains("beta"), "{}", answer.body);
+        }
+        assert_eq!(put(&standpipe, "i", "c").status, 503);
+        assert_eq!(call(&standpipe, "DELETE", &unknown("a"), "").status, 410, "who has the service says so");
+
+        std::fs::write(&secret, "s").unwrap();
+        assert_eq!(house.admin("PATCH", "/providers/beta", "{}").status, 200);
+        until("its catalog is known", || call(&standpipe, "DELETE", &unknown("c"), "").status == 200);
+        assert_eq!(call(&standpipe, "DELETE", &unknown("nobodys"), "").status, 410, "all were heard");
+    }
+}
