@@ -17,7 +17,7 @@ use http::StatusCode;
 use serde_json::{Map, Value};
 use standpipe_api::{Change, Error, MappingState, ProviderId, Record, Resource, Result, State};
 
-pub(super) use operation::{Made, Operation, OperationId, OperationKind, OperationState, Reconciled};
+pub(super) use operation::{Beside, Made, Operation, OperationId, OperationKind, OperationState, Reconciled};
 pub(super) use reconcile::reconcile;
 pub(super) use step::Heard;
 pub(super) use sweep::{Schedules, sweep};
@@ -60,17 +60,34 @@ impl Operations {
         let put = Change::Put { key: operation.key(), value: operation.written(), expected: None };
         let written = self.state()?.commit(vec![put]).await?;
         written.map_err(|conflict| Error::internal(format!("{} is there twice", conflict.key)))?;
-        // Looked at after it was written: cleaning looks again after it has begun, so that one of the two sees the other.
+        // Looked at after it was written: so does whoever begins meanwhile, and cleaning looks again after it has begun, so that
+        // one of the two sees the other.
+        let others = self.of(&operation.resource).await?;
+        self.note_overlap(operation, &others).await?;
         let cleaning =
             |other: &Operation| matches!(other.state, OperationState::Cleaning | OperationState::Removing);
-        if operation.kind == OperationKind::Delete
-            || !self.of(&operation.resource).await?.iter().any(cleaning)
-        {
+        if operation.kind == OperationKind::Delete || !others.iter().any(cleaning) {
             return Ok(());
         }
         self.heard(operation, Heard::NotSent).await?;
         let text = "what an earlier creation may have left is being deleted; try again when that is done";
         Err(Error::busy(text))
+    }
+
+    /// Marks the deletions of a resource that are on their way while a creation of it is.
+    async fn note_overlap(&self, begun: &Operation, others: &[Operation]) -> Result<()> {
+        let is_there = |other: &&Operation| other.is_on_its_way() && other.provider == begun.provider;
+        let on_their_way = |kind| others.iter().filter(is_there).filter(move |other| other.kind == kind);
+        let overlapping: Vec<&Operation> = match begun.kind {
+            OperationKind::Create => on_their_way(OperationKind::Delete).collect(),
+            OperationKind::Delete if on_their_way(OperationKind::Create).next().is_some() => vec![begun],
+            OperationKind::Delete | OperationKind::Update => Vec::new(),
+        };
+        for deletion in overlapping {
+            let mark = |now| Step::GoesOn(Box::new(Operation { beside: Beside::Creation, ..now }));
+            self.rewrite(&deletion.key(), mark).await?;
+        }
+        Ok(())
     }
 
     /// Writes down what was heard of an operation.

@@ -55,6 +55,17 @@ pub(in crate::osb) enum Made {
     Earlier,
 }
 
+/// What else was on its way to the resource of a deletion while it was: which of the two its broker saw first, nobody knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(in crate::osb) enum Beside {
+    /// No creation.
+    #[default]
+    Nothing,
+    /// A creation of it.
+    Creation,
+}
+
 /// Who cleans up after an operation that failed or was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -96,6 +107,9 @@ pub(in crate::osb) struct Operation {
     pub deadline: Timestamp,
     /// Whether what it is about was there before it.
     pub made: Made,
+    /// Whether a creation overlapped with it, if it is a deletion.
+    #[serde(default)]
+    pub beside: Beside,
     /// Whether standpipe itself cleans up after it.
     pub reconciled: Reconciled,
     /// Attempts to clean up after it.
@@ -144,6 +158,11 @@ impl Operation {
         let group = if self.resource.kind == BINDING { SETTLED_BINDINGS } else { SETTLED_INSTANCES };
         let ended = self.settled_at.unwrap_or(self.started_at).as_millis();
         format!("{group}{ended:013}-{}", self.id.0)
+    }
+
+    /// Whether its request may be with the broker, unanswered.
+    pub(super) fn is_on_its_way(&self) -> bool {
+        self.state == OperationState::Requested
     }
 
     /// As it is kept.

@@ -33,6 +33,7 @@ fn operation(kind: OperationKind) -> Operation {
         deadline: now.plus(Duration::from_secs(10)),
         reconciled: Reconciled::ByPlatform,
         made: Made::Here,
+        beside: Beside::Nothing,
         attempts: 0,
         settled_at: None,
         owner: None,
@@ -125,6 +126,28 @@ fn mapped(memory: &MemoryState) -> Option<MappingState> {
 
 fn kinds(memory: &MemoryState) -> Vec<String> {
     memory.events().into_iter().map(|event| event.kind).collect()
+}
+
+#[tokio::test]
+async fn a_deletion_beside_a_creation_buries_nothing() {
+    use OperationKind::{Create, Delete};
+    let none = Map::new();
+    for order in [[Create, Delete], [Delete, Create]] {
+        for (status, expected) in [(200, MappingState::Maybe), (410, MappingState::Live)] {
+            let (operations, memory) = opened().await;
+            for kind in order {
+                operations.begin(&operation(kind)).await.unwrap();
+            }
+            let created = Heard::Answered(StatusCode::CREATED, &none);
+            operations.heard(&operation(Create), created).await.unwrap();
+            let deleted = Heard::Answered(StatusCode::from_u16(status).unwrap(), &none);
+            operations.heard(&operation(Delete), deleted).await.unwrap();
+            assert_eq!(mapped(&memory), Some(expected), "{order:?} {status}");
+            operations.begin(&operation(Delete)).await.unwrap();
+            operations.heard(&operation(Delete), deleted).await.unwrap();
+            assert_eq!(mapped(&memory), None, "alone, it counts");
+        }
+    }
 }
 
 #[tokio::test]
