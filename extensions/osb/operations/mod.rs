@@ -4,6 +4,7 @@
 //! `operation` is the row, `step` what an answer means for it. [`Operations`] writes it down, in one transaction with mappings
 //! and the feed. Polls of platforms settle operations; what nobody asks about, `reconcile` does.
 
+mod left_behind;
 mod operation;
 mod reconcile;
 mod step;
@@ -22,7 +23,7 @@ pub(super) use reconcile::reconcile;
 pub(super) use step::Heard;
 pub(super) use sweep::{Schedules, sweep};
 
-use self::operation::{ACTIVE, UNKNOWN, group};
+use self::operation::{ACTIVE, LEFT_BEHIND, UNKNOWN, group};
 use self::step::{Step, corrected, given_up, step, told, under_way};
 use super::dialect::{BINDING, INSTANCE};
 use super::event::kind as event;
@@ -216,10 +217,13 @@ impl Operations {
         if !is_gone && !lives {
             return Ok(changes);
         }
+        let mut records = self.rows(ACTIVE, &operation.resource).await?;
+        records.extend(self.rows(LEFT_BEHIND, &operation.resource).await?);
         if is_gone && operation.resource.kind == INSTANCE {
             self.unbind(&operation.provider, &operation.resource).await?;
+            let of_bindings = left_behind::of_bindings(&operation.resource);
+            records.extend(self.state()?.list(&of_bindings, None, BINDINGS_AT_ONCE).await?);
         }
-        let mut records = self.rows(ACTIVE, &operation.resource).await?;
         if let (true, Some(instance)) = (lives, &operation.resource.parent) {
             // A binding is proof that its instance lives.
             let instance = Resource {
@@ -227,6 +231,7 @@ impl Operations {
                 ..Resource::new(INSTANCE, instance.clone())
             };
             records.extend(self.rows(ACTIVE, &instance).await?);
+            records.extend(self.rows(LEFT_BEHIND, &instance).await?);
         }
         if is_gone || changes.iter().any(tells_creation) {
             // Of what is told here nothing is to be found out any more.
@@ -236,12 +241,13 @@ impl Operations {
             let Some(other) = read(&record).filter(|other| other.provider == operation.provider) else {
                 continue;
             };
-            let ends = if is_gone {
+            let is_left_behind = record.key.starts_with(LEFT_BEHIND);
+            let is_over = if is_gone {
                 other.resource == operation.resource
             } else {
                 matches!(other.state, OperationState::Lost | OperationState::Unknown)
             };
-            if other.id != operation.id && ends {
+            if is_left_behind || is_over && other.id != operation.id {
                 changes.push(Change::Remove { key: record.key, expected: record.revision });
             }
         }

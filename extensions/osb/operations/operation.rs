@@ -134,6 +134,13 @@ pub(super) const UNKNOWN_INSTANCES: &str = "unknown/service_instance/";
 /// And of bindings.
 pub(super) const UNKNOWN_BINDINGS: &str = "unknown/service_binding/";
 
+/// Where those stand that have left something behind, beside their own places: as those that are not settled.
+pub(super) const LEFT_BEHIND: &str = "left/";
+/// Those of instances.
+pub(super) const LEFT_BEHIND_INSTANCES: &str = "left/service_instance/";
+/// And of bindings.
+pub(super) const LEFT_BEHIND_BINDINGS: &str = "left/service_binding/";
+
 /// Where other settled ones stand, in the order of their ends: of instances.
 pub(super) const SETTLED_INSTANCES: &str = "settled/instance/";
 /// And of bindings.
@@ -145,7 +152,8 @@ impl Operation {
         self.key_in(ACTIVE)
     }
 
-    fn key_in(&self, place: &str) -> RecordKey {
+    /// Where it stands among those of its resource in a place.
+    pub(super) fn key_in(&self, place: &str) -> RecordKey {
         let (started, id) = (self.started_at.as_millis(), &self.id.0);
         format!("{}{started:013}-{id}", group(place, &self.resource))
     }

@@ -11,14 +11,15 @@ use serde_json::{Map, Value};
 use standpipe_api::{Answer, Background, Provider, Result, Target, Timestamp, backoff};
 use tokio::time::{sleep, timeout};
 
+use super::left_behind::{self, left_behind};
 use super::operation::{ACTIVE, Made, Operation, OperationKind, OperationState};
 use super::step::{CLEANING, LONGEST_WAIT, Step, gone, is_left, is_overdue, left, step, succeeded, text};
 use super::{Heard, Operations, object, read};
 use crate::osb::question::{self, Asked};
 use crate::osb::settings::ProviderSettings;
 
-/// The note on a provider where something was left; it stands until the next start.
-const LEFT: &str = "left-behind";
+/// Why an operation comes to an end that nobody reported.
+const TOO_LATE: &str = "nobody found out in time";
 /// How often the open operations are looked through.
 const EVERY: Duration = Duration::from_secs(2);
 /// How many are read at once, and asked about at once.
@@ -54,7 +55,7 @@ pub(super) async fn round(
     let mut after = None;
     loop {
         let page = operations.state()?.list(ACTIVE, after.as_deref(), PAGE).await?;
-        let Some(last) = page.last() else { return Ok(()) };
+        let Some(last) = page.last() else { return left_behind::note(operations, background).await };
         after = Some(last.key.clone());
         let open = futures_util::stream::iter(page.iter().filter_map(read));
         open.for_each_concurrent(AT_ONCE, |operation| async {
@@ -101,12 +102,10 @@ async fn care(
             return operations.rewrite(&operation.key(), lost).await;
         }
         if provider.is_some() && is_left(&operation) {
-            let text =
-                format!("what was left of {} could not be deleted, and may be there", operation.resource);
-            tracing::warn!(provider = %operation.provider, text, "cleaning up is given up");
-            background.note(&operation.provider, LEFT, Some(&text));
+            tracing::warn!(provider = %operation.provider, resource = %operation.resource, "cleaning up is given up; something may be left");
+            return operations.rewrite(&operation.key(), |operation| left_behind(operation, TOO_LATE)).await;
         }
-        return operations.give_up(&operation, "nobody found out in time").await;
+        return operations.give_up(&operation, TOO_LATE).await;
     }
     let Some(provider) = provider else { return Ok(()) };
     let quiet = operation.asked_at.plus(settings.reconcile_after);

@@ -3,19 +3,16 @@ use std::time::Duration;
 
 use http::StatusCode;
 use serde_json::{Map, Value, json};
-use standpipe_api::testing::{FakeBackground, MemoryState, provider};
-use standpipe_api::{
-    Change, Kind, Mapping, MappingState, Provider, Resource, Scope, Settings, State as _, Timestamp,
-};
+use standpipe_api::testing::MemoryState;
+use standpipe_api::{Change, Kind, Mapping, MappingState, Resource, Scope, State as _, Timestamp};
 
-use super::reconcile::{cleaned_up, removing, round};
+use super::reconcile::{cleaned_up, removing};
 use super::step::{Step, step};
 use super::*;
 use crate::osb::cleanup::Removes;
-use crate::osb::dialect::{BINDING, INSTANCE, NAME};
-use crate::osb::settings::ProviderSettings;
+use crate::osb::dialect::{BINDING, INSTANCE};
 
-fn operation(kind: OperationKind) -> Operation {
+pub(super) fn operation(kind: OperationKind) -> Operation {
     let now = Timestamp::from_millis(1_000_000);
     Operation {
         id: OperationId(format!("{kind:?}")),
@@ -228,26 +225,6 @@ async fn what_a_failed_creation_left_is_deleted_until_it_is_gone() {
     assert_eq!(polled("succeeded").await, None);
     assert_eq!(mapped(&memory), None);
     assert_eq!(kinds(&memory)[2..], ["instance.deleted"]);
-}
-
-#[tokio::test]
-async fn what_could_not_be_deleted_in_time_is_left_to_the_operator() {
-    let settings = ProviderSettings { reconcile: true, ..ProviderSettings::default() };
-    let alpha = Provider { settings: Settings::new(settings), ..provider("alpha", NAME) };
-    let background = FakeBackground::new(vec![alpha]);
-    let (operations, memory) = (Operations::default(), background.memory());
-    operations.open(memory.clone());
-    for state in [OperationState::Lost, OperationState::Removing] {
-        let id = OperationId(format!("{state:?}"));
-        let row = Operation { id, state, ..operation(OperationKind::Create) };
-        let put = Change::Put { key: row.key(), value: row.written(), expected: None };
-        let mapping = Mapping::learned(row.resource.clone(), "alpha".into(), Timestamp::now());
-        memory.commit(vec![put, Change::Learn(mapping)]).await.unwrap().unwrap();
-        round(&operations, &*background, Timestamp::now()).await.unwrap();
-        assert!(operations.of(&row.resource).await.unwrap().is_empty());
-        assert_eq!(mapped(&memory), Some(MappingState::Maybe), "after {state:?}");
-    }
-    assert_eq!(background.noted(), [("alpha".into(), "left-behind")]);
 }
 
 #[tokio::test]
