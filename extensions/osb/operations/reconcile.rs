@@ -83,11 +83,12 @@ async fn care(
             return operations.heard(&operation, Heard::Lost).await;
         }
         OperationState::Requested => return Ok(()),
-        // Nobody here is at it any more.
-        OperationState::Cleaning if operation.asked_at < began => {
-            return operations.rewrite(&operation.key(), again).await;
+        // One round ends before the next: nobody here is at it any more.
+        OperationState::Cleaning => return operations.rewrite(&operation.key(), set_down).await,
+        // Nobody asks how it goes, and nobody is to be kept from the resource.
+        OperationState::Removing if !settings.reconcile => {
+            return operations.rewrite(&operation.key(), set_down).await;
         }
-        OperationState::Cleaning => return Ok(()),
         _ => {}
     }
     let provider = provider.filter(|_| settings.reconcile);
@@ -245,7 +246,7 @@ pub(super) fn cleaned_up(operation: Operation, status: StatusCode, body: &Map<St
 
 /// What a broker says of the deletion of what a creation may have left.
 pub(super) fn removing(
-    mut operation: Operation,
+    operation: Operation,
     status: StatusCode,
     body: &Map<String, Value>,
     wait: Option<Duration>,
@@ -256,10 +257,7 @@ pub(super) fn removing(
             let wait = wait.unwrap_or_default().min(LONGEST_WAIT);
             Step::GoesOn(Box::new(operation.asked(wait)))
         }
-        (StatusCode::OK, Some("failed")) | (StatusCode::NOT_FOUND, _) => {
-            operation.state = OperationState::Lost;
-            again(operation)
-        }
+        (StatusCode::OK, Some("failed")) | (StatusCode::NOT_FOUND, _) => set_down(operation),
         _ => again(operation),
     }
 }
@@ -280,6 +278,16 @@ fn again(mut operation: Operation) -> Step {
         operation.state = OperationState::Lost;
     }
     Step::GoesOn(Box::new(operation.asked(wait)))
+}
+
+/// The same; nobody is kept from the resource until then.
+fn set_down(operation: Operation) -> Step {
+    match operation.state {
+        OperationState::Cleaning | OperationState::Removing => {
+            again(Operation { state: OperationState::Lost, ..operation })
+        }
+        _ => Step::Stays,
+    }
 }
 
 async fn ask(

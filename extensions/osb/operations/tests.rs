@@ -3,14 +3,16 @@ use std::time::Duration;
 
 use http::StatusCode;
 use serde_json::{Map, Value, json};
-use standpipe_api::testing::MemoryState;
+use standpipe_api::testing::{FakeBackground, MemoryState, provider};
 use standpipe_api::{Change, Kind, Mapping, MappingState, Resource, Scope, State as _, Timestamp};
 
-use super::reconcile::{cleaned_up, removing};
+use super::reconcile::{cleaned_up, removing, round};
 use super::step::{Step, step};
 use super::*;
 use crate::osb::cleanup::Removes;
-use crate::osb::dialect::{BINDING, INSTANCE};
+use crate::osb::dialect::{BINDING, INSTANCE, NAME};
+
+const LATER: Duration = Duration::from_secs(3600);
 
 pub(super) fn operation(kind: OperationKind) -> Operation {
     let now = Timestamp::from_millis(1_000_000);
@@ -225,6 +227,26 @@ async fn what_a_failed_creation_left_is_deleted_until_it_is_gone() {
     assert_eq!(polled("succeeded").await, None);
     assert_eq!(mapped(&memory), None);
     assert_eq!(kinds(&memory)[2..], ["instance.deleted"]);
+}
+
+#[tokio::test]
+async fn nobody_is_kept_from_a_resource_when_nobody_cleans_up_any_more() {
+    for state in [OperationState::Cleaning, OperationState::Removing] {
+        let (operations, memory) = opened().await;
+        let (now, id) = (Timestamp::now(), OperationId("left".into()));
+        let times =
+            Operation { asked_at: now, deadline: now.plus(LATER), ..operation(OperationKind::Create) };
+        let row = Operation { id, state, ..times };
+        let put = Change::Put { key: row.key(), value: row.written(), expected: None };
+        memory.commit(vec![put]).await.unwrap().unwrap();
+        let busy = operations.begin(&operation(OperationKind::Create)).await.unwrap_err();
+        assert_eq!(busy.kind(), standpipe_api::ErrorKind::Busy);
+        // Its provider is no longer to be reconciled.
+        round(&operations, &*FakeBackground::new(vec![provider("alpha", NAME)]), now).await.unwrap();
+        operations.begin(&operation(OperationKind::Create)).await.unwrap();
+        let left = operations.of(&row.resource).await.unwrap();
+        assert!(left.iter().any(|left| left.id == row.id && left.state == OperationState::Lost), "{left:?}");
+    }
 }
 
 #[tokio::test]
