@@ -75,6 +75,7 @@ fn with_reconcile_an_operation_settles_although_nobody_asks() {
     let (house, _other) = two(&alpha, "reconcile = true\nreconcile_after = \"1s\"");
     let mut standpipe = served(&house);
     assert_eq!(put(&standpipe, "i", "a").status, 202);
+    until("it is asked about again and again", || said(&alpha, POLL) > 3);
     standpipe.kill();
     alpha.tell();
     let standpipe = served(&house);

@@ -144,19 +144,23 @@ async fn poll(
     let (status, wait) = (answer.status(), question::retry_after(answer.headers()));
     let heard = |operation: Operation| match operation.state {
         OperationState::Removing => removing(operation, status, &body, wait),
-        _ => gone_or(step(operation.clone(), Heard::Polled(status, &body, wait)), operation, status),
+        _ => match step(operation.clone(), Heard::Polled(status, &body, wait)) {
+            Step::Stays => no_news(operation, status, &body),
+            step => step,
+        },
     };
     operations.rewrite(&operation.key(), heard).await
 }
 
-/// A broker that says it knows nothing of an operation may be one that is just not there: only the answer to a DELETE settles
-/// what became of the resource.
-fn gone_or(step: Step, operation: Operation, status: StatusCode) -> Step {
-    let is_absent = matches!(status, StatusCode::NOT_FOUND | StatusCode::GONE);
-    match step {
-        Step::Stays if is_absent && may_be_deleted(&operation) => Step::GoesOn(Box::new(left(operation))),
-        Step::Stays => again(operation),
-        step => step,
+/// What it means that a broker had nothing to say. One that is at it is asked again in its time; one that says it knows nothing of
+/// an operation may be one that is just not there: only the answer to a DELETE settles what became of the resource.
+fn no_news(operation: Operation, status: StatusCode, body: &Map<String, Value>) -> Step {
+    match (status, text(body, "state").as_deref()) {
+        (StatusCode::OK, Some("in progress")) => Step::GoesOn(Box::new(operation.asked(Duration::ZERO))),
+        (StatusCode::NOT_FOUND | StatusCode::GONE, _) if may_be_deleted(&operation) => {
+            Step::GoesOn(Box::new(left(operation)))
+        }
+        _ => again(operation),
     }
 }
 
