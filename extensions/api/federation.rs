@@ -167,7 +167,8 @@ pub trait Federation {
 
     /// What happened behind a revision, as far as the caller may see it: its own, and of what it sees at the providers it
     /// sees all that is nobody's, of its tenant, or, for a caller without a tenant, of anybody whose ids are not within a
-    /// tenant: what it could not read is not told. At most `limit` events, and fewer where many that follow are not for the caller: ask on from `next` until that is the last revision.
+    /// tenant: what it could not read is not told. At most `limit` events, and fewer where many that follow are not for the
+    /// caller: ask on from `next` until that is the last revision.
     ///
     /// # Errors
     /// The store does not answer. That the feed cannot be read from there is not an error but [`Outdated`].
