@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use ahash::HashMap;
 use arc_swap::ArcSwap;
 use http::HeaderValue;
 use standpipe_api::{
-    Error, ErrorKind, Extension, Fault, Mapping, Outbound, ProviderId, Resource, Result, Target,
+    Caller, Error, ErrorKind, Extension, Fault, Mapping, Outbound, ProviderId, Resource, Result, Target,
 };
 
 use crate::access::{Access, Quotas, Refusal};
@@ -210,6 +211,25 @@ impl Running {
         Ok(place)
     }
 
+    /// A provider that a caller named.
+    ///
+    /// # Errors
+    /// There is none of this name, or the caller sees one that cannot be put to work.
+    pub fn named(&self, caller: Option<&Caller>, id: &ProviderId) -> Result<&Arc<Provider>> {
+        let is_seen = |left_out: &LeftOut| left_out.name == *id && self.access.sees_provider(caller, id);
+        self.find(id).ok_or_else(|| match self.left_out.iter().any(is_seen) {
+            true => not_at_work(id),
+            false => unknown_provider(id),
+        })
+    }
+
+    /// The registered providers of a dialect that cannot be put to work: nobody can ask them, and each may have what the
+    /// others do not. A registration whose name another has taken counts for nothing.
+    pub fn silent(&self, dialect: DialectId) -> impl Iterator<Item = &ProviderId> {
+        let of_it = self.left_out.iter().filter(move |left_out| left_out.dialect == Some(dialect));
+        of_it.map(|left_out| &left_out.name).filter(|id| self.find(id).is_none())
+    }
+
     /// The providers of a dialect, in configured order.
     pub fn speaking(&self, dialect: DialectId) -> impl Iterator<Item = &Arc<Provider>> {
         self.providers.iter().filter(move |provider| provider.dialect == dialect)
@@ -260,6 +280,15 @@ impl Running {
 pub fn unknown_provider(id: &ProviderId) -> Error {
     Error::new(ErrorKind::NoRoute, Fault::Caller, format!("no provider is named {id}"))
         .advise("the names of the providers stand in the configuration and in the items of GET /offers")
+}
+
+/// Whoever hears "not found" of a provider that is only out of order forgets what it has there.
+fn not_at_work(id: &ProviderId) -> Error {
+    let public = format!("{id} is registered, and cannot be put to work");
+    Error::new(ErrorKind::CouldNotAsk, Fault::Provider(id.clone()), public)
+        .advise("an operator updates or removes it (standpipe providers)")
+        .with_candidates(vec![id.clone()])
+        .retry_after(Duration::from_secs(2))
 }
 
 impl Engine {

@@ -112,6 +112,11 @@ impl Federation for Handle {
         provider.map(|provider| provider.public.clone())
     }
 
+    fn left_out(&self, dialect: &str) -> Vec<ProviderId> {
+        let Some(dialect) = self.querier.engine.router.dialect_named(dialect) else { return Vec::new() };
+        self.querier.running.silent(dialect).filter(|id| self.sees(id)).cloned().collect()
+    }
+
     fn sees_everything(&self) -> bool {
         self.querier.running.access.is_open()
     }

@@ -78,7 +78,8 @@ pub trait Dialect: Send + Sync + 'static {
     }
 
     /// What becomes of a request that neither a pin nor a mapping nor an index leads to one of the several providers that
-    /// the caller sees. By default they are asked for the resources it names.
+    /// the caller sees, registered ones that cannot be put to work among them. By default they are asked for the resources
+    /// it names.
     fn unroutable(
         &self,
         _operation: Operation,

@@ -43,6 +43,12 @@ pub trait Federation {
         self.providers().into_iter().find(|provider| provider.id == *id)
     }
 
+    /// Registered providers of a dialect that cannot be put to work and that the caller would see. Nobody can ask them, and
+    /// each may have what the others do not: while there is one, "not found" is "could not ask".
+    fn left_out(&self, _dialect: &str) -> Vec<ProviderId> {
+        Vec::new()
+    }
+
     /// Whether no access rule keeps anything from this caller: what was put together for one such caller is every other's.
     fn sees_everything(&self) -> bool {
         false
@@ -160,8 +166,9 @@ pub trait Federation {
     async fn inject(&self, peer: &PeerId, injections: &[Injection], delivery: Delivery) -> Result<()>;
 
     /// What happened behind a revision, as far as the caller may see it: its own, and of what it sees at the providers it
-    /// sees all that is nobody's, of its tenant, or, for a caller without a tenant, of anybody. At most `limit` events, and
-    /// fewer where many that follow are not for the caller: ask on from `next` until that is the last revision.
+    /// sees all that is nobody's, of its tenant, or, for a caller without a tenant, of anybody whose ids are not within a
+    /// tenant: what it could not read is not told. At most `limit` events, and fewer where many that follow are not for the
+    /// caller: ask on from `next` until that is the last revision.
     ///
     /// # Errors
     /// The store does not answer. That the feed cannot be read from there is not an error but [`Outdated`].

@@ -55,6 +55,17 @@ impl OsbDialect {
     pub fn new(brokers: Arc<Brokers>) -> Self {
         Self { brokers }
     }
+
+    /// Why the ids of a request lead to no broker.
+    fn why_nowhere(&self, operation: Operation, request: &RequestView<'_>, ids: &Ids) -> &'static str {
+        if self.needs_body(operation) && !request.body.is_some_and(Ids::can_be_in) {
+            return "the body is no JSON object, so that nothing tells which broker it is for";
+        }
+        match (&ids.service, &ids.plan) {
+            (None, None) => "there is neither a service_id nor a plan_id to tell which broker it is for",
+            _ => "service_id and plan_id are of no service in the catalog",
+        }
+    }
 }
 
 impl Dialect for OsbDialect {
@@ -152,7 +163,7 @@ impl Dialect for OsbDialect {
                 verdict(StatusCode::GONE, "no broker knows this instance, its service or its plan")
             }
             POLL | POLL_BINDING => verdict(StatusCode::NOT_FOUND, "no operation of this instance is known"),
-            _ => verdict(StatusCode::BAD_REQUEST, "service_id and plan_id are of no service in the catalog"),
+            _ => verdict(StatusCode::BAD_REQUEST, self.why_nowhere(operation, request, &ids)),
         })
     }
 
@@ -183,7 +194,7 @@ impl Dialect for OsbDialect {
         operation.effect == Effect::Create && status == StatusCode::UNPROCESSABLE_ENTITY
     }
 
-    /// Decision 47. Polls are judged where operations are known.
+    /// Decision 47. Polls and deletions are judged where operations are known.
     fn judge(&self, operation: Operation, outcome: &Outcome<'_>) -> Verdict {
         let (status, body) = match outcome {
             Outcome::NotSent | Outcome::Lost => return outcome.plain_verdict(operation.effect),
@@ -199,13 +210,8 @@ impl Dialect for OsbDialect {
                 status if status.is_client_error() => Verdict::Drop,
                 _ => Verdict::Maybe,
             },
-            Effect::Delete => match status {
-                StatusCode::OK | StatusCode::GONE => Verdict::Gone,
-                StatusCode::ACCEPTED => Verdict::Deleting,
-                _ => Verdict::Keep,
-            },
             Effect::Update if status.is_success() => Verdict::Live,
-            Effect::Update | Effect::Read | Effect::Poll | Effect::Unknown => Verdict::Keep,
+            Effect::Update | Effect::Delete | Effect::Read | Effect::Poll | Effect::Unknown => Verdict::Keep,
         }
     }
 

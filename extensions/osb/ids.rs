@@ -20,8 +20,7 @@ pub(super) struct Ids {
 impl Ids {
     /// Those of a body; what is no JSON object has none.
     pub(super) fn of_body(body: &Bytes) -> Self {
-        let text = std::str::from_utf8(body).unwrap_or_default();
-        let members: HashMap<String, &RawValue> = serde_json::from_str(text).unwrap_or_default();
+        let members = members(body).unwrap_or_default();
         // Brokers written in Go read a key in any case.
         let member = |key: &str| {
             let other =
@@ -33,6 +32,11 @@ impl Ids {
         Self { predecessor, ..Self::read(text("service_id"), text("plan_id")) }
     }
 
+    /// Whether a body is a JSON object, so that it can say them.
+    pub(super) fn can_be_in(body: &Bytes) -> bool {
+        members(body).is_some()
+    }
+
     /// Those of a query.
     pub(super) fn of_query(query: &str) -> Self {
         Self::read(parameter(query, "service_id"), parameter(query, "plan_id"))
@@ -42,6 +46,10 @@ impl Ids {
         let given = |id: Option<String>| id.filter(|id| !id.is_empty());
         Self { service: given(service), plan: given(plan), predecessor: None }
     }
+}
+
+fn members(body: &Bytes) -> Option<HashMap<String, &RawValue>> {
+    serde_json::from_slice(body).ok()
 }
 
 /// The first value of a parameter of a query, decoded; `None` when the query does not have it.

@@ -9,7 +9,7 @@ use standpipe_api::{
 use super::Brokers;
 use super::catalog::{Generation, Member, Plan};
 use super::client::binding;
-use super::dialect::verdict;
+use super::dialect::{NAME, verdict};
 use super::ids::Ids;
 use super::question;
 use super::recording::{ids, instance, is_poll, mapping};
@@ -146,7 +146,11 @@ impl Brokers {
         match (yes.len(), silent.is_empty()) {
             (1, _) => Ok(yes.pop().map_or(Flow::Continue, Flow::To)),
             (0, true) if creates => Ok(Flow::Continue),
-            (0, true) => Ok(Flow::Respond(nowhere(call))),
+            // One that cannot be put to work may offer the service too.
+            (0, true) => match fed.left_out(NAME) {
+                left_out if left_out.is_empty() => Ok(Flow::Respond(nowhere(call))),
+                left_out => Err(Error::could_not_ask(&instance, left_out)),
+            },
             (0, false) => Err(Error::could_not_ask(&instance, silent)),
             _ => Err(Error::ambiguous(&instance, yes.into_iter().map(|target| target.provider).collect())),
         }

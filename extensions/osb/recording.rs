@@ -16,7 +16,8 @@ use super::client;
 use super::dialect::BINDING;
 use super::ids::{Ids, parameter};
 use super::operations::{
-    Heard, Made, Operation, OperationId, OperationKind, OperationState, Operations, Reconciled, object,
+    Beside, Heard, Made, Operation, OperationId, OperationKind, OperationState, Operations, Reconciled,
+    object,
 };
 use super::question::retry_after;
 use super::settings::ProviderSettings;
@@ -141,6 +142,7 @@ pub(super) fn new(
         ask_after: started_at,
         deadline: started_at.plus(patience),
         made: Made::Earlier,
+        beside: Beside::Nothing,
         reconciled: if settings.reconcile { Reconciled::Here } else { Reconciled::ByPlatform },
         attempts: 0,
         settled_at: None,

@@ -1,6 +1,6 @@
 //! Which events of the feed a caller sees.
 
-use standpipe_api::{Caller, Event, EventPage};
+use standpipe_api::{Caller, Event, EventPage, Resource, Scope};
 
 use super::Access;
 
@@ -21,16 +21,19 @@ impl Access {
     }
 
     /// Its own events, always. Others only of a provider and resource it sees, and, for a caller with a tenant, only its
-    /// tenant's and those that are nobody's.
+    /// tenant's and those that are nobody's. Where callers choose ids, what is within another tenant is not to be read by
+    /// anybody else, whatever rules say, and so nothing is told of it.
     fn shows(&self, caller: &Caller, event: &Event) -> bool {
         if event.owner.as_ref() == Some(&caller.id) {
             return true;
         }
         let nobodys = event.owner.is_none() && event.tenant.is_none();
         let ours = caller.tenant.is_none() || nobodys || event.tenant == caller.tenant;
+        let own = caller.tenant.as_deref().unwrap_or_default();
+        let in_reach = |subject: &Resource| subject.scope == Scope::SHARED || subject.scope.as_str() == own;
         let seen = match (&event.provider, &event.subject) {
             (Some(provider), Some(subject)) => {
-                self.sees(Some(caller), provider, std::slice::from_ref(subject))
+                in_reach(subject) && self.sees(Some(caller), provider, std::slice::from_ref(subject))
             }
             (Some(provider), None) => self.sees_provider(Some(caller), provider),
             (None, _) => event.tenant.is_some() && event.tenant == caller.tenant,
@@ -41,7 +44,7 @@ impl Access {
 
 #[cfg(test)]
 mod tests {
-    use standpipe_api::{Kind, NewEvent, Resource, Timestamp};
+    use standpipe_api::{Kind, NewEvent, Timestamp};
 
     use super::super::tests::{access, caller};
     use super::*;
@@ -83,6 +86,25 @@ mod tests {
         assert_eq!(seen(&bob), [5, 6]);
         assert_eq!(seen(&lone), [1, 4, 5, 6, 10], "without a tenant, what rules show");
         assert_eq!(seen(&caller("basic:kim", Some("green"), &[])), [6]);
+    }
+
+    #[test]
+    fn what_is_within_a_tenant_is_told_to_nobody_outside() {
+        let ann = caller("basic:ann", Some("blue"), &[]);
+        let (eve, lone) = (caller("basic:eve", Some("blue"), &[]), caller("basic:lone", None, &[]));
+        let bob = caller("basic:bob", Some("red"), &[]);
+        let within = |scope| Resource { scope, ..Resource::new(Kind::of("instance"), "i") };
+        let event = |scope, whose| {
+            NewEvent::new("instance.created", &()).about(within(scope)).at("alpha".into()).of(whose)
+        };
+        let events = vec![event(Scope::tenant("blue"), &ann), event(Scope::SHARED, &lone)];
+        for rules in [Access::default(), access("[[access]]\nproviders = [\"alpha\"]")] {
+            let seen = |caller: &Caller| revisions(&rules.shown(caller, page(events.clone()), 100));
+            assert_eq!((seen(&ann), seen(&eve)), (vec![1], vec![1]));
+            assert_eq!(seen(&lone), [2], "an id of the tenant's is not to be had without one");
+            assert_eq!(seen(&caller("basic:kim", None, &[])), [2]);
+            assert_eq!(seen(&bob), [0; 0]);
+        }
     }
 
     #[test]

@@ -191,6 +191,11 @@ impl<'a> Sight<'a> {
         Self { access, caller, resources, withheld: RefCell::default() }
     }
 
+    /// Who it is.
+    pub fn caller(&self) -> Option<&'a Caller> {
+        self.caller
+    }
+
     /// Whether it sees them at a provider.
     pub fn sees(&self, provider: &ProviderId) -> bool {
         self.access.sees(self.caller, provider, self.resources)

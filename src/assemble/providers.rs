@@ -53,7 +53,10 @@ impl Making<'_> {
         for registration in registered {
             match self.registered(registration, &providers, said) {
                 Ok(provider) => providers.push(provider),
-                Err(problems) => left_out.push(LeftOut { name: registration.name.clone(), problems }),
+                Err(problems) => {
+                    let dialect = self.parts.router.dialect_named(registration.dialect());
+                    left_out.push(LeftOut { name: registration.name.clone(), dialect, problems });
+                }
             }
         }
         (providers, left_out, problems)

@@ -136,7 +136,8 @@ impl Proxy {
 fn unroutable(asked: &Asked, wanted: &Wanted<'_>, running: &Running) -> Result<Option<Response<Body>>> {
     let Some(matched) = &asked.matched else { return Ok(None) };
     let speaking = running.speaking(wanted.dialect).map(|provider| provider.id());
-    let seen: Vec<ProviderId> = speaking.filter(|id| wanted.sight.sees(id)).cloned().collect();
+    let all = speaking.chain(running.silent(wanted.dialect));
+    let seen: Vec<ProviderId> = all.filter(|id| wanted.sight.sees(id)).cloned().collect();
     let body = asked.request.body().as_bytes().filter(|_| wanted.speaks.needs_body(matched.operation));
     let view = RequestView::of(&asked.request, &matched.params, body);
     match wanted.speaks.unroutable(matched.operation, &view, &seen) {

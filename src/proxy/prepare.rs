@@ -114,7 +114,7 @@ impl Proxy {
         trail.face = Some(way.face);
         let named = way.provider.map(ProviderId::from);
         if let Some(named) = &named {
-            way.dialect = Some(running.provider(named)?.dialect);
+            way.dialect = Some(running.named(trail.caller.as_deref(), named)?.dialect);
         }
         trail.dialect_id = way.dialect;
         trail.dialect = way.dialect.map(|id| router.dialect(id).clone());

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use standpipe_api::{Availability, Problems, ProviderId};
 
 use super::Registration;
+use crate::route::DialectId;
 use crate::store::{Store, StoreError};
 
 /// Registered providers in the order of their registration, and which of all providers drain.
@@ -20,6 +21,8 @@ pub struct AtRunTime {
 pub struct LeftOut {
     /// Its name.
     pub name: ProviderId,
+    /// What it speaks, if that is known here.
+    pub dialect: Option<DialectId>,
     /// Every mistake, with its key path within the provider's table.
     pub problems: Problems,
 }

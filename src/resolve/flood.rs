@@ -165,10 +165,12 @@ impl Candidates {
     fn of(dialect: DialectId, running: &Running, sight: &Sight<'_>) -> Self {
         let seen = running.speaking(dialect).filter(|provider| sight.sees(provider.id()));
         let (asked, left_out): (Vec<_>, Vec<_>) = seen.partition(|provider| running.may_visit(provider));
-        let ids = |providers: Vec<&Arc<Provider>>| {
+        let ids = |providers: Vec<&Arc<Provider>>| -> Vec<ProviderId> {
             providers.into_iter().map(|provider| provider.id().clone()).collect()
         };
-        Self { asked: ids(asked), left_out: ids(left_out) }
+        let mut left_out = ids(left_out);
+        left_out.extend(running.silent(dialect).filter(|provider| sight.sees(provider)).cloned());
+        Self { asked: ids(asked), left_out }
     }
 
     fn all(&self) -> Arc<[ProviderId]> {

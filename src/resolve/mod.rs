@@ -130,8 +130,11 @@ impl Resolver {
                 let draining = running.speaking(wanted.dialect).filter(sees);
                 Err(draining_only(draining.map(|provider| provider.id().clone()).collect()))
             }
-            (Some(only), None, _) => Ok(Some(Place::at(only.clone(), By::Only))),
-            (Some(_), Some(_), _) => Ok(None),
+            // What cannot be put to work may have any resource, and counts as one more that is silent.
+            (Some(only), None, _) if wanted.resources.is_empty() || !wanted.is_somebody_silent(running) => {
+                Ok(Some(Place::at(only.clone(), By::Only)))
+            }
+            (Some(_), _, _) => Ok(None),
             // Nobody may be asked who could know, and so nobody has it.
             (None, _, Some(unseen)) => {
                 wanted.sight.withhold(unseen.id());
@@ -215,7 +218,7 @@ impl Resolver {
     }
 
     async fn pinned(&self, pin: &ProviderId, wanted: &Wanted<'_>, running: &Running) -> Result<Place> {
-        let provider = running.provider(pin)?;
+        let provider = running.named(wanted.sight.caller(), pin)?;
         if !wanted.sight.sees_provider(pin) {
             wanted.sight.withhold(pin);
             return Err(unknown_provider(pin));
@@ -277,6 +280,11 @@ impl Wanted<'_> {
     /// Whether a provider that nobody named may be chosen.
     fn may_take(&self, provider: &Provider) -> bool {
         self.purpose == Purpose::Known || provider.is_active()
+    }
+
+    /// Whether the caller sees a provider that cannot be put to work.
+    fn is_somebody_silent(&self, running: &Running) -> bool {
+        running.silent(self.dialect).any(|provider| self.sight.sees(provider))
     }
 }
 

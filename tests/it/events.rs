@@ -38,7 +38,8 @@ fn write(house: &House, events: Vec<NewEvent>) {
     });
 }
 
-fn on_file(house: &House, work: impl FnOnce(&Sqlite, &tokio::runtime::Runtime)) {
+/// Looks into the file while no server has it.
+pub fn on_file(house: &House, work: impl FnOnce(&Sqlite, &tokio::runtime::Runtime)) {
     let data = house.folder.path().join("standpipe-data");
     let _lock = DataDirLock::take(&data).unwrap();
     let key = MasterKey::in_file(&data.join("master.key")).unwrap();

@@ -88,6 +88,14 @@ fn what_leads_nowhere_is_answered_as_the_table_says() {
         assert_eq!(answer.status, status, "{method} {path}: {}", answer.body);
         assert!(answer.json()["description"].is_string(), "{}", answer.body);
     }
+    for (body, says) in [
+        (r#"{"service_id":"a","plan"#, "the body is no JSON object"),
+        ("{}", "neither a service_id nor a plan_id"),
+        (r#"{"service_id":"none"}"#, "of no service in the catalog"),
+    ] {
+        let answer = call(&standpipe, "PUT", instance, body);
+        assert!(answer.status == 400 && answer.body.contains(says), "{body}: {}", answer.body);
+    }
     assert_eq!(standpipe.call("PUT", instance, &[], "{}").status, 412);
     let identity = [VERSION, ("x-broker-api-request-identity", "call-7")];
     let echoed = standpipe.call("GET", &format!("{instance}/last_operation"), &identity, "");

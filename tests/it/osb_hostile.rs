@@ -1,5 +1,6 @@
 //! What must not be deleted, settled or shown, whoever asks for it and in whatever order.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::osb::{VERSION, call, put, said};
@@ -189,4 +190,92 @@ fn an_invisible_plan_stays_so_however_it_is_named() {
     let catalog = standpipe.call("GET", "/v2/catalog", &pinned, "");
     assert!(!catalog.body.contains("secret"), "{}", catalog.body);
     assert_eq!(said(&alpha, "PUT"), 0);
+}
+
+#[test]
+fn nobody_is_told_that_something_is_gone_while_a_registered_broker_cannot_be_put_to_work() {
+    let mut shared = service("a", "db");
+    shared["instances_retrievable"] = true.into();
+    let [alpha, twin] = [(); 2].map(|()| broker(&[shared.clone()], |_| Some(message("410 Gone", "{}"))));
+    let (gamma, beta) = (other(), broker(&[service("c", "s3")], |_| Some(message("200 OK", "{}"))));
+    for more in [None, Some(("gamma", &gamma, "")), Some(("twin", &twin, ""))] {
+        let brokers: Vec<_> = [("alpha", &alpha, "")].into_iter().chain(more).collect();
+        let house = front(&brokers, "");
+        let mut standpipe = served(&house);
+        let secret = house.folder.path().join("secret");
+        std::fs::write(&secret, "s").unwrap();
+        let (url, token) = (format!("http://{}", beta.address), format!("file:{}", secret.display()));
+        let credential = serde_json::json!({ "kind": "bearer", "token": token });
+        let table = serde_json::json!(
+            { "name": "beta", "dialect": "osb", "url": url, "credential": credential }
+        );
+        assert_eq!(house.admin("POST", "/providers", &table.to_string()).status, 201);
+        standpipe.kill();
+        std::fs::remove_file(&secret).unwrap();
+
+        let standpipe = served(&house);
+        let unknown = |service: &str| format!("/v2/service_instances/i?service_id={service}&plan_id=p");
+        for (method, path) in [
+            ("DELETE", unknown("c")),
+            ("DELETE", unknown("nobodys")),
+            ("GET", "/v2/service_instances/i/last_operation".into()),
+            ("GET", "/v2/service_instances/i".into()),
+            ("DELETE", format!("/providers/beta{}", unknown("c"))),
+        ] {
+            let answer = call(&standpipe, method, &path, "");
+            assert_eq!((answer.status, answer.header("retry-after")), (503, Some("2")), "{method} {path}");
+            assert!(answer.body.contains("beta"), "{}", answer.body);
+        }
+        assert_eq!(put(&standpipe, "i", "c").status, 503);
+        // Who has the service says so; of several, there may be one more.
+        let of_a = || call(&standpipe, "DELETE", &unknown("a"), "").status;
+        assert_eq!(of_a(), if more.is_some_and(|(name, ..)| name == "twin") { 503 } else { 410 });
+
+        std::fs::write(&secret, "s").unwrap();
+        assert_eq!(house.admin("PATCH", "/providers/beta", "{}").status, 200);
+        until("its catalog is known", || call(&standpipe, "DELETE", &unknown("c"), "").status == 200);
+        assert_eq!(call(&standpipe, "DELETE", &unknown("nobodys"), "").status, 410, "all were heard");
+        assert_eq!(of_a(), 410);
+    }
+}
+
+/// A platform that has lost patience deletes what it asked for while its first request is still at the broker.
+#[test]
+fn nothing_is_buried_by_a_deletion_that_overtook_its_creation() {
+    for (first, then) in [("PUT", "DELETE"), ("DELETE", "PUT")] {
+        let turn = Arc::new(AtomicUsize::new(0));
+        let broker_turn = turn.clone();
+        let alpha = telling(&[service("a", "db")], move |request, _| {
+            let method = request.split(' ').next().unwrap_or_default();
+            until("it is its turn", || broker_turn.load(Ordering::SeqCst) > usize::from(method == then));
+            Some(match method {
+                "PUT" => message("202 Accepted", r#"{"operation":"o"}"#),
+                "DELETE" => message("410 Gone", "{}"),
+                _ => message("200 OK", r#"{"state":"succeeded"}"#),
+            })
+        });
+        let gamma = other();
+        let house = front(&[("alpha", &alpha, ""), ("beta", &gamma, "")], "");
+        let standpipe = served(&house);
+        let path = "/v2/service_instances/i?service_id=a&plan_id=a-small";
+        let statuses = std::thread::scope(|scope| {
+            let creation = scope.spawn(|| put(&standpipe, "i", "a").status);
+            until("the creation is at the broker", || said(&alpha, "PUT") == 1);
+            let deletion = scope.spawn(|| call(&standpipe, "DELETE", path, "").status);
+            until("the deletion is too", || said(&alpha, "DELETE") == 1);
+            turn.store(1, Ordering::SeqCst);
+            let is_over = || if first == "PUT" { creation.is_finished() } else { deletion.is_finished() };
+            until("the first is answered", is_over);
+            turn.store(2, Ordering::SeqCst);
+            [creation.join().unwrap(), deletion.join().unwrap()]
+        });
+        assert_eq!(statuses, [202, 410]);
+        assert!(shown(&house, "i").contains("live"), "{first} first: {}", shown(&house, "i"));
+        let poll = call(&standpipe, "GET", "/v2/service_instances/i/last_operation?operation=o", "");
+        assert_eq!(poll.json()["state"], "succeeded");
+        let events = standpipe.get("/events?after=0").body;
+        assert!(events.contains("instance.created"), "the creation is still followed: {events}");
+        assert_eq!(call(&standpipe, "DELETE", path, "").status, 410);
+        assert!(shown(&house, "i").contains("gone"), "alone, it counts");
+    }
 }

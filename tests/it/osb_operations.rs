@@ -1,5 +1,8 @@
 //! Operations that take their time, and what becomes of them when standpipe, the broker or the platform goes away.
 
+use standpipe::store::{Namespace, Store as _};
+
+use crate::events::on_file;
 use crate::osb::{call, put, said};
 use crate::support::osb::{Answered, broker, front, message, service, telling};
 use crate::support::{House, Origin, Standpipe, until};
@@ -75,6 +78,7 @@ fn with_reconcile_an_operation_settles_although_nobody_asks() {
     let (house, _other) = two(&alpha, "reconcile = true\nreconcile_after = \"1s\"");
     let mut standpipe = served(&house);
     assert_eq!(put(&standpipe, "i", "a").status, 202);
+    until("it is asked about again and again", || said(&alpha, POLL) > 3);
     standpipe.kill();
     alpha.tell();
     let standpipe = served(&house);
@@ -303,4 +307,67 @@ fn a_plan_that_a_caller_does_not_see_is_as_if_absent() {
         call(&standpipe, "DELETE", "/v2/service_instances/x?service_id=c&plan_id=c-small", "").status,
         201
     );
+}
+
+#[test]
+fn what_is_cleaned_is_rows_and_tombstones_of_the_kind_that_has_an_expression() {
+    let alpha = telling(&[service("a", "db")], slow);
+    alpha.tell();
+    let (house, _other) = two(&alpha, "");
+    let mut standpipe = served(&house);
+    let (binding, ids) = (format!("{INSTANCE}/service_bindings/b"), "service_id=a&plan_id=a-small");
+    let settle = |standpipe: &Standpipe, path: &str, operation: &str, status: u16| {
+        let poll = format!("{path}/last_operation?operation={operation}");
+        assert_eq!(call(standpipe, "GET", &poll, "").status, status, "{poll}");
+    };
+    let bind = r#"{"service_id":"a","plan_id":"a-small"}"#;
+    assert_eq!(put(&standpipe, "i", "a").status, 202);
+    settle(&standpipe, INSTANCE, "o%201", 200);
+    assert_eq!(call(&standpipe, "PUT", &binding, bind).status, 202);
+    settle(&standpipe, &binding, "o%201", 200);
+    for path in [&binding, INSTANCE] {
+        assert_eq!(call(&standpipe, "DELETE", &format!("{path}?{ids}"), "").status, 202);
+        settle(&standpipe, path, "d1", 410);
+    }
+    assert_eq!(put(&standpipe, "open", "a").status, 202);
+    let shown = |words: &[&str]| house.command(&[&["mappings", "show"], words].concat()).1;
+    let (instance, bound) = (["service_instance", "i"], ["service_binding", "b", "--parent", "i"]);
+    assert!(shown(&instance).contains("gone") && shown(&bound).contains("gone"));
+    standpipe.kill();
+    assert_eq!(
+        kept(&house),
+        [
+            "active/service_instance",
+            "settled/binding",
+            "settled/binding",
+            "settled/instance",
+            "settled/instance"
+        ]
+    );
+
+    let config = std::fs::read_to_string(&house.config).unwrap();
+    let clean =
+        "[extensions.osb.instances.operations]\ncleanup_all = \"* * * * * *\"\ncleanup_age = \"0s\"\n";
+    std::fs::write(&house.config, format!("{config}{clean}")).unwrap();
+    let mut standpipe = served(&house);
+    until("the tombstone is gone", || !shown(&instance).contains("gone"));
+    assert!(shown(&bound).contains("gone"), "bindings have no expression");
+    assert!(shown(&["service_instance", "open"]).contains("live"));
+    standpipe.kill();
+    assert_eq!(kept(&house), ["active/service_instance", "settled/binding", "settled/binding"]);
+}
+
+/// Where the operations in the file stand.
+fn kept(house: &House) -> Vec<String> {
+    let mut kept = Vec::new();
+    on_file(house, |store, runtime| {
+        let namespace = Namespace::extension("osb");
+        let all = |place: &'static str| {
+            let listed = runtime.block_on(store.records(&namespace, place, None, 100)).unwrap();
+            listed.into_iter().map(|record| record.key)
+        };
+        let keys = ["active/", "settled/", "unknown/"].into_iter().flat_map(all);
+        kept.extend(keys.map(|key| key.split('/').take(2).collect::<Vec<_>>().join("/")));
+    });
+    kept
 }

@@ -4,6 +4,7 @@
 //! `operation` is the row, `step` what an answer means for it. [`Operations`] writes it down, in one transaction with mappings
 //! and the feed. Polls of platforms settle operations; what nobody asks about, `reconcile` does.
 
+mod left_behind;
 mod operation;
 mod reconcile;
 mod step;
@@ -17,12 +18,12 @@ use http::StatusCode;
 use serde_json::{Map, Value};
 use standpipe_api::{Change, Error, MappingState, ProviderId, Record, Resource, Result, State};
 
-pub(super) use operation::{Made, Operation, OperationId, OperationKind, OperationState, Reconciled};
+pub(super) use operation::{Beside, Made, Operation, OperationId, OperationKind, OperationState, Reconciled};
 pub(super) use reconcile::reconcile;
 pub(super) use step::Heard;
 pub(super) use sweep::{Schedules, sweep};
 
-use self::operation::{ACTIVE, UNKNOWN, group};
+use self::operation::{ACTIVE, LEFT_BEHIND, UNKNOWN, group};
 use self::step::{Step, corrected, given_up, step, told, under_way};
 use super::dialect::{BINDING, INSTANCE};
 use super::event::kind as event;
@@ -60,17 +61,34 @@ impl Operations {
         let put = Change::Put { key: operation.key(), value: operation.written(), expected: None };
         let written = self.state()?.commit(vec![put]).await?;
         written.map_err(|conflict| Error::internal(format!("{} is there twice", conflict.key)))?;
-        // Looked at after it was written: cleaning looks again after it has begun, so that one of the two sees the other.
+        // Looked at after it was written: so does whoever begins meanwhile, and cleaning looks again after it has begun, so that
+        // one of the two sees the other.
+        let others = self.of(&operation.resource).await?;
+        self.note_overlap(operation, &others).await?;
         let cleaning =
             |other: &Operation| matches!(other.state, OperationState::Cleaning | OperationState::Removing);
-        if operation.kind == OperationKind::Delete
-            || !self.of(&operation.resource).await?.iter().any(cleaning)
-        {
+        if operation.kind == OperationKind::Delete || !others.iter().any(cleaning) {
             return Ok(());
         }
         self.heard(operation, Heard::NotSent).await?;
         let text = "what an earlier creation may have left is being deleted; try again when that is done";
         Err(Error::busy(text))
+    }
+
+    /// Marks the deletions of a resource that are on their way while a creation of it is.
+    async fn note_overlap(&self, begun: &Operation, others: &[Operation]) -> Result<()> {
+        let is_there = |other: &&Operation| other.is_on_its_way() && other.provider == begun.provider;
+        let on_their_way = |kind| others.iter().filter(is_there).filter(move |other| other.kind == kind);
+        let overlapping: Vec<&Operation> = match begun.kind {
+            OperationKind::Create => on_their_way(OperationKind::Delete).collect(),
+            OperationKind::Delete if on_their_way(OperationKind::Create).next().is_some() => vec![begun],
+            OperationKind::Delete | OperationKind::Update => Vec::new(),
+        };
+        for deletion in overlapping {
+            let mark = |now| Step::GoesOn(Box::new(Operation { beside: Beside::Creation, ..now }));
+            self.rewrite(&deletion.key(), mark).await?;
+        }
+        Ok(())
     }
 
     /// Writes down what was heard of an operation.
@@ -199,10 +217,13 @@ impl Operations {
         if !is_gone && !lives {
             return Ok(changes);
         }
+        let mut records = self.rows(ACTIVE, &operation.resource).await?;
+        records.extend(self.rows(LEFT_BEHIND, &operation.resource).await?);
         if is_gone && operation.resource.kind == INSTANCE {
             self.unbind(&operation.provider, &operation.resource).await?;
+            let of_bindings = left_behind::of_bindings(&operation.resource);
+            records.extend(self.state()?.list(&of_bindings, None, BINDINGS_AT_ONCE).await?);
         }
-        let mut records = self.rows(ACTIVE, &operation.resource).await?;
         if let (true, Some(instance)) = (lives, &operation.resource.parent) {
             // A binding is proof that its instance lives.
             let instance = Resource {
@@ -210,6 +231,7 @@ impl Operations {
                 ..Resource::new(INSTANCE, instance.clone())
             };
             records.extend(self.rows(ACTIVE, &instance).await?);
+            records.extend(self.rows(LEFT_BEHIND, &instance).await?);
         }
         if is_gone || changes.iter().any(tells_creation) {
             // Of what is told here nothing is to be found out any more.
@@ -219,12 +241,13 @@ impl Operations {
             let Some(other) = read(&record).filter(|other| other.provider == operation.provider) else {
                 continue;
             };
-            let ends = if is_gone {
+            let is_left_behind = record.key.starts_with(LEFT_BEHIND);
+            let is_over = if is_gone {
                 other.resource == operation.resource
             } else {
                 matches!(other.state, OperationState::Lost | OperationState::Unknown)
             };
-            if other.id != operation.id && ends {
+            if is_left_behind || is_over && other.id != operation.id {
                 changes.push(Change::Remove { key: record.key, expected: record.revision });
             }
         }

@@ -55,6 +55,17 @@ pub(in crate::osb) enum Made {
     Earlier,
 }
 
+/// What else was on its way to the resource of a deletion while it was: which of the two its broker saw first, nobody knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(in crate::osb) enum Beside {
+    /// No creation.
+    #[default]
+    Nothing,
+    /// A creation of it.
+    Creation,
+}
+
 /// Who cleans up after an operation that failed or was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -96,6 +107,9 @@ pub(in crate::osb) struct Operation {
     pub deadline: Timestamp,
     /// Whether what it is about was there before it.
     pub made: Made,
+    /// Whether a creation overlapped with it, if it is a deletion.
+    #[serde(default)]
+    pub beside: Beside,
     /// Whether standpipe itself cleans up after it.
     pub reconciled: Reconciled,
     /// Attempts to clean up after it.
@@ -120,6 +134,13 @@ pub(super) const UNKNOWN_INSTANCES: &str = "unknown/service_instance/";
 /// And of bindings.
 pub(super) const UNKNOWN_BINDINGS: &str = "unknown/service_binding/";
 
+/// Where those stand that have left something behind, beside their own places: as those that are not settled.
+pub(super) const LEFT_BEHIND: &str = "left/";
+/// Those of instances.
+pub(super) const LEFT_BEHIND_INSTANCES: &str = "left/service_instance/";
+/// And of bindings.
+pub(super) const LEFT_BEHIND_BINDINGS: &str = "left/service_binding/";
+
 /// Where other settled ones stand, in the order of their ends: of instances.
 pub(super) const SETTLED_INSTANCES: &str = "settled/instance/";
 /// And of bindings.
@@ -131,7 +152,8 @@ impl Operation {
         self.key_in(ACTIVE)
     }
 
-    fn key_in(&self, place: &str) -> RecordKey {
+    /// Where it stands among those of its resource in a place.
+    pub(super) fn key_in(&self, place: &str) -> RecordKey {
         let (started, id) = (self.started_at.as_millis(), &self.id.0);
         format!("{}{started:013}-{id}", group(place, &self.resource))
     }
@@ -144,6 +166,11 @@ impl Operation {
         let group = if self.resource.kind == BINDING { SETTLED_BINDINGS } else { SETTLED_INSTANCES };
         let ended = self.settled_at.unwrap_or(self.started_at).as_millis();
         format!("{group}{ended:013}-{}", self.id.0)
+    }
+
+    /// Whether its request may be with the broker, unanswered.
+    pub(super) fn is_on_its_way(&self) -> bool {
+        self.state == OperationState::Requested
     }
 
     /// As it is kept.

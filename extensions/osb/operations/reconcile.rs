@@ -11,14 +11,15 @@ use serde_json::{Map, Value};
 use standpipe_api::{Answer, Background, Provider, Result, Target, Timestamp, backoff};
 use tokio::time::{sleep, timeout};
 
+use super::left_behind::{self, left_behind};
 use super::operation::{ACTIVE, Made, Operation, OperationKind, OperationState};
 use super::step::{CLEANING, LONGEST_WAIT, Step, gone, is_left, is_overdue, left, step, succeeded, text};
 use super::{Heard, Operations, object, read};
 use crate::osb::question::{self, Asked};
 use crate::osb::settings::ProviderSettings;
 
-/// The note on a provider where something was left; it stands until the next start.
-const LEFT: &str = "left-behind";
+/// Why an operation comes to an end that nobody reported.
+const TOO_LATE: &str = "nobody found out in time";
 /// How often the open operations are looked through.
 const EVERY: Duration = Duration::from_secs(2);
 /// How many are read at once, and asked about at once.
@@ -54,7 +55,7 @@ pub(super) async fn round(
     let mut after = None;
     loop {
         let page = operations.state()?.list(ACTIVE, after.as_deref(), PAGE).await?;
-        let Some(last) = page.last() else { return Ok(()) };
+        let Some(last) = page.last() else { return left_behind::note(operations, background).await };
         after = Some(last.key.clone());
         let open = futures_util::stream::iter(page.iter().filter_map(read));
         open.for_each_concurrent(AT_ONCE, |operation| async {
@@ -82,11 +83,12 @@ async fn care(
             return operations.heard(&operation, Heard::Lost).await;
         }
         OperationState::Requested => return Ok(()),
-        // Nobody here is at it any more.
-        OperationState::Cleaning if operation.asked_at < began => {
-            return operations.rewrite(&operation.key(), again).await;
+        // One round ends before the next: nobody here is at it any more.
+        OperationState::Cleaning => return operations.rewrite(&operation.key(), set_down).await,
+        // Nobody asks how it goes, and nobody is to be kept from the resource.
+        OperationState::Removing if !settings.reconcile => {
+            return operations.rewrite(&operation.key(), set_down).await;
         }
-        OperationState::Cleaning => return Ok(()),
         _ => {}
     }
     let provider = provider.filter(|_| settings.reconcile);
@@ -101,12 +103,10 @@ async fn care(
             return operations.rewrite(&operation.key(), lost).await;
         }
         if provider.is_some() && is_left(&operation) {
-            let text =
-                format!("what was left of {} could not be deleted, and may be there", operation.resource);
-            tracing::warn!(provider = %operation.provider, text, "cleaning up is given up");
-            background.note(&operation.provider, LEFT, Some(&text));
+            tracing::warn!(provider = %operation.provider, resource = %operation.resource, "cleaning up is given up; something may be left");
+            return operations.rewrite(&operation.key(), |operation| left_behind(operation, TOO_LATE)).await;
         }
-        return operations.give_up(&operation, "nobody found out in time").await;
+        return operations.give_up(&operation, TOO_LATE).await;
     }
     let Some(provider) = provider else { return Ok(()) };
     let quiet = operation.asked_at.plus(settings.reconcile_after);
@@ -144,19 +144,23 @@ async fn poll(
     let (status, wait) = (answer.status(), question::retry_after(answer.headers()));
     let heard = |operation: Operation| match operation.state {
         OperationState::Removing => removing(operation, status, &body, wait),
-        _ => gone_or(step(operation.clone(), Heard::Polled(status, &body, wait)), operation, status),
+        _ => match step(operation.clone(), Heard::Polled(status, &body, wait)) {
+            Step::Stays => no_news(operation, status, &body),
+            step => step,
+        },
     };
     operations.rewrite(&operation.key(), heard).await
 }
 
-/// A broker that says it knows nothing of an operation may be one that is just not there: only the answer to a DELETE settles
-/// what became of the resource.
-fn gone_or(step: Step, operation: Operation, status: StatusCode) -> Step {
-    let is_absent = matches!(status, StatusCode::NOT_FOUND | StatusCode::GONE);
-    match step {
-        Step::Stays if is_absent && may_be_deleted(&operation) => Step::GoesOn(Box::new(left(operation))),
-        Step::Stays => again(operation),
-        step => step,
+/// What it means that a broker had nothing to say. One that is at it is asked again in its time; one that says it knows nothing of
+/// an operation may be one that is just not there: only the answer to a DELETE settles what became of the resource.
+fn no_news(operation: Operation, status: StatusCode, body: &Map<String, Value>) -> Step {
+    match (status, text(body, "state").as_deref()) {
+        (StatusCode::OK, Some("in progress")) => Step::GoesOn(Box::new(operation.asked(Duration::ZERO))),
+        (StatusCode::NOT_FOUND | StatusCode::GONE, _) if may_be_deleted(&operation) => {
+            Step::GoesOn(Box::new(left(operation)))
+        }
+        _ => again(operation),
     }
 }
 
@@ -246,7 +250,7 @@ pub(super) fn cleaned_up(operation: Operation, status: StatusCode, body: &Map<St
 
 /// What a broker says of the deletion of what a creation may have left.
 pub(super) fn removing(
-    mut operation: Operation,
+    operation: Operation,
     status: StatusCode,
     body: &Map<String, Value>,
     wait: Option<Duration>,
@@ -257,10 +261,7 @@ pub(super) fn removing(
             let wait = wait.unwrap_or_default().min(LONGEST_WAIT);
             Step::GoesOn(Box::new(operation.asked(wait)))
         }
-        (StatusCode::OK, Some("failed")) | (StatusCode::NOT_FOUND, _) => {
-            operation.state = OperationState::Lost;
-            again(operation)
-        }
+        (StatusCode::OK, Some("failed")) | (StatusCode::NOT_FOUND, _) => set_down(operation),
         _ => again(operation),
     }
 }
@@ -281,6 +282,16 @@ fn again(mut operation: Operation) -> Step {
         operation.state = OperationState::Lost;
     }
     Step::GoesOn(Box::new(operation.asked(wait)))
+}
+
+/// The same; nobody is kept from the resource until then.
+fn set_down(operation: Operation) -> Step {
+    match operation.state {
+        OperationState::Cleaning | OperationState::Removing => {
+            again(Operation { state: OperationState::Lost, ..operation })
+        }
+        _ => Step::Stays,
+    }
 }
 
 async fn ask(

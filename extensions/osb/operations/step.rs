@@ -6,7 +6,7 @@ use http::StatusCode;
 use serde_json::{Map, Value};
 use standpipe_api::{Change, Hint, MappingState, NewEvent, Resource, Timestamp};
 
-use super::operation::{Made, Operation, OperationKind, OperationState, Reconciled};
+use super::operation::{Beside, Made, Operation, OperationKind, OperationState, Reconciled};
 use crate::osb::dialect::{BINDING, PLAN, SERVICE};
 use crate::osb::event::kind as event;
 
@@ -81,6 +81,12 @@ fn answered(mut operation: Operation, status: StatusCode, body: &Map<String, Val
             operation.state = OperationState::Accepted;
             operation.external = text(body, "operation").filter(|name| name.chars().count() <= LONGEST_NAME);
             Step::GoesOn(Box::new(operation))
+        }
+        // What the creation beside it comes to says more than that there was nothing yet, or something no longer.
+        StatusCode::GONE if is_delete && operation.beside == Beside::Creation => Step::Leaves(Vec::new()),
+        StatusCode::OK if is_delete && operation.beside == Beside::Creation => {
+            let told = Change::Event(event_of(&operation, deleted(&operation), operation.resource.clone()));
+            Step::Leaves(vec![moved(&operation, MappingState::Maybe), told])
         }
         StatusCode::OK if is_delete => Step::Leaves(succeeded(&operation)),
         // It exists already: nothing has happened, and whatever was lost before has worked.
@@ -165,12 +171,14 @@ pub(super) fn succeeded(operation: &Operation) -> Vec<Change> {
             let event = Change::Event(event_of(operation, event::INSTANCE_UPDATED, resource));
             return vec![moved(operation, MappingState::Live), of_plan(operation), event];
         }
-        OperationKind::Delete => (
-            if is_binding { event::BINDING_DELETED } else { event::INSTANCE_DELETED },
-            moved(operation, MappingState::Gone),
-        ),
+        OperationKind::Delete => (deleted(operation), moved(operation, MappingState::Gone)),
     };
     vec![change, Change::Event(event_of(operation, kind, resource))]
+}
+
+/// The feed's word for the end of an operation's resource.
+fn deleted(operation: &Operation) -> &'static str {
+    if operation.resource.kind == BINDING { event::BINDING_DELETED } else { event::INSTANCE_DELETED }
 }
 
 /// An instance's mapping says of which plan it is now, as platforms know the ids.

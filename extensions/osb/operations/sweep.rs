@@ -8,7 +8,8 @@ use standpipe_api::{Background, Change, Kind, Result, Timestamp};
 use tokio::time::sleep;
 
 use super::operation::{
-    OperationState, SETTLED_BINDINGS, SETTLED_INSTANCES, UNKNOWN_BINDINGS, UNKNOWN_INSTANCES,
+    LEFT_BEHIND_BINDINGS, LEFT_BEHIND_INSTANCES, OperationState, SETTLED_BINDINGS, SETTLED_INSTANCES,
+    UNKNOWN_BINDINGS, UNKNOWN_INSTANCES,
 };
 use super::{Operations, read};
 use crate::osb::cleanup::{Cleanup, Ended, Removes};
@@ -38,13 +39,13 @@ impl Schedules {
 #[derive(Debug)]
 pub(super) struct Leftovers {
     kind: Kind,
-    operations: [&'static str; 2],
+    operations: [&'static str; 3],
 }
 
 pub(super) const INSTANCES: Leftovers =
-    Leftovers { kind: INSTANCE, operations: [SETTLED_INSTANCES, UNKNOWN_INSTANCES] };
+    Leftovers { kind: INSTANCE, operations: [SETTLED_INSTANCES, UNKNOWN_INSTANCES, LEFT_BEHIND_INSTANCES] };
 pub(super) const BINDINGS: Leftovers =
-    Leftovers { kind: BINDING, operations: [SETTLED_BINDINGS, UNKNOWN_BINDINGS] };
+    Leftovers { kind: BINDING, operations: [SETTLED_BINDINGS, UNKNOWN_BINDINGS, LEFT_BEHIND_BINDINGS] };
 
 /// Removes operations and tombstones whenever a schedule falls due, until the end.
 pub(in crate::osb) async fn sweep(

@@ -4,18 +4,17 @@ use std::time::Duration;
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 use standpipe_api::testing::{FakeBackground, MemoryState, provider};
-use standpipe_api::{
-    Change, Kind, Mapping, MappingState, Provider, Resource, Scope, Settings, State as _, Timestamp,
-};
+use standpipe_api::{Change, Kind, Mapping, MappingState, Resource, Scope, State as _, Timestamp};
 
 use super::reconcile::{cleaned_up, removing, round};
 use super::step::{Step, step};
 use super::*;
 use crate::osb::cleanup::Removes;
 use crate::osb::dialect::{BINDING, INSTANCE, NAME};
-use crate::osb::settings::ProviderSettings;
 
-fn operation(kind: OperationKind) -> Operation {
+const LATER: Duration = Duration::from_secs(3600);
+
+pub(super) fn operation(kind: OperationKind) -> Operation {
     let now = Timestamp::from_millis(1_000_000);
     Operation {
         id: OperationId(format!("{kind:?}")),
@@ -33,6 +32,7 @@ fn operation(kind: OperationKind) -> Operation {
         deadline: now.plus(Duration::from_secs(10)),
         reconciled: Reconciled::ByPlatform,
         made: Made::Here,
+        beside: Beside::Nothing,
         attempts: 0,
         settled_at: None,
         owner: None,
@@ -128,6 +128,28 @@ fn kinds(memory: &MemoryState) -> Vec<String> {
 }
 
 #[tokio::test]
+async fn a_deletion_beside_a_creation_buries_nothing() {
+    use OperationKind::{Create, Delete};
+    let none = Map::new();
+    for order in [[Create, Delete], [Delete, Create]] {
+        for (status, expected) in [(200, MappingState::Maybe), (410, MappingState::Live)] {
+            let (operations, memory) = opened().await;
+            for kind in order {
+                operations.begin(&operation(kind)).await.unwrap();
+            }
+            let created = Heard::Answered(StatusCode::CREATED, &none);
+            operations.heard(&operation(Create), created).await.unwrap();
+            let deleted = Heard::Answered(StatusCode::from_u16(status).unwrap(), &none);
+            operations.heard(&operation(Delete), deleted).await.unwrap();
+            assert_eq!(mapped(&memory), Some(expected), "{order:?} {status}");
+            operations.begin(&operation(Delete)).await.unwrap();
+            operations.heard(&operation(Delete), deleted).await.unwrap();
+            assert_eq!(mapped(&memory), None, "alone, it counts");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_deletion_that_succeeds_ends_everything_open() {
     let (operations, memory) = opened().await;
     let lost = operation(OperationKind::Create);
@@ -208,23 +230,23 @@ async fn what_a_failed_creation_left_is_deleted_until_it_is_gone() {
 }
 
 #[tokio::test]
-async fn what_could_not_be_deleted_in_time_is_left_to_the_operator() {
-    let settings = ProviderSettings { reconcile: true, ..ProviderSettings::default() };
-    let alpha = Provider { settings: Settings::new(settings), ..provider("alpha", NAME) };
-    let background = FakeBackground::new(vec![alpha]);
-    let (operations, memory) = (Operations::default(), background.memory());
-    operations.open(memory.clone());
-    for state in [OperationState::Lost, OperationState::Removing] {
-        let id = OperationId(format!("{state:?}"));
-        let row = Operation { id, state, ..operation(OperationKind::Create) };
+async fn nobody_is_kept_from_a_resource_when_nobody_cleans_up_any_more() {
+    for state in [OperationState::Cleaning, OperationState::Removing] {
+        let (operations, memory) = opened().await;
+        let (now, id) = (Timestamp::now(), OperationId("left".into()));
+        let times =
+            Operation { asked_at: now, deadline: now.plus(LATER), ..operation(OperationKind::Create) };
+        let row = Operation { id, state, ..times };
         let put = Change::Put { key: row.key(), value: row.written(), expected: None };
-        let mapping = Mapping::learned(row.resource.clone(), "alpha".into(), Timestamp::now());
-        memory.commit(vec![put, Change::Learn(mapping)]).await.unwrap().unwrap();
-        round(&operations, &*background, Timestamp::now()).await.unwrap();
-        assert!(operations.of(&row.resource).await.unwrap().is_empty());
-        assert_eq!(mapped(&memory), Some(MappingState::Maybe), "after {state:?}");
+        memory.commit(vec![put]).await.unwrap().unwrap();
+        let busy = operations.begin(&operation(OperationKind::Create)).await.unwrap_err();
+        assert_eq!(busy.kind(), standpipe_api::ErrorKind::Busy);
+        // Its provider is no longer to be reconciled.
+        round(&operations, &*FakeBackground::new(vec![provider("alpha", NAME)]), now).await.unwrap();
+        operations.begin(&operation(OperationKind::Create)).await.unwrap();
+        let left = operations.of(&row.resource).await.unwrap();
+        assert!(left.iter().any(|left| left.id == row.id && left.state == OperationState::Lost), "{left:?}");
     }
-    assert_eq!(background.noted(), [("alpha".into(), "left-behind")]);
 }
 
 #[tokio::test]

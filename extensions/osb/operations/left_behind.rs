@@ -1,0 +1,127 @@
+//! What standpipe could not delete: a row per resource until it is gone or known to live, and a note on its provider, so that
+//! an operator sees it after a restart too.
+
+use std::collections::BTreeMap;
+
+use standpipe_api::{Background, Change, ProviderId, RecordKey, Resource, Result};
+
+use super::operation::{LEFT_BEHIND, LEFT_BEHIND_BINDINGS, Operation};
+use super::step::{Step, given_up};
+use super::{Operations, read};
+use crate::osb::dialect::NAME;
+use crate::path::encode;
+
+/// The note on a provider where something was left.
+const NOTE: &str = "left-behind";
+/// Rows that are read, and told of.
+const MOST: usize = 200;
+/// Resources that a note names.
+const MOST_NAMED: usize = 10;
+
+/// A creation whose rest could not be deleted in time.
+pub(super) fn left_behind(operation: Operation, why: &str) -> Step {
+    match given_up(operation, why) {
+        Step::Settled(operation, mut changes) => {
+            let (key, value) = (operation.key_in(LEFT_BEHIND), operation.written());
+            changes.push(Change::Put { key, value, expected: None });
+            Step::Settled(operation, changes)
+        }
+        step => step,
+    }
+}
+
+/// Where the rows of an instance's bindings stand.
+pub(super) fn of_bindings(instance: &Resource) -> RecordKey {
+    let [scope, instance] = [instance.scope.as_str(), instance.id.as_str()].map(encode);
+    format!("{LEFT_BEHIND_BINDINGS}{scope}/{instance}/")
+}
+
+/// Notes with every provider what was left there, or that nothing is left any more.
+///
+/// # Errors
+/// The store does not answer.
+pub(super) async fn note(operations: &Operations, background: &dyn Background) -> Result<()> {
+    let mut left = BTreeMap::<ProviderId, Vec<String>>::new();
+    let rows = operations.state()?.list(LEFT_BEHIND, None, MOST).await?;
+    for operation in rows.iter().filter_map(read) {
+        left.entry(operation.provider).or_default().push(operation.resource.to_string());
+    }
+    for provider in background.providers().into_iter().filter(|provider| provider.dialect == NAME) {
+        let text = left.get(&provider.id).map(|resources| {
+            let named = resources.iter().take(MOST_NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
+            format!(
+                "what was left of {named} could not be deleted, and may be there; {} in all",
+                resources.len()
+            )
+        });
+        background.note(&provider.id, NOTE, text.as_deref());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use http::StatusCode;
+    use serde_json::Map;
+    use standpipe_api::testing::{FakeBackground, provider};
+    use standpipe_api::{Mapping, MappingState, Provider, Settings, State as _, Timestamp};
+
+    use super::super::reconcile::round;
+    use super::super::tests::operation;
+    use super::super::{Heard, OperationId, OperationKind, OperationState};
+    use super::*;
+    use crate::osb::dialect::{BINDING, INSTANCE};
+    use crate::osb::settings::ProviderSettings;
+
+    async fn is_noted(operations: &Operations) -> bool {
+        // As after a restart: nothing is noted yet.
+        let settings = ProviderSettings { reconcile: true, ..ProviderSettings::default() };
+        let alpha = Provider { settings: Settings::new(settings), ..provider("alpha", NAME) };
+        let background = FakeBackground::new(vec![alpha, provider("beta", NAME)]);
+        round(operations, &*background, Timestamp::now()).await.unwrap();
+        let noted = background.noted();
+        assert!(noted.iter().all(|note| *note == ("alpha".into(), "left-behind")), "{noted:?}");
+        !noted.is_empty()
+    }
+
+    #[tokio::test]
+    async fn what_could_not_be_deleted_in_time_is_left_to_the_operator_until_it_is_gone_or_lives() {
+        let background = FakeBackground::new(Vec::new());
+        let (operations, memory) = (Operations::default(), background.memory());
+        operations.open(background.state());
+        let instance = Resource::new(INSTANCE, "i");
+        let binding = Resource::new(BINDING, "b").within("i");
+        for (ends, status) in
+            [(OperationKind::Delete, 410), (OperationKind::Delete, 200), (OperationKind::Create, 200)]
+        {
+            for (state, resource) in [
+                (OperationState::Lost, &instance),
+                (OperationState::Removing, &instance),
+                (OperationState::Removing, &binding),
+            ] {
+                let id = OperationId(format!("{state:?} before {ends:?} {status}"));
+                let settled_at = (state == OperationState::Lost).then(Timestamp::now);
+                let resource = resource.clone();
+                let row = Operation { id, state, resource, settled_at, ..operation(OperationKind::Create) };
+                let put = Change::Put { key: row.key(), value: row.written(), expected: None };
+                let mapping = Mapping::learned(row.resource.clone(), "alpha".into(), Timestamp::now());
+                memory.commit(vec![put, Change::Learn(mapping)]).await.unwrap().unwrap();
+                assert!(is_noted(&operations).await, "after {state:?}");
+                assert!(operations.of(&row.resource).await.unwrap().is_empty());
+                let row = memory.mappings().into_iter().find(|mapping| mapping.resource == row.resource);
+                assert_eq!(row.unwrap().state, MappingState::Maybe, "after {state:?}");
+            }
+            assert!(is_noted(&operations).await);
+            // With the instance goes what was left of its binding.
+            let news =
+                if ends == OperationKind::Delete { vec![&instance] } else { vec![&binding, &instance] };
+            for resource in news {
+                let row = Operation { resource: resource.clone(), ..operation(ends) };
+                operations.begin(&row).await.unwrap();
+                let status = StatusCode::from_u16(status).unwrap();
+                operations.heard(&row, Heard::Answered(status, &Map::new())).await.unwrap();
+            }
+            assert!(!is_noted(&operations).await, "{ends:?} {status}");
+        }
+    }
+}
