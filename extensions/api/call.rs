@@ -30,6 +30,11 @@ pub struct Call {
     pub notes: Extensions,
 }
 
+/// A note of an extension that has written down itself what the answer means for the resource: it knows more than the
+/// dialect's verdict, which counts no more.
+#[derive(Clone, Copy, Debug)]
+pub struct Judged;
+
 /// Who is calling.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {

@@ -24,7 +24,7 @@ mod body;
 pub use body::{Body, BoxError};
 
 mod call;
-pub use call::{Call, Caller, Connection, Params};
+pub use call::{Call, Caller, Connection, Judged, Params};
 
 mod error;
 pub use error::{Error, ErrorKind, Fault, Result};

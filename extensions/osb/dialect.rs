@@ -194,7 +194,7 @@ impl Dialect for OsbDialect {
         operation.effect == Effect::Create && status == StatusCode::UNPROCESSABLE_ENTITY
     }
 
-    /// Decision 47. Polls and deletions are judged where operations are known.
+    /// Decision 47. Polls are judged where operations are known; so are deletions, where hooks see them.
     fn judge(&self, operation: Operation, outcome: &Outcome<'_>) -> Verdict {
         let (status, body) = match outcome {
             Outcome::NotSent | Outcome::Lost => return outcome.plain_verdict(operation.effect),
@@ -210,8 +210,13 @@ impl Dialect for OsbDialect {
                 status if status.is_client_error() => Verdict::Drop,
                 _ => Verdict::Maybe,
             },
+            Effect::Delete => match status {
+                StatusCode::OK | StatusCode::GONE => Verdict::Gone,
+                StatusCode::ACCEPTED => Verdict::Deleting,
+                _ => Verdict::Keep,
+            },
             Effect::Update if status.is_success() => Verdict::Live,
-            Effect::Update | Effect::Delete | Effect::Read | Effect::Poll | Effect::Unknown => Verdict::Keep,
+            Effect::Update | Effect::Read | Effect::Poll | Effect::Unknown => Verdict::Keep,
         }
     }
 

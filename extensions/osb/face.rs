@@ -31,8 +31,11 @@ impl Brokers {
         let answers_itself = |member: &Member| {
             member.provider.availability == Availability::Active && member.prefix.is_empty()
         };
+        let left_out = fed.left_out(NAME);
         match (seen.next(), seen.next()) {
-            (Some(only), None) if view.sight.is_none() && answers_itself(only) => return Flow::Continue,
+            (Some(only), None) if view.sight.is_none() && answers_itself(only) && left_out.is_empty() => {
+                return Flow::Continue;
+            }
             (None, _) if now.members.is_empty() => return Flow::Continue,
             _ => {}
         }
@@ -45,7 +48,7 @@ impl Brokers {
             self.first_round(fed).await;
             merged = self.catalogs.merged(&view);
         }
-        Flow::Respond(answer(&merged, request.headers()))
+        Flow::Respond(answer(&merged, &left_out, request.headers()))
     }
 
     /// Waits until every catalog was read or tried once, within bounds.
@@ -70,14 +73,15 @@ impl Brokers {
     }
 }
 
-/// A merged catalog, or that the caller has it already.
-fn answer(merged: &Merged, asked: &HeaderMap) -> Response<Body> {
+/// A merged catalog, or that the caller has it already. Those left out have no part in it, and are said to be missing.
+fn answer(merged: &Merged, left_out: &[ProviderId], asked: &HeaderMap) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     let headers = response.headers_mut();
     headers.insert(ETAG, merged.etag.clone());
     headers.insert(VARY, HeaderValue::from_static("authorization"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
-    let lines: Vec<String> = merged.missing.iter().map(|id| format!("{id};reason=unreachable")).collect();
+    let missing = merged.missing.iter().chain(left_out);
+    let lines: Vec<String> = missing.map(|id| format!("{id};reason=unreachable")).collect();
     if let (false, Ok(missing)) = (lines.is_empty(), HeaderValue::try_from(lines.join(", "))) {
         headers.insert("standpipe-partial", missing);
     }

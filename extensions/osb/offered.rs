@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 use standpipe_api::{Availability, Federation, ProviderId};
 
 use super::Brokers;
+use super::dialect::NAME;
 use super::visibility::{Shown, User};
 
 /// A plan of a service that a caller sees.
@@ -90,13 +91,15 @@ impl Brokers {
         offered
     }
 
-    /// Providers that a caller sees and whose catalog nobody has ever seen: what they offer is missing.
+    /// Providers that a caller sees and whose catalog nobody has ever seen, or that cannot be put to work: what they offer is
+    /// missing.
     pub(crate) fn missing(&self, fed: &dyn Federation) -> Vec<ProviderId> {
         let now = self.catalogs.now();
         let silent = now.members.iter().filter(|member| member.snapshot.is_none());
         silent
             .map(|member| member.provider.id.clone())
             .filter(|id| fed.sees_everything() || fed.provider(id).is_some())
+            .chain(fed.left_out(NAME))
             .collect()
     }
 }

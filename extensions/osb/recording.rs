@@ -7,8 +7,8 @@ use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, ETAG, LAST_MODIFIED, TRANSF
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use serde_json::{Map, Value};
 use standpipe_api::{
-    Body, Call, Error, ErrorKind, Fault, Federation, Mapping, MappingState, ProviderId, Remark, Resource,
-    Result, Sent, Target, Timestamp,
+    Body, Call, Error, ErrorKind, Fault, Federation, Judged, Mapping, MappingState, ProviderId, Remark,
+    Resource, Result, Sent, Target, Timestamp,
 };
 
 use super::catalog::{Catalogs, Generation};
@@ -182,6 +182,10 @@ pub(super) async fn answered(
         return operations.shown((&from.provider, &named(call))).await;
     }
     let Some(Begun(operation)) = call.notes.remove::<Begun>() else { return Ok(()) };
+    if operation.kind == OperationKind::Delete {
+        // A creation may have been on its way beside it, which no single answer tells.
+        call.notes.insert(Judged);
+    }
     let body = match response.status() {
         StatusCode::ACCEPTED => match small(call, response, &from.provider).await {
             Ok(body) => body,

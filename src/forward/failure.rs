@@ -92,7 +92,7 @@ impl Failure {
             Self::Timeout => (ErrorKind::Timeout, None),
             Self::Upload(_) => (ErrorKind::BodyBroken, None),
         };
-        let public = self.public(&id);
+        let public = self.public(&id, if method.is_safe() { "" } else { "; the request may have worked" });
         let fault = match &self {
             Self::Unsendable(_) | Self::Upload(_) => Fault::Caller,
             _ => Fault::Provider(id),
@@ -104,7 +104,7 @@ impl Failure {
         }
     }
 
-    fn public(&self, id: &ProviderId) -> String {
+    fn public(&self, id: &ProviderId, worked: &str) -> String {
         match self {
             Self::BreakerOpen(_) => format!("{id} did not answer lately and is not asked for a while"),
             Self::Busy(wait) => {
@@ -114,12 +114,12 @@ impl Failure {
             Self::ConnectTimeout => format!("{id} cannot be reached in time"),
             Self::Unsendable(_) => format!("the request cannot be sent to {id}"),
             Self::Nonsense(why) => {
-                format!("{id} answered with {why}, which is not passed on; the request may have worked")
+                format!("{id} answered with {why}, which is not passed on{worked}")
             }
             Self::Broken(_) => {
-                format!("{id} closed the connection without a usable answer; the request may have worked")
+                format!("{id} closed the connection without a usable answer{worked}")
             }
-            Self::Timeout => format!("{id} did not answer in time; the request may have worked"),
+            Self::Timeout => format!("{id} did not answer in time{worked}"),
             Self::Upload(_) => format!("the request's body broke off on its way to {id}"),
         }
     }

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use http::header::HeaderValue;
 use http::{Response, StatusCode, Uri, Version};
 use standpipe_api::{
-    Body, Challenged, Credential, Dialect, Effect, Error, ErrorKind, Fault, Operation, Outcome, Resource,
-    Result, Sent, Verdict,
+    Body, Challenged, Credential, Dialect, Effect, Error, ErrorKind, Fault, Judged, Operation, Outcome,
+    Resource, Result, Sent, Verdict,
 };
 
 use super::Proxy;
@@ -175,11 +175,13 @@ impl Exchange<'_> {
         };
         *response.version_mut() = Version::HTTP_11;
         to_caller(response.headers_mut(), &self.proxy.engine.hop);
-        let after = match heard {
-            None => Ok(()),
+        let (after, verdict) = match heard {
+            None => (Ok(()), verdict),
             Some(mut heard) => {
                 let target = self.place.target();
-                Box::pin(self.proxy.after_forward(trail, self.running, &mut heard, response, &target)).await
+                let hooks = self.proxy.after_forward(trail, self.running, &mut heard, response, &target);
+                let after = Box::pin(hooks).await;
+                (after, if heard.call.notes.get::<Judged>().is_some() { Verdict::Keep } else { verdict })
             }
         };
         self.settle(held, verdict).await;

@@ -212,3 +212,18 @@ fn a_rotation_finds_the_broker_of_what_it_replaces() {
     assert_eq!(bind("nowhere", "two", r#"{"predecessor_binding_id":"one"}"#), 400);
     assert_eq!(said(&beta, "PUT"), 3);
 }
+
+#[test]
+fn what_is_deleted_on_the_transparent_face_is_gone_too() {
+    let alpha = broker(&[service("a", "db")], created);
+    let beta = broker(&[service("b", "mq")], created);
+    let house = front(&[("alpha", &alpha, ""), ("beta", &beta, "")], "");
+    let standpipe = house.serve();
+    let body = r#"{"service_id":"a","plan_id":"a-small","organization_guid":"o","space_guid":"s"}"#;
+    let path = "/providers/alpha/v2/service_instances/i";
+    assert_eq!(call(&standpipe, "PUT", path, body).status, 201);
+    let shown = || house.command(&["mappings", "show", "service_instance", "i"]).1;
+    assert!(shown().contains("live"), "{}", shown());
+    assert_eq!(call(&standpipe, "DELETE", &format!("{path}?service_id=a&plan_id=a-small"), "").status, 200);
+    assert!(shown().contains("gone"), "{}", shown());
+}

@@ -227,6 +227,11 @@ fn nobody_is_told_that_something_is_gone_while_a_registered_broker_cannot_be_put
             assert!(answer.body.contains("beta"), "{}", answer.body);
         }
         assert_eq!(put(&standpipe, "i", "c").status, 503);
+        let catalog = call(&standpipe, "GET", "/v2/catalog", "");
+        assert_eq!(
+            (catalog.status, catalog.header("standpipe-partial")),
+            (200, Some("beta;reason=unreachable"))
+        );
         // Who has the service says so; of several, there may be one more.
         let of_a = || call(&standpipe, "DELETE", &unknown("a"), "").status;
         assert_eq!(of_a(), if more.is_some_and(|(name, ..)| name == "twin") { 503 } else { 410 });
