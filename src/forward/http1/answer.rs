@@ -10,11 +10,19 @@ use standpipe_api::BoxError;
 
 use super::Connection;
 use super::chunked::{Chunked, Part};
+use super::head::Head;
 
 /// An answer whose head is here.
 pub(in crate::forward) struct Answer {
     pub(in crate::forward) response: Response<()>,
     pub(in crate::forward) rest: Rest,
+}
+
+impl Answer {
+    /// An answer, and what was read behind its head.
+    pub(super) fn new(head: Head, read: Bytes) -> Self {
+        Self { response: head.response, rest: Rest::new(head.framing, read, head.keeps_open) }
+    }
 }
 
 /// Where a body ends.
@@ -44,7 +52,7 @@ enum Left {
 }
 
 impl Rest {
-    pub(super) fn new(framing: Framing, read: Bytes, keeps_open: bool) -> Self {
+    fn new(framing: Framing, read: Bytes, keeps_open: bool) -> Self {
         let body = match framing {
             Framing::Length(0) => Left::Nothing,
             Framing::Length(length) => Left::Length(length),

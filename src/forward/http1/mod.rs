@@ -15,13 +15,12 @@ use std::io;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker, ready};
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use http::{Method, Request};
 use standpipe_api::{Body, BoxError};
 use tokio::io::AsyncReadExt as _;
 
 pub(super) use self::answer::{Answer, Rest};
-use self::head::Head;
 use self::request::{Unwritten, Writing};
 use super::wire::Wire;
 use crate::providers::OpenConnection;
@@ -127,22 +126,18 @@ impl Connection {
                 let mut bytes = Bytes::copy_from_slice(&self.read);
                 while let Some(head) = head::parse(&bytes, method).map_err(Broken::Nonsense)? {
                     bytes = bytes.split_off(head.length.min(bytes.len()));
-                    self.read.clear();
                     if !head.response.status().is_informational() {
-                        return Poll::Ready(Ok(self.answer(head, bytes)));
+                        self.read.clear();
+                        return Poll::Ready(Ok(Answer::new(head, bytes)));
                     }
-                    self.read.extend_from_slice(&bytes);
                 }
+                // What is behind the interim answers.
+                self.read.advance(self.read.len() - bytes.len());
             }
             if self.read.len() >= MOST_HEAD {
                 return Poll::Ready(Err(Broken::Nonsense("a head of more than 128 KiB")));
             }
         }
-    }
-
-    fn answer(&self, head: Head, bytes: Bytes) -> Answer {
-        let rest = Rest::new(head.framing, bytes, head.keeps_open);
-        Answer { response: head.response, rest }
     }
 
     /// How many bytes came; 0 when no more will.
