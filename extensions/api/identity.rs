@@ -195,9 +195,12 @@ impl<'a> CredentialRequest<'a> {
 
 /// The bearer token of a request (RFC 6750, section 2.1); `None` when there is none, or an empty one.
 pub fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
-    let token = token.trim();
-    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
+    // Every call of a caller with a token pays for each byte of it, and many bytes are looked at at once.
+    let value = headers.get(AUTHORIZATION)?.as_bytes();
+    let (scheme, token) = value.split_at_checked("bearer ".len())?;
+    let token = token.trim_ascii();
+    let is_one = scheme.eq_ignore_ascii_case(b"bearer ") && !token.is_empty() && token.is_ascii();
+    if is_one { std::str::from_utf8(token).ok() } else { None }
 }
 
 /// What a request to a provider carries to be let in.
@@ -310,5 +313,30 @@ impl fmt::Debug for Keeping<'_> {
 impl fmt::Debug for Credential {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Credential(..)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn a_bearer_token_is_what_stands_behind_the_word() {
+        for (said, token) in [
+            ("Bearer abc", Some("abc")),
+            ("bEARER   a.b-c \t", Some("a.b-c")),
+            ("Bearer a b", Some("a b")),
+            ("Bearer ", None),
+            ("Bearer", None),
+            ("Bearerabc", None),
+            ("Basic abcdef", None),
+            ("Bearer \u{e9}", None),
+        ] {
+            let value = HeaderValue::from_bytes(said.as_bytes()).unwrap();
+            assert_eq!(bearer(&HeaderMap::from_iter([(AUTHORIZATION, value)])), token, "{said}");
+        }
+        assert_eq!(bearer(&HeaderMap::new()), None);
     }
 }
