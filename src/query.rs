@@ -101,6 +101,8 @@ impl Querier {
         if answer.status() == StatusCode::UNAUTHORIZED && credential.is_renewable() {
             let renewed = renew(provider, &wanted, &mut credential, &mut request, answer.headers());
             if self.in_time(provider, renewed).await? == Challenged::Renewable {
+                // Its connection holds a turn that the second attempt may have to wait for.
+                drop(answer);
                 let sent = self.forward.send(provider, &destination, &mut request, self.deadline).await;
                 answer = sent.map_err(|failure| failure.into_error(&provider.config, &method))?;
             }

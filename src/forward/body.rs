@@ -1,6 +1,6 @@
 //! Bodies on their way: progress of an upload, and an answer that gives its connection back when it ends.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -77,13 +77,23 @@ impl HttpBody for Upload {
     }
 }
 
-/// What an answer holds until its body has been read.
-pub(super) struct Lease {
-    pub(super) connection: Box<Connection>,
+/// A connection whose answer is being read, and whose request may still be on its way: who ends last gives it back.
+pub(super) struct Lease(Rc<RefCell<Shared>>);
+
+struct Shared {
+    /// `None` once it was given back or is of no use.
+    connection: Option<Box<Connection>>,
     /// How far the request's body has come, if it streams.
-    pub(super) upload: Option<Progress>,
-    /// Where the connection goes back to; `None`: it serves once.
-    pub(super) home: Option<Home>,
+    upload: Option<Progress>,
+    /// Where the connection goes when the answer is read and the request has left; `None`: it serves once.
+    home: Option<Home>,
+    reading: Reading,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    GoesOn,
+    Over,
 }
 
 /// Where a connection is kept between its answers.
@@ -95,28 +105,94 @@ pub(super) struct Home {
 }
 
 impl Lease {
+    /// A lease of a connection with an answer. What the request still has to send leaves in a task of its own: whoever
+    /// takes the answer may do so only when all of it has been sent.
+    pub(super) fn new(
+        connection: Box<Connection>,
+        upload: Option<Progress>,
+        home: Option<Home>,
+        (deadlines, patience): (&Deadlines, Duration),
+    ) -> Self {
+        let has_sent_all = connection.has_sent_all();
+        let shared = Shared { connection: Some(connection), upload, home, reading: Reading::GoesOn };
+        let lease = Self(Rc::new(RefCell::new(shared)));
+        if !has_sent_all {
+            tokio::task::spawn_local(send_rest(lease.0.clone(), deadlines.clone(), now() + patience));
+        }
+        lease
+    }
+
+    fn poll_frame(
+        &self,
+        rest: &mut Rest,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match &mut self.0.borrow_mut().connection {
+            Some(connection) => rest.poll_frame(connection, cx),
+            None => Poll::Ready(None),
+        }
+    }
+
     /// The answer has been read to its end: the connection can serve again, once the whole request has left.
-    pub(super) fn give_back(self, rest: &Rest, deadlines: &Deadlines) {
-        let Self { mut connection, upload, home: Some(home) } = self else { return };
+    pub(super) fn give_back(self, rest: &Rest) {
+        let mut shared = self.0.borrow_mut();
+        shared.reading = Reading::Over;
         if !rest.leaves_reusable() {
-            return;
+            shared.connection = None;
         }
-        if connection.has_sent_all() {
-            return home.take(connection);
-        }
-        let (end, deadlines) = (now() + home.lifetime, deadlines.clone());
-        tokio::task::spawn_local(async move {
-            let patience = || upload.as_ref().map_or(end, Progress::deadline);
-            let finished = deadlines.within(patience, poll_fn(|cx| connection.poll_finish(cx))).await;
-            if let Ok(Ok(())) = finished {
-                home.take(connection);
-            }
-        });
+        shared.settle();
+    }
+
+    /// Until when the request's body may be silent, as long as it has not all left.
+    fn upload_until(&self) -> Option<Instant> {
+        let shared = self.0.borrow();
+        let is_sending = shared.connection.as_ref().is_some_and(|connection| !connection.has_sent_all());
+        shared.upload.as_ref().filter(|_| is_sending).map(Progress::deadline)
     }
 }
 
+impl Drop for Lease {
+    fn drop(&mut self) {
+        // Nobody reads the answer any more.
+        let mut shared = self.0.borrow_mut();
+        if shared.reading == Reading::GoesOn {
+            shared.connection = None;
+        }
+    }
+}
+
+impl Shared {
+    /// Gives the connection back, when nothing is left to read or to send.
+    fn settle(&mut self) {
+        let is_done = |connection: &mut Box<Connection>| connection.has_sent_all();
+        if self.reading == Reading::Over
+            && let Some(connection) = self.connection.take_if(is_done)
+            && let Some(home) = self.home.take()
+        {
+            home.take(connection);
+        }
+    }
+}
+
+/// Sends what an early answer left unsent.
+async fn send_rest(shared: Rc<RefCell<Shared>>, deadlines: Deadlines, end: Instant) {
+    let upload = shared.borrow().upload.clone();
+    let patience = || upload.as_ref().map_or(end, Progress::deadline);
+    let sent = poll_fn(|cx| match &mut shared.borrow_mut().connection {
+        Some(connection) => connection.poll_finish(cx),
+        None => Poll::Ready(Ok(())),
+    });
+    let is_sent = matches!(deadlines.within(patience, sent).await, Ok(Ok(())));
+    let mut shared = shared.borrow_mut();
+    if !is_sent && shared.reading == Reading::Over {
+        shared.connection = None;
+    }
+    shared.settle();
+}
+
 impl Home {
-    fn take(self, mut connection: Box<Connection>) {
+    /// Takes a connection back that can serve again.
+    pub(super) fn take(self, mut connection: Box<Connection>) {
         connection.settle();
         self.pool.put(self.origin, connection, self.lifetime);
         drop(self.permit);
@@ -135,16 +211,21 @@ pub(super) struct Download {
 
 impl Download {
     fn poll_silence(&mut self, cx: &Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        // A provider that waits for the rest of its request is not silent.
+        let upload = self.lease.as_ref().and_then(Lease::upload_until);
         match &self.wait {
             None => {
                 let deadline = now() + self.idle;
                 self.wait = Some((deadline, self.deadlines.wait(deadline, cx.waker())));
             }
-            Some((deadline, _)) if now() >= *deadline => {
-                self.lease = None;
-                return Poll::Ready(Some(Err(Elapsed.into())));
+            Some((deadline, slot)) => {
+                let deadline = upload.map_or(*deadline, |upload| upload.max(*deadline));
+                if now() >= deadline {
+                    self.lease = None;
+                    return Poll::Ready(Some(Err(Elapsed.into())));
+                }
+                slot.renew(deadline, cx.waker());
             }
-            Some((deadline, slot)) => slot.renew(*deadline, cx.waker()),
         }
         Poll::Pending
     }
@@ -162,10 +243,8 @@ impl HttpBody for Download {
         if let Some(error) = this.broken.take() {
             return Poll::Ready(Some(Err(error)));
         }
-        let Some(lease) = &mut this.lease else { return Poll::Ready(None) };
-        // If that fails, the answer may still be whole; only the connection is not used again.
-        let _unsent = lease.connection.poll_finish(cx);
-        let Poll::Ready(frame) = this.rest.poll_frame(&mut lease.connection, cx) else {
+        let Some(lease) = &this.lease else { return Poll::Ready(None) };
+        let Poll::Ready(frame) = lease.poll_frame(&mut this.rest, cx) else {
             return this.poll_silence(cx);
         };
         this.wait = None;
@@ -179,7 +258,7 @@ impl HttpBody for Download {
         if this.rest.is_over()
             && let Some(lease) = this.lease.take()
         {
-            lease.give_back(&this.rest, &this.deadlines);
+            lease.give_back(&this.rest);
         }
         Poll::Ready(frame)
     }

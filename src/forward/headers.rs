@@ -3,8 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 
 use http::header::{
-    AUTHORIZATION, CONNECTION, COOKIE, EXPECT, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue,
-    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE, VIA,
+    AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
+    COOKIE, EXPECT, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, MAX_FORWARDS, PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use standpipe_api::{CallerAuthorization, Credential, Error, ErrorKind, Fault, Result};
 
@@ -184,12 +185,12 @@ fn remove(headers: &mut HeaderMap, also: impl Fn(&HeaderName) -> bool) -> Seen {
     let mut doomed: Vec<HeaderName> = Vec::new();
     for (name, value) in &*headers {
         if *name == CONNECTION && !names_nothing(value.as_bytes()) {
-            let tokens = value.to_str().unwrap_or_default().split(',').map(str::trim);
-            let others = tokens.filter(|token| !names_nothing(token.as_bytes()));
-            doomed.extend(others.filter_map(|token| token.parse().ok()));
+            let others = tokens(value).filter(|token| !names_nothing(token));
+            doomed.extend(others.filter_map(|token| HeaderName::from_bytes(token).ok()));
         }
         if let Some(hop) = HOP_BY_HOP.iter().zip(&mut hops).find(|(hop, _)| *hop == name) {
-            seen.trailers |= *name == TE && value.as_bytes().eq_ignore_ascii_case(b"trailers");
+            seen.trailers |=
+                *name == TE && tokens(value).any(|coding| coding.eq_ignore_ascii_case(b"trailers"));
             *hop.1 = true;
             continue;
         }
@@ -211,9 +212,37 @@ fn remove(headers: &mut HeaderMap, also: impl Fn(&HeaderName) -> bool) -> Seen {
     seen
 }
 
+/// The members of a list. A byte that belongs in none spoils its own member only.
+fn tokens(list: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+    list.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
+}
+
 /// The tokens of `Connection` that name what is removed anyhow, or nothing; most of these fields hold one of them alone.
 fn names_nothing(token: &[u8]) -> bool {
     token.eq_ignore_ascii_case(b"keep-alive") || token.eq_ignore_ascii_case(b"close")
+}
+
+/// Whether a field may stand behind a body. What frames, routes or vouches for a message may not (RFC 9110, section 6.5.1):
+/// whoever merges trailers into the head would believe it.
+pub fn may_follow(name: &HeaderName) -> bool {
+    const NEVER: [HeaderName; 14] = [
+        AUTHORIZATION,
+        CACHE_CONTROL,
+        CONTENT_ENCODING,
+        CONTENT_LENGTH,
+        CONTENT_RANGE,
+        CONTENT_TYPE,
+        COOKIE,
+        FORWARDED,
+        HOST,
+        MAX_FORWARDS,
+        SET_COOKIE,
+        TE,
+        TRAILER,
+        VIA,
+    ];
+    let is_ours = |name: &str| name.starts_with("standpipe-") || name.starts_with("x-forwarded-");
+    !HOP_BY_HOP.contains(name) && !NEVER.contains(name) && !is_ours(name.as_str())
 }
 
 /// HTTP/2 may split cookies into several fields, HTTP/1.1 may not (RFC 9113, section 8.2.3).

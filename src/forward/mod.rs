@@ -16,6 +16,7 @@ mod pool;
 pub mod tls;
 mod wire;
 
+use std::io;
 use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -124,7 +125,7 @@ impl Forward {
         let mut connection = Connection::new(wire, None);
         let answered = self.deadlines.within(|| end, connection.exchange(&mut request)).await;
         let answer = answered.map_err(|_| Failure::Timeout)?.map_err(Failure::of)?;
-        Ok(self.answer(answer, Lease { connection, upload: None, home: None }, limit))
+        Ok(self.answer(answer, connection, None, None, limit))
     }
 
     /// Waits for a turn under the provider's concurrency limit.
@@ -151,23 +152,33 @@ impl Forward {
         let end = deadline.min(now() + settings.response_timeout);
         let patience = || upload.as_ref().map_or(end, Progress::deadline);
         let mut pooled = self.pool.take(origin.id);
-        // Once only: a provider that dies of a request would die of it again.
-        let mut again = upload.is_none() && request.method().is_idempotent();
+        // Why it is sent again, which happens once only: a provider that dies of a request would die of it again.
+        let mut lost: Option<io::Error> = None;
+        let is_repeatable = upload.is_none() && request.method().is_idempotent();
         loop {
             let reused = pooled.is_some();
             let mut connection = match pooled.take() {
                 Some(connection) => connection,
-                None => Box::pin(self.connect(provider, origin, deadline)).await?,
+                None => match Box::pin(self.connect(provider, origin, deadline)).await {
+                    Ok(connection) => connection,
+                    Err(failure) => return Err(lost.map_or(failure, Failure::Broken)),
+                },
             };
             let answered = self.deadlines.within(patience, connection.exchange(request)).await;
             match answered.map_err(|_| Failure::Timeout)? {
                 Ok(answer) => {
                     let (pool, origin, lifetime) = (self.pool.clone(), origin.id, settings.idle_timeout);
                     let home = Home { pool, origin, lifetime, permit };
-                    return Ok(self.answer(answer, Lease { connection, upload, home: Some(home) }, lifetime));
+                    return Ok(self.answer(answer, connection, upload, Some(home), lifetime));
                 }
                 Err(Broken::NotWritten(_)) if reused => pooled = self.pool.take(origin.id),
-                Err(Broken::NoAnswer(_)) if reused && again => again = false,
+                Err(Broken::NoAnswer(error)) if reused && is_repeatable && lost.is_none() => {
+                    lost = Some(error);
+                }
+                // What was sent before may have worked, whatever became of the second attempt.
+                Err(Broken::NotWritten(error)) => {
+                    return Err(lost.map_or(Failure::Unreachable(error), Failure::Broken));
+                }
                 Err(broken) => return Err(Failure::of(broken)),
             }
         }
@@ -187,13 +198,24 @@ impl Forward {
     }
 
     /// The answer, and its connection when that has been read.
-    fn answer(&self, answer: Answer, lease: Lease, idle: Duration) -> Response<Body> {
+    fn answer(
+        &self,
+        answer: Answer,
+        connection: Box<Connection>,
+        upload: Option<Progress>,
+        home: Option<Home>,
+        idle: Duration,
+    ) -> Response<Body> {
         let Answer { response, mut rest } = answer;
-        let deadlines = self.deadlines.clone();
         if let Some(whole) = rest.whole() {
-            lease.give_back(&rest, &deadlines);
+            match home.filter(|_| rest.leaves_reusable()) {
+                Some(home) if connection.has_sent_all() => home.take(connection),
+                home => Lease::new(connection, upload, home, (&self.deadlines, idle)).give_back(&rest),
+            }
             return response.map(|()| Body::from(whole));
         }
+        let lease = Lease::new(connection, upload, home, (&self.deadlines, idle));
+        let deadlines = self.deadlines.clone();
         let download = Download { rest, lease: Some(lease), deadlines, idle, wait: None, broken: None };
         response.map(|()| Body::stream(download))
     }

@@ -45,6 +45,13 @@ impl Wire {
     }
 }
 
+impl Wire {
+    /// Whether what is written may be kept back.
+    pub(super) fn is_tls(&self) -> bool {
+        matches!(self, Self::Tls(_))
+    }
+}
+
 async fn connect_any(origin: &Origin) -> io::Result<TcpStream> {
     let addresses: Vec<SocketAddr> = lookup_host((origin.host.as_str(), origin.port)).await?.collect();
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address");

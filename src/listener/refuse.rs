@@ -53,7 +53,7 @@ fn unsupported(public: &'static str) -> Error {
 fn host<B>(request: &Request<B>, host: Option<&HeaderValue>) -> Option<Error> {
     let target = request.uri().authority();
     match (host, target) {
-        (None, None) if request.version() == Version::HTTP_11 => Some(Error::bad_request("no Host")),
+        (None, _) if request.version() == Version::HTTP_11 => Some(Error::bad_request("no Host")),
         (Some(host), Some(target)) if !host.as_bytes().eq_ignore_ascii_case(target.as_str().as_bytes()) => {
             Some(Error::bad_request("Host and the request's target name different hosts"))
         }

@@ -111,7 +111,11 @@ impl Exchange<'_> {
         {
             match Box::pin(self.renew(trail, &left, refused)).await {
                 Ok(Challenged::Final) => {}
-                Ok(Challenged::Renewable) => answered = self.send(trail, &left).await,
+                Ok(Challenged::Renewable) => {
+                    // Its connection holds a turn that the second attempt may have to wait for.
+                    drop(answered);
+                    answered = self.send(trail, &left).await;
+                }
                 Err(error) => {
                     let (status, headers) = (refused.status(), refused.headers());
                     let outcome = Outcome::Answered { status, headers, body: None };

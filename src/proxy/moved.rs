@@ -67,6 +67,8 @@ impl Exchange<'_> {
         let (method_again, target) = (again.method().clone(), again.uri().clone());
         credential.complete(&method_again, &target, again.headers_mut());
         let forward = &self.proxy.forward;
+        // Its connection holds a turn that this one need not wait for.
+        *response.body_mut() = Body::empty();
         let sent = forward.send(&moved.provider, &destination, &mut again, trail.deadline).await;
         *response = sent.map_err(|failure| failure.into_error(&moved.provider.config, method))?;
         Ok(())

@@ -102,3 +102,25 @@ fn a_reload_shows_providers_a_new_client_certificate_too() {
     standpipe.signal("-HUP");
     until("the provider lets it in", || standpipe.get("/providers/alpha/x").status == 200);
 }
+
+#[test]
+fn what_is_left_of_a_request_after_an_early_answer_leaves_through_tls_too() {
+    const LARGE: usize = 8 << 20;
+    let authority = Authority::new();
+    authority.issue("client");
+    let origin = Origin::with_tls(authority.server(), |mut peer| {
+        peer.wire.upto("\r\n\r\n").unwrap();
+        peer.wire.send(OK);
+        until("the client has its answer", || peer.told());
+        let heard = peer.wire.exactly(LARGE).map_or(0, |heard| heard.len());
+        peer.say(&heard.to_string());
+    });
+    let files = "tls = { roots = \"roots.pem\", certificate = \"client.pem\", key = \"client.key\" }\n";
+    let standpipe = House::beside(&authority, origin.address, files).run();
+    let mut client = Wire::connect(standpipe.address);
+    client.send(format!("PUT /providers/alpha/x HTTP/1.1\r\nhost: a\r\ncontent-length: {LARGE}\r\n\r\n"));
+    assert!(client.message().unwrap().ends_with("ok"));
+    origin.tell();
+    client.send("x".repeat(LARGE));
+    assert_eq!(origin.first(), LARGE.to_string());
+}

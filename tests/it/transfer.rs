@@ -1,5 +1,8 @@
 //! Bodies: framing, trailers, what has none, what breaks.
 
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+
 use crate::support::{House, Origin, Wire, until};
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
@@ -212,4 +215,40 @@ fn an_early_answer_comes_at_once_and_the_body_still_arrives() {
     assert!(origin.first().ends_with("\r\n\r\nfirst last"), "{}", origin.first());
     assert_eq!(client.ask("GET /providers/alpha/x HTTP/1.1\r\nhost: a\r\n\r\n").status, 200);
     assert_eq!(origin.connections(), 1);
+}
+
+fn skip_head(stream: &mut TcpStream) {
+    let (mut head, mut byte) = (Vec::new(), [0]);
+    while !head.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte).unwrap();
+        head.extend(byte);
+    }
+}
+
+/// Whoever takes an answer may do so only when all of the request has left.
+#[test]
+fn a_client_that_sends_all_before_it_reads_is_served_by_a_provider_that_does_both_at_once() {
+    const LARGE: u64 = 24 << 20;
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let provider = std::thread::spawn(move || {
+        let mut peer = listener.accept().unwrap().0;
+        skip_head(&mut peer);
+        let mut out = peer.try_clone().unwrap();
+        let answer = std::thread::spawn(move || {
+            out.write_all(format!("HTTP/1.1 200 OK\r\ncontent-length: {LARGE}\r\n\r\n").as_bytes()).unwrap();
+            std::io::copy(&mut std::io::repeat(b'y').take(LARGE), &mut out).unwrap();
+        });
+        let heard = std::io::copy(&mut peer.take(LARGE), &mut std::io::sink()).unwrap();
+        answer.join().unwrap();
+        heard
+    });
+    let standpipe = House::before(address, "", "threads = 1\n").run();
+    let mut client = TcpStream::connect(standpipe.address).unwrap();
+    let head = format!("PUT /providers/alpha/x HTTP/1.1\r\nhost: a\r\ncontent-length: {LARGE}\r\n\r\n");
+    client.write_all(head.as_bytes()).unwrap();
+    std::io::copy(&mut std::io::repeat(b'x').take(LARGE), &mut client).unwrap();
+    skip_head(&mut client);
+    assert_eq!(std::io::copy(&mut client.take(LARGE), &mut std::io::sink()).unwrap(), LARGE);
+    assert_eq!(provider.join().unwrap(), LARGE);
 }

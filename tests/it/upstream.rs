@@ -168,3 +168,48 @@ fn an_answer_that_could_be_read_in_two_ways_is_not_passed_on() {
         assert!(told.body.contains(why) && told.body.contains("alpha"), "{answer}: {}", told.body);
     }
 }
+
+#[test]
+fn a_write_that_was_lost_is_not_called_unsent_because_its_second_attempt_could_not_be_made() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let broker = std::thread::spawn(move || {
+        let mut peer = Wire::new(listener.accept().unwrap().0);
+        peer.message().unwrap();
+        peer.send(OK);
+        // It hears the second request, and is gone altogether.
+        let heard = peer.message();
+        drop(listener);
+        heard
+    });
+    let standpipe = House::before(address, "", "threads = 1\n").run();
+    let mut client = Wire::connect(standpipe.address);
+    assert_eq!(client.ask(&request("GET", "")).status, 200);
+    let answer = client.ask("PUT /providers/alpha/x HTTP/1.1\r\nhost: a\r\n\r\n");
+    assert!(broker.join().unwrap().unwrap().starts_with("PUT "));
+    assert_eq!(answer.status, 502);
+    assert!(answer.body.contains("may have worked"), "{}", answer.body);
+}
+
+#[test]
+fn a_refused_attempt_does_not_keep_the_next_from_its_turn() {
+    let origin = Origin::new(|mut peer| {
+        while let Some(request) = peer.request() {
+            peer.wire.send(if request.to_ascii_lowercase().contains("authorization: digest") {
+                OK
+            } else {
+                "HTTP/1.1 401 Unauthorized\r\nwww-authenticate: Digest realm=\"r\", nonce=\"n\", qop=\"auth\"\r\n\
+                 transfer-encoding: chunked\r\n\r\n4\r\nlate\r\n"
+            });
+        }
+    });
+    let house = House::before(
+        origin.address,
+        "concurrency = 1\nqueue_wait = \"200ms\"\n\
+         credential = { kind = \"digest\", username = \"u\", password = \"file:password\" }\n",
+        "threads = 1\n",
+    );
+    std::fs::write(house.folder.path().join("password"), "p").unwrap();
+    let standpipe = house.run();
+    assert_eq!(standpipe.get("/providers/alpha/x").status, 200);
+}

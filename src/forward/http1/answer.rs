@@ -4,10 +4,11 @@ use std::io;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::Response;
+use http::{HeaderMap, Response};
 use http_body::{Frame, SizeHint};
 use standpipe_api::BoxError;
 
+use super::super::headers::may_follow;
 use super::Connection;
 use super::chunked::{Chunked, Part};
 use super::head::Head;
@@ -59,7 +60,7 @@ impl Rest {
             Framing::Chunked => Left::Chunked(Box::default()),
             Framing::ToTheEnd => Left::ToTheEnd,
         };
-        Self { body, read, keeps_open }
+        Self { body, read, keeps_open: keeps_open && framing != Framing::ToTheEnd }
     }
 
     /// All of the body, when it came with the head.
@@ -103,6 +104,9 @@ impl Rest {
                 Ok(Some(Part::Data(data))) => return Poll::Ready(Some(Ok(Frame::data(data)))),
                 Ok(Some(Part::End(trailers))) => {
                     self.body = Left::Nothing;
+                    let passed_on = trailers.iter().filter(|(name, _)| may_follow(name));
+                    let trailers: HeaderMap =
+                        passed_on.map(|(name, value)| (name.clone(), value.clone())).collect();
                     return Poll::Ready((!trailers.is_empty()).then_some(Ok(Frame::trailers(trailers))));
                 }
                 Ok(Some(Part::More)) => {}

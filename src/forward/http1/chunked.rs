@@ -114,9 +114,11 @@ impl Chunked {
 
 /// A chunk's size: hexadecimal digits, perhaps white space, perhaps extensions.
 fn size(line: &[u8]) -> Option<u64> {
-    let digits = line.split(|byte| *byte == b';').next()?.trim_ascii_end();
-    let is_hex = !digits.is_empty() && digits.iter().all(u8::is_ascii_hexdigit);
-    let digits = std::str::from_utf8(digits).ok().filter(|_| is_hex)?;
+    let said = line.split(|byte| *byte == b';').next()?;
+    let last = said.iter().rposition(|byte| !matches!(byte, b' ' | b'\t'))?;
+    let digits = said.get(..=last)?;
+    // A sign is no digit, though it would parse.
+    let digits = std::str::from_utf8(digits).ok().filter(|_| digits.iter().all(u8::is_ascii_hexdigit))?;
     u64::from_str_radix(digits, 16).ok()
 }
 

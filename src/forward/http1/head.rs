@@ -75,7 +75,9 @@ pub(super) fn parse(read: &Bytes, method: &Method) -> Result<Option<Head>, &'sta
             return Err("lengths that contradict each other");
         }
     }
-    let keeps_open = if parsed.version == Some(1) { !said.close } else { said.keep_alive && !said.close };
+    // HTTP/1.0 knows no chunks; whoever sends them all the same has faulty framing (RFC 9112, section 6.1).
+    let is_kept = parsed.version == Some(1) || (said.keep_alive && said.codings == 0);
+    let keeps_open = is_kept && !said.close;
     let framing = said.framing(method, status)?;
     let mut response = Response::new(());
     *response.status_mut() = status;

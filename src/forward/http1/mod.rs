@@ -27,6 +27,8 @@ use crate::providers::OpenConnection;
 
 /// Bytes of an answer's head.
 const MOST_HEAD: usize = 128 * 1024;
+/// Interim answers (1xx) before an answer.
+const MOST_INTERIM: u32 = 32;
 /// Bytes read at once: at first, and when an answer's body proves to be long.
 const ROOM: usize = 8 * 1024;
 const MOST_ROOM: usize = 128 * 1024;
@@ -40,6 +42,8 @@ pub(super) struct Connection {
     room: usize,
     /// Whether any byte of an answer has come.
     heard: bool,
+    /// Interim answers so far.
+    interim: u32,
     /// Counts it among its provider's.
     _open: Option<OpenConnection>,
 }
@@ -68,6 +72,7 @@ impl Connection {
             read: BytesMut::new(),
             room: ROOM,
             heard: false,
+            interim: 0,
             _open: open,
         })
     }
@@ -76,7 +81,7 @@ impl Connection {
     /// streams is taken, and what has not been sent of it when the answer comes is sent while that is read.
     pub(super) async fn exchange(&mut self, request: &mut Request<Body>) -> Result<Answer, Broken> {
         self.writing.begin(request);
-        self.heard = false;
+        (self.heard, self.interim) = (false, 0);
         let mut failed = None;
         let answer = poll_fn(|cx| {
             // Reading comes first: an early answer must not wait for a long body to leave.
@@ -129,6 +134,10 @@ impl Connection {
                     if !head.response.status().is_informational() {
                         self.read.clear();
                         return Poll::Ready(Ok(Answer::new(head, bytes)));
+                    }
+                    self.interim += 1;
+                    if self.interim > MOST_INTERIM {
+                        return Poll::Ready(Err(Broken::Nonsense("more than 32 interim answers")));
                     }
                 }
                 // What is behind the interim answers.

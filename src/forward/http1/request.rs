@@ -7,34 +7,17 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes};
-use http::header::{
-    AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HOST,
-    MAX_FORWARDS, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING,
-};
+use http::header::{CONTENT_LENGTH, TRAILER, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, Request};
 use http_body::{Body as HttpBody, Frame};
 use standpipe_api::{Body, BoxError};
 use tokio::io::AsyncWrite;
 
+use super::super::headers::may_follow;
 use super::super::wire::Wire;
 
 /// Bytes that are copied behind a head or a chunk's size, so that both leave in one write.
 const COPIED: usize = 16 * 1024;
-/// Fields of a message that cannot stand behind its body (RFC 9110, section 6.5.1).
-const NO_TRAILERS: [HeaderName; 12] = [
-    AUTHORIZATION,
-    CACHE_CONTROL,
-    CONTENT_ENCODING,
-    CONTENT_LENGTH,
-    CONTENT_RANGE,
-    CONTENT_TYPE,
-    HOST,
-    MAX_FORWARDS,
-    SET_COOKIE,
-    TE,
-    TRAILER,
-    TRANSFER_ENCODING,
-];
 
 /// What is still to be written of a request.
 #[derive(Default)]
@@ -45,6 +28,8 @@ pub(super) struct Writing {
     large: Bytes,
     rest: Option<Streaming>,
     touched: bool,
+    /// Whether what was written has left what keeps it back, such as TLS.
+    flushed: bool,
     failed: bool,
 }
 
@@ -96,7 +81,8 @@ impl Writing {
 
     /// Whether there is nothing left to write.
     pub(super) fn is_done(&self) -> bool {
-        !self.failed && self.rest.is_none() && self.large.is_empty() && self.written == self.buffer.len()
+        let nothing_left = self.rest.is_none() && self.large.is_empty() && self.written == self.buffer.len();
+        nothing_left && self.flushed && !self.failed
     }
 
     /// Forgets what a long request needed room for.
@@ -124,6 +110,9 @@ impl Writing {
                 _ => (&*self.large, true),
             };
             if !bytes.is_empty() {
+                // TLS may have sent one record of what fails with the next.
+                self.touched |= wire.is_tls();
+                self.flushed = false;
                 let written = match ready!(wire.as_mut().poll_write(cx, bytes)) {
                     Ok(0) => return Poll::Ready(Err(Unwritten::Wire(io::ErrorKind::WriteZero.into()))),
                     Ok(written) => written,
@@ -138,7 +127,9 @@ impl Writing {
                 continue;
             }
             let Some(streaming) = &mut self.rest else {
-                return wire.poll_flush(cx).map_err(Unwritten::Wire);
+                ready!(wire.poll_flush(cx)).map_err(Unwritten::Wire)?;
+                self.flushed = true;
+                return Poll::Ready(Ok(()));
             };
             let Poll::Ready(frame) = Pin::new(&mut streaming.body).poll_frame(cx) else {
                 ready!(wire.poll_flush(cx)).map_err(Unwritten::Wire)?;
@@ -237,7 +228,7 @@ fn field(buffer: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
 fn end(buffer: &mut Vec<u8>, trailers: &HeaderMap, announced: &[HeaderName]) {
     buffer.extend_from_slice(b"0\r\n");
     for (name, value) in trailers {
-        if announced.contains(name) && !NO_TRAILERS.contains(name) {
+        if announced.contains(name) && may_follow(name) {
             field(buffer, name, value.as_bytes());
         }
     }

@@ -178,6 +178,12 @@ fn where_an_answer_ends_and_what_becomes_of_its_connection() {
         (&get, "HTTP/1.0 200 OK\r\ncontent-length: 5\r\n\r\n", Framing::Length(5), false),
         (
             &get,
+            "HTTP/1.0 200 OK\r\ntransfer-encoding: chunked\r\nconnection: keep-alive\r\n\r\n",
+            Framing::Chunked,
+            false,
+        ),
+        (
+            &get,
             "HTTP/1.0 200 OK\r\ncontent-length: 5\r\nconnection: Keep-Alive\r\n\r\n",
             Framing::Length(5),
             true,
@@ -233,6 +239,26 @@ async fn interim_answers_are_not_the_answer() {
     assert_eq!((answer.response.status(), answer.response.headers().len()), (StatusCode::OK, 1));
     assert_eq!(answer.rest.whole().unwrap(), "ok");
     assert!(answer.rest.leaves_reusable());
+}
+
+#[tokio::test]
+async fn interim_answers_have_a_bound() {
+    let says: &'static str = "HTTP/1.1 100 Continue\r\n\r\n".repeat(33).leak();
+    let (mut connection, _heard) = heard_by(says).await;
+    let answer = connection.exchange(&mut request("GET", fields([]), Body::empty())).await;
+    assert!(matches!(answer, Err(Broken::Nonsense("more than 32 interim answers"))));
+}
+
+#[tokio::test]
+async fn what_would_route_or_vouch_does_not_follow_a_body() {
+    let says = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\nx-sum: 7\r\nconnection: close\r\n\
+                standpipe-provider: evil\r\ncontent-length: 9\r\nx-sum: 8\r\n\r\n";
+    let (mut connection, _heard) = heard_by(says).await;
+    let mut answer = connection.exchange(&mut request("GET", fields([]), Body::empty())).await.unwrap();
+    let end = poll_fn(|cx| answer.rest.poll_frame(&mut connection, cx)).await.unwrap().unwrap();
+    let trailers = end.into_trailers().unwrap();
+    let sums: Vec<&[u8]> = trailers.get_all("x-sum").iter().map(HeaderValue::as_bytes).collect();
+    assert_eq!((trailers.len(), sums), (2, vec![&b"7"[..], b"8"]));
 }
 
 #[tokio::test]
@@ -294,6 +320,8 @@ fn a_body_that_is_not_chunked_is_none() {
         b"\r\n",
         b"0x5\r\nhello",
         b"5\nhello\r\n0\r\n\r\n",
+        b"5\r\r\nhello\r\n0\r\n\r\n",
+        b"5 5\r\nhello\r\n0\r\n\r\n",
         b"5\r\nhello0\r\n\r\n",
         b"5\r\nhellooo\r\n0\r\n\r\n",
         b"11112222333344445\r\n",
