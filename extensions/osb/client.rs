@@ -189,7 +189,7 @@ impl<'a> Client<'a> {
         let ids = Ids {
             service: Some(place.service_id.clone()),
             plan: Some(place.plan_id.clone()),
-            predecessor: None,
+            ..Ids::default()
         };
         let about = About {
             resource: &place.resource,

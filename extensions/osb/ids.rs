@@ -15,6 +15,8 @@ pub(super) struct Ids {
     pub plan: Option<String>,
     /// `predecessor_binding_id`: a rotation says no other (spec, "Rotating a Service Binding").
     pub predecessor: Option<String>,
+    /// Whether an id stands there under more than one spelling of its key: brokers differ in which they read.
+    pub ambiguous: bool,
 }
 
 impl Ids {
@@ -29,7 +31,9 @@ impl Ids {
         };
         let text = |key: &str| serde_json::from_str::<String>(member(key)?.get()).ok();
         let predecessor = text("predecessor_binding_id").filter(|id| !id.is_empty());
-        Self { predecessor, ..Self::read(text("service_id"), text("plan_id")) }
+        let spellings = |key: &str| members.keys().filter(|name| name.eq_ignore_ascii_case(key)).count();
+        let ambiguous = spellings("service_id") > 1 || spellings("plan_id") > 1;
+        Self { predecessor, ambiguous, ..Self::read(text("service_id"), text("plan_id")) }
     }
 
     /// Whether a body is a JSON object, so that it can say them.
@@ -44,7 +48,7 @@ impl Ids {
 
     fn read(service: Option<String>, plan: Option<String>) -> Self {
         let given = |id: Option<String>| id.filter(|id| !id.is_empty());
-        Self { service: given(service), plan: given(plan), predecessor: None }
+        Self { service: given(service), plan: given(plan), ..Self::default() }
     }
 }
 

@@ -7,14 +7,13 @@ use standpipe_api::{
 };
 
 use super::Brokers;
-use super::catalog::{Generation, Member, Plan};
+use super::catalog::{Generation, Member};
 use super::client::binding;
 use super::dialect::{NAME, verdict};
 use super::ids::Ids;
 use super::question;
 use super::recording::{ids, instance, is_poll, mapping};
 use super::settings::ProviderSettings;
-use super::visibility::{Shown, User};
 use crate::incoming;
 
 /// Bytes of a body that are read for its ids; the engine reads no more either by default.
@@ -37,9 +36,8 @@ impl Brokers {
             return Ok(Flow::Continue);
         }
         let ids = read_ids(call, request).await?;
-        if self.hides(&now, call, request, &ids) {
-            let text = "service_id and plan_id are of no service in the catalog";
-            return Ok(Flow::Respond(verdict(StatusCode::BAD_REQUEST, text)));
+        if let Some(told) = self.hidden(&now, (call, request, &ids), fed).await? {
+            return Ok(Flow::Respond(told));
         }
         if binds && ids.service.is_none() {
             return lead_rotation(call, ids.predecessor.as_deref(), fed).await;
@@ -68,36 +66,6 @@ impl Brokers {
             self.first_round(fed).await;
         }
         Ok(())
-    }
-
-    /// Whether a call is about a plan that its caller does not see. What exists can always be polled and deleted.
-    fn hides(&self, now: &Generation, call: &Call, request: &Request<Body>, ids: &Ids) -> bool {
-        let changes =
-            matches!(call.method, Method::PUT | Method::PATCH) && call.params.get("binding").is_empty();
-        let (Some(rules), true) = (self.visibility(), changes) else { return false };
-        let Some(plan_id) = &ids.plan else { return false };
-        let body = request.body().as_bytes().cloned().unwrap_or_default();
-        // Who cannot be told from what the platform says sees nothing that depends on it.
-        let Some(user) = User::of(request.headers(), &body) else { return true };
-        let Some(sight) = rules.of(&call.caller, &user) else { return false };
-        let mut known = now.members.iter().flat_map(|member| {
-            let services = member.snapshot.iter().flat_map(|snapshot| &snapshot.services);
-            services.filter_map(|service| {
-                // Also by the id that the broker itself has: behind a prefix it is nobody's to use.
-                let is_it =
-                    |plan: &&Plan| plan.id == *plan_id || format!("{}{}", member.prefix, plan.id) == *plan_id;
-                let plan = service.plans.iter().find(is_it)?;
-                let service_id = format!("{}{}", member.prefix, service.id);
-                let plan_id = format!("{}{}", member.prefix, plan.id);
-                Some(sight.sees(Shown {
-                    provider: &member.provider.id,
-                    service: [&service_id, now.name(member, service)],
-                    plan: [&plan_id, &plan.name],
-                }))
-            })
-        });
-        // A plan that nobody has is for the brokers to refuse.
-        known.next().is_some_and(|first| !first && known.all(|seen| !seen))
     }
 
     /// A service that several brokers offer alike: an instance stays where it is; one that nobody has written down is asked

@@ -13,6 +13,7 @@ mod dialect;
 pub mod event;
 mod face;
 mod front;
+mod hidden;
 mod ids;
 mod leading;
 pub(crate) mod offered;

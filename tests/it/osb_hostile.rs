@@ -179,6 +179,8 @@ fn an_invisible_plan_stays_so_however_it_is_named() {
         r#"{"service_id":"c","plan_id":"c-small"}"#,
         r#"{"plan_id":"c-small"}"#,
         r#"{"Service_id":"c","Plan_id":"c-small"}"#,
+        r#"{"service_id":"a","plan_id":"a-small","Plan_ID":"c-small"}"#,
+        r#"{"service_id":"c","plan_id":"a-small"}"#,
         r#"{"service_id":"a","plan_id":"a-small","context":{"organization_guid":"evil"}}"#,
         &deep,
     ] {
@@ -190,6 +192,62 @@ fn an_invisible_plan_stays_so_however_it_is_named() {
     let catalog = standpipe.call("GET", "/v2/catalog", &pinned, "");
     assert!(!catalog.body.contains("secret"), "{}", catalog.body);
     assert_eq!(said(&alpha, "PUT"), 0);
+}
+
+/// Two platforms without tenants: the ids of one are the ids of the other.
+#[test]
+fn what_a_platform_does_not_see_it_can_neither_read_nor_bind_nor_delete() {
+    let alpha = broker(&[service("a", "db"), service("c", "secret")], |request| {
+        Some(match request.split(' ').next() {
+            Some("PUT") => message("201 Created", r#"{"credentials":{"p":"w"}}"#),
+            _ => message("200 OK", r#"{"credentials":{"p":"w"}}"#),
+        })
+    });
+    let beta = other();
+    let hash = crate::support::password_hash("pw");
+    let caller = |name: &str| format!("[[caller]]\nname = \"{name}\"\npassword_hash = \"{hash}\"\n");
+    let rules = "[[extensions.osb.visibility]]\ncallers = [\"basic:red\"]\n\
+                 [[extensions.osb.visibility]]\ncallers = [\"basic:blue\"]\nservices = [\"db\"]\n";
+    let house = front(&[("alpha", &alpha, ""), ("beta", &beta, "")], "");
+    let config = std::fs::read_to_string(&house.config).unwrap();
+    let config = config.replace("[[listener]]\n", "[[listener]]\ncallers = [\"basic\"]\n");
+    std::fs::write(&house.config, format!("{config}{}{}{rules}", caller("red"), caller("blue"))).unwrap();
+    let standpipe = house.serve();
+    let of = |login: &str, method: &str, path: &str, body: &str| {
+        let headers = [VERSION, ("authorization", login), ("content-type", "application/json")];
+        standpipe.call(method, &format!("/v2{path}"), &headers, body).status
+    };
+    let (red, blue) = ("Basic cmVkOnB3", "Basic Ymx1ZTpwdw==");
+    until("the catalogs are there", || of(red, "GET", "/catalog", "") == 200);
+    let (secret, db) =
+        (r#"{"service_id":"c","plan_id":"c-small"}"#, r#"{"service_id":"a","plan_id":"a-small"}"#);
+    let (instance, binding) = ("/service_instances/i", "/service_instances/i/service_bindings/x");
+    let rotation = "/service_instances/i/service_bindings/y";
+    assert_eq!(of(red, "PUT", instance, secret), 201);
+    assert_eq!(of(red, "PUT", binding, secret), 201);
+    let before = alpha.said().len();
+    let ids = "?service_id=c&plan_id=c-small";
+    for (method, path, body, status) in [
+        ("GET", instance.to_owned(), "", 404),
+        ("GET", binding.to_owned(), "", 404),
+        ("GET", format!("{instance}/last_operation"), "", 404),
+        ("PATCH", instance.to_owned(), r#"{"service_id":"c"}"#, 400),
+        ("PUT", rotation.to_owned(), r#"{"predecessor_binding_id":"x"}"#, 400),
+        ("PUT", rotation.to_owned(), db, 400),
+        ("DELETE", format!("{binding}{ids}"), "", 410),
+        ("DELETE", format!("{instance}{ids}"), "", 410),
+        ("GET", "/service_instances/direct/service_bindings/z".into(), "", 404),
+        ("GET", format!("/service_instances/direct{ids}"), "", 404),
+    ] {
+        assert_eq!(of(blue, method, &path, body), status, "{method} {path}");
+    }
+    assert_eq!(alpha.said().len(), before, "the broker heard nothing of it");
+    // It sees another plan, and whoever made this one has it still.
+    assert_eq!(of(blue, "PUT", "/service_instances/own", db), 201);
+    assert_eq!(of(blue, "GET", "/service_instances/own", ""), 200);
+    assert_eq!(of(red, "GET", binding, ""), 200);
+    assert_eq!(of(red, "PUT", rotation, r#"{"predecessor_binding_id":"x"}"#), 201);
+    assert_eq!(of(red, "DELETE", &format!("{instance}{ids}"), ""), 200);
 }
 
 #[test]
