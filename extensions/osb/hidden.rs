@@ -1,12 +1,13 @@
 //! Calls about plans that their caller does not see: to it they are as if absent (decision 22).
 
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response};
 use standpipe_api::{Body, Call, Federation, Hint, Kind, MappingState, Result};
 
 use super::Brokers;
 use super::catalog::{Generation, Member, Plan, Service};
-use super::dialect::{PLAN, SERVICE, verdict};
+use super::dialect::{PLAN, SERVICE};
 use super::ids::Ids;
+use super::leading::absent;
 use super::recording::{instance, is_poll, mapping};
 use super::visibility::{Shown, Sight, User};
 
@@ -33,7 +34,7 @@ impl Brokers {
     ) -> Result<Option<Response<Body>>> {
         let Some(rules) = self.visibility() else { return Ok(None) };
         let body = request.body().as_bytes().cloned().unwrap_or_default();
-        let refused = || Ok(Some(absent(call)));
+        let refused = || Ok(Some(as_if_absent(call)));
         // Who cannot be told from what the platform says sees nothing that depends on it.
         let Some(user) = User::of(request.headers(), &body) else { return refused() };
         let Some(sight) = rules.of(&call.caller, &user) else { return Ok(None) };
@@ -62,7 +63,7 @@ impl Brokers {
             // It may be the caller's own, of which standpipe has lost sight: a rule must not make a platform forget it.
             _ if asks_or_deletes && there.is_none() => None,
             Seen::Unknown if asks_or_deletes || sees_all(now, &sight) => None,
-            Seen::No | Seen::Unknown => Some(absent(call)),
+            Seen::No | Seen::Unknown => Some(as_if_absent(call)),
         })
     }
 }
@@ -132,13 +133,11 @@ fn sees(now: &Generation, sight: &Sight, (member, service, plan): (&Member, &Ser
     })
 }
 
-/// What is said of what does not exist.
-fn absent(call: &Call) -> Response<Body> {
-    let (status, text) = match call.method {
-        Method::DELETE => (StatusCode::GONE, "no broker knows this instance, its service or its plan"),
-        Method::GET if is_poll(call) => (StatusCode::NOT_FOUND, "no operation of this instance is known"),
-        Method::GET => (StatusCode::NOT_FOUND, "no broker knows this instance, its service or its plan"),
-        _ => (StatusCode::BAD_REQUEST, "service_id and plan_id are of no service in the catalog"),
+/// The words that the dialect has for what does not exist.
+fn as_if_absent(call: &Call) -> Response<Body> {
+    let why = match call.method {
+        Method::PUT | Method::PATCH => "service_id and plan_id are of no service in the catalog",
+        _ => "no broker knows this instance, its service or its plan",
     };
-    verdict(status, text)
+    absent(call, why)
 }

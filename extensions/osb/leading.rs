@@ -180,11 +180,17 @@ async fn lead_rotation(call: &Call, predecessor: Option<&str>, fed: &dyn Federat
 
 /// What a caller is told of an instance that none of those who share its service has.
 fn nowhere(call: &Call) -> http::Response<Body> {
-    let (status, text) = match call.method {
-        Method::DELETE => (StatusCode::GONE, "none of the brokers of this service has the instance"),
-        Method::GET if is_poll(call) => (StatusCode::NOT_FOUND, "no operation of this instance is known"),
-        Method::GET => (StatusCode::NOT_FOUND, "none of the brokers of this service has the instance"),
-        _ => (StatusCode::BAD_REQUEST, "none of the brokers of this service has the instance"),
-    };
-    verdict(status, text)
+    absent(call, "none of the brokers of this service has the instance")
+}
+
+/// What a caller is told of what is nowhere, and why.
+pub(super) fn absent(call: &Call, why: &str) -> http::Response<Body> {
+    match call.method {
+        Method::DELETE => verdict(StatusCode::GONE, why),
+        Method::GET if is_poll(call) => {
+            verdict(StatusCode::NOT_FOUND, "no operation of this instance is known")
+        }
+        Method::GET => verdict(StatusCode::NOT_FOUND, why),
+        _ => verdict(StatusCode::BAD_REQUEST, why),
+    }
 }

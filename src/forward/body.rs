@@ -138,7 +138,7 @@ impl Lease {
         let mut shared = self.0.borrow_mut();
         shared.reading = Reading::Over;
         if !rest.leaves_reusable() {
-            shared.connection = None;
+            shared.end();
         }
         shared.settle();
     }
@@ -156,12 +156,18 @@ impl Drop for Lease {
         // Nobody reads the answer any more.
         let mut shared = self.0.borrow_mut();
         if shared.reading == Reading::GoesOn {
-            shared.connection = None;
+            shared.end();
         }
     }
 }
 
 impl Shared {
+    /// Closes the connection, and lets the next have its turn at once, whatever the other side of the exchange still waits for.
+    fn end(&mut self) {
+        self.connection = None;
+        self.home = None;
+    }
+
     /// Gives the connection back, when nothing is left to read or to send.
     fn settle(&mut self) {
         let is_done = |connection: &mut Box<Connection>| connection.has_sent_all();
@@ -185,7 +191,7 @@ async fn send_rest(shared: Rc<RefCell<Shared>>, deadlines: Deadlines, end: Insta
     let is_sent = matches!(deadlines.within(patience, sent).await, Ok(Ok(())));
     let mut shared = shared.borrow_mut();
     if !is_sent && shared.reading == Reading::Over {
-        shared.connection = None;
+        shared.end();
     }
     shared.settle();
 }

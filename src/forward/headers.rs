@@ -3,12 +3,11 @@
 use std::net::{IpAddr, SocketAddr};
 
 use http::header::{
-    AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
-    COOKIE, EXPECT, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, MAX_FORWARDS, PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
+    AUTHORIZATION, CONNECTION, COOKIE, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, TE, VIA,
 };
 use standpipe_api::{CallerAuthorization, Credential, Error, ErrorKind, Fault, Result};
 
+use super::fields::{HOP_BY_HOP, HOP_BY_HOP_FIELDS};
 use crate::config::IpRange;
 use crate::respond::{Earlier, add_via};
 
@@ -20,21 +19,6 @@ pub const PIN: HeaderName = crate::respond::PROVIDER;
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const HOP_BY_HOP_FIELDS: usize = 9;
-/// What is for one connection only. `Trailer` is not among them: it announces what follows the body, and the body is
-/// forwarded whole.
-static HOP_BY_HOP: [HeaderName; HOP_BY_HOP_FIELDS] = [
-    CONNECTION,
-    TRANSFER_ENCODING,
-    TE,
-    UPGRADE,
-    EXPECT,
-    PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-];
-
 /// This process among proxies: its entry in `Via` and how far requests may travel.
 #[derive(Debug)]
 pub struct Hop {
@@ -220,29 +204,6 @@ fn tokens(list: &HeaderValue) -> impl Iterator<Item = &[u8]> {
 /// The tokens of `Connection` that name what is removed anyhow, or nothing; most of these fields hold one of them alone.
 fn names_nothing(token: &[u8]) -> bool {
     token.eq_ignore_ascii_case(b"keep-alive") || token.eq_ignore_ascii_case(b"close")
-}
-
-/// Whether a field may stand behind a body. What frames, routes or vouches for a message may not (RFC 9110, section 6.5.1):
-/// whoever merges trailers into the head would believe it.
-pub fn may_follow(name: &HeaderName) -> bool {
-    const NEVER: [HeaderName; 14] = [
-        AUTHORIZATION,
-        CACHE_CONTROL,
-        CONTENT_ENCODING,
-        CONTENT_LENGTH,
-        CONTENT_RANGE,
-        CONTENT_TYPE,
-        COOKIE,
-        FORWARDED,
-        HOST,
-        MAX_FORWARDS,
-        SET_COOKIE,
-        TE,
-        TRAILER,
-        VIA,
-    ];
-    let is_ours = |name: &str| name.starts_with("standpipe-") || name.starts_with("x-forwarded-");
-    !HOP_BY_HOP.contains(name) && !NEVER.contains(name) && !is_ours(name.as_str())
 }
 
 /// HTTP/2 may split cookies into several fields, HTTP/1.1 may not (RFC 9113, section 8.2.3).

@@ -9,6 +9,7 @@ mod body;
 pub mod breaker;
 pub mod deadline;
 mod failure;
+mod fields;
 pub mod headers;
 mod http1;
 pub mod origin;

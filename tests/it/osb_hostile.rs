@@ -27,6 +27,15 @@ fn shown(house: &House, id: &str) -> String {
     house.command(&["mappings", "show", "service_instance", id]).1
 }
 
+const RED: &str = "Basic cmVkOnB3";
+const BLUE: &str = "Basic Ymx1ZTpwdw==";
+
+/// What a caller with a login is answered under `/v2`.
+fn as_caller(standpipe: &Standpipe, login: &str, method: &str, path: &str, body: &str) -> u16 {
+    let headers = [VERSION, ("authorization", login), ("content-type", "application/json")];
+    standpipe.call(method, &format!("/v2{path}"), &headers, body).status
+}
+
 #[test]
 fn reconcile_deletes_what_was_lost_and_nothing_that_is_known_to_live() {
     let puts = AtomicUsize::new(0);
@@ -121,11 +130,9 @@ fn a_tenants_instance_is_unknown_to_the_others() {
     let house = front(&[("alpha", &alpha, ""), ("beta", &beta, "")], "");
     tenants(&house);
     let standpipe = house.serve();
-    let of = |login: &str, method: &str, path: &str, body: &str| {
-        let headers = [VERSION, ("authorization", login), ("content-type", "application/json")];
-        standpipe.call(method, &format!("/v2{path}"), &headers, body).status
-    };
-    let (red, blue) = ("Basic cmVkOnB3", "Basic Ymx1ZTpwdw==");
+    let of =
+        |login: &str, method: &str, path: &str, body: &str| as_caller(&standpipe, login, method, path, body);
+    let (red, blue) = (RED, BLUE);
     until("the catalogs are there", || of(red, "GET", "/catalog", "") == 200);
     let body = r#"{"service_id":"a","plan_id":"a-small"}"#;
     let (instance, binding) = ("/service_instances/i", "/service_instances/i/service_bindings/x");
@@ -213,11 +220,9 @@ fn what_a_platform_does_not_see_it_can_neither_read_nor_bind_nor_delete() {
     let config = config.replace("[[listener]]\n", "[[listener]]\ncallers = [\"basic\"]\n");
     std::fs::write(&house.config, format!("{config}{}{}{rules}", caller("red"), caller("blue"))).unwrap();
     let standpipe = house.serve();
-    let of = |login: &str, method: &str, path: &str, body: &str| {
-        let headers = [VERSION, ("authorization", login), ("content-type", "application/json")];
-        standpipe.call(method, &format!("/v2{path}"), &headers, body).status
-    };
-    let (red, blue) = ("Basic cmVkOnB3", "Basic Ymx1ZTpwdw==");
+    let of =
+        |login: &str, method: &str, path: &str, body: &str| as_caller(&standpipe, login, method, path, body);
+    let (red, blue) = (RED, BLUE);
     until("the catalogs are there", || of(red, "GET", "/catalog", "") == 200);
     let (secret, db) =
         (r#"{"service_id":"c","plan_id":"c-small"}"#, r#"{"service_id":"a","plan_id":"a-small"}"#);

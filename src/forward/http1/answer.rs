@@ -8,7 +8,7 @@ use http::{HeaderMap, Response};
 use http_body::{Frame, SizeHint};
 use standpipe_api::BoxError;
 
-use super::super::headers::may_follow;
+use super::super::fields::may_follow;
 use super::Connection;
 use super::chunked::{Chunked, Part};
 use super::head::Head;

@@ -13,7 +13,7 @@ use http_body::{Body as HttpBody, Frame};
 use standpipe_api::{Body, BoxError};
 use tokio::io::AsyncWrite;
 
-use super::super::headers::may_follow;
+use super::super::fields::may_follow;
 use super::super::wire::Wire;
 
 /// Bytes that are copied behind a head or a chunk's size, so that both leave in one write.
