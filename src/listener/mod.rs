@@ -6,6 +6,7 @@
 mod accept;
 mod bind;
 mod body;
+mod charset;
 mod connection;
 mod drain;
 mod guard;

@@ -7,6 +7,8 @@ use http::{HeaderName, HeaderValue, Method, Request, Version};
 use memchr::memchr;
 use standpipe_api::{Error, ErrorKind, Fault};
 
+use super::charset::Charset;
+
 const NO_UPGRADES: &str = "CONNECT and protocol upgrades are not forwarded";
 const NO_CODINGS: &str = "transfer codings other than exactly `chunked` are not forwarded";
 
@@ -73,7 +75,7 @@ fn not_a_host(host: &[u8]) -> Option<Error> {
         }
         None => {
             let (name, port) = host.split_at(memchr(b':', host).unwrap_or(host.len()));
-            (!name.is_empty() && name.iter().all(is_in_a_name), port)
+            (!name.is_empty() && NAME.holds_all(name), port)
         }
     };
     let right = right && (port.is_empty() || port.strip_prefix(b":").is_some_and(is_port));
@@ -81,26 +83,7 @@ fn not_a_host(host: &[u8]) -> Option<Error> {
 }
 
 /// Letters, digits, `unreserved`, `sub-delims` without the comma, which lists, and `%`.
-fn is_in_a_name(byte: &u8) -> bool {
-    byte.is_ascii_alphanumeric()
-        || matches!(
-            byte,
-            b'-' | b'.'
-                | b'_'
-                | b'~'
-                | b'%'
-                | b'!'
-                | b'$'
-                | b'&'
-                | b'\''
-                | b'('
-                | b')'
-                | b'*'
-                | b'+'
-                | b';'
-                | b'='
-        )
-}
+static NAME: Charset = Charset::alphanumeric_and(b"-._~%!$&'()*+;=");
 
 fn is_port(digits: &[u8]) -> bool {
     // Longer numbers, with zeros in front, are nobody's port.

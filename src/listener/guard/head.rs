@@ -1,5 +1,6 @@
 //! The lines of a request head (RFC 9112, sections 2 to 6), and what they say of the body.
 
+use crate::listener::charset::Charset;
 use crate::listener::refused::Refusal;
 
 /// A head, as far as it has been read.
@@ -66,7 +67,7 @@ impl Head {
         let (Some(method), Some(target), Some(version), None) = words else {
             return Err(Refusal::syntax("the request line is not three words with one space between"));
         };
-        if method.is_empty() || !method.iter().all(is_token) {
+        if method.is_empty() || !TOKEN.holds_all(method) {
             return Err(Refusal::syntax("the method is no token"));
         }
         if target.is_empty() || target.iter().any(|byte| !byte.is_ascii_graphic() || *byte == b'#') {
@@ -124,7 +125,7 @@ impl Head {
 fn field(line: &[u8]) -> Result<(&[u8], &[u8]), Refusal> {
     let colon = memchr::memchr(b':', line).ok_or(Refusal::syntax("a field has no colon"))?;
     let (name, value) = line.split_at(colon);
-    if name.is_empty() || !name.iter().all(is_token) {
+    if name.is_empty() || !TOKEN.holds_all(name) {
         // A space before the name continues the line above; one behind it hides the field from others.
         return Err(Refusal::syntax("a field's name is no token"));
     }
@@ -148,23 +149,4 @@ pub(super) fn trailer(line: &[u8]) -> Result<(), Refusal> {
 }
 
 /// RFC 9110, section 5.6.2.
-fn is_token(byte: &u8) -> bool {
-    byte.is_ascii_alphanumeric()
-        || matches!(
-            byte,
-            b'!' | b'#'
-                | b'$'
-                | b'%'
-                | b'&'
-                | b'\''
-                | b'*'
-                | b'+'
-                | b'-'
-                | b'.'
-                | b'^'
-                | b'_'
-                | b'`'
-                | b'|'
-                | b'~'
-        )
-}
+static TOKEN: Charset = Charset::alphanumeric_and(b"!#$%&'*+-.^_`|~");
