@@ -99,7 +99,8 @@ impl BrokerSettings {
             for (index, blueprint) in list.iter().enumerate() {
                 let path = format!("{path}[{index}]");
                 let Some(blueprint) = self.blueprint(side, blueprint, &path, found) else { continue };
-                if resource.blueprints.iter().any(|known| known.is(side, &blueprint.name)) {
+                let known = |name: &BlueprintName| resource.blueprints.iter().any(|known| known.is(side, name));
+                if !blueprint.name.0.is_empty() && known(&blueprint.name) {
                     found.push(Problem::at(
                         format!("{path}.name"),
                         format!("{} is there twice", blueprint.name),
@@ -125,9 +126,14 @@ impl BrokerSettings {
         let (read, wrong) = Settings::examine::<BlueprintTable>(table);
         found.extend(wrong.into_iter().map(|problem| problem.under(path)));
         let read = read?;
-        if read.name.is_empty() || read.name.contains('/') {
-            found.push(Problem::at(format!("{path}.name"), "must be a non-empty name without `/`"));
-        }
+        let wrong = match table.get("name").map(toml::Value::as_str) {
+            None => Some("is missing"),
+            Some(Some(name)) if name.is_empty() || name.contains('/') => {
+                Some("must be a non-empty name without `/`")
+            }
+            Some(_) => None,
+        };
+        found.extend(wrong.map(|text| Problem::at(format!("{path}.name"), text)));
         let protos = choose(&self.protos, &read.protos, &format!("{path}.protos"), found);
         let adapters = choose(&self.adapters, &read.adapters, &format!("{path}.adapters"), found);
         for (index, name) in read.default_adapters.iter().enumerate() {
@@ -146,6 +152,8 @@ impl BrokerSettings {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct BlueprintTable {
+    /// Must be there; that it is not hides no other mistake.
+    #[serde(default)]
     name: String,
     #[serde(default)]
     protos: Vec<TemplateId>,
@@ -338,6 +346,7 @@ mod tests {
             name = "a"
             [[resource.db.needs]]
             title = "a"
+            protos = ["gopher"]
             [adapter."conn:privateLink"]
             offer = { schema = { type = "cube" } }
             "#,
@@ -356,6 +365,7 @@ mod tests {
             "resource.db.offers[1].name",
             "resource.db.needs[0].title",
             "resource.db.needs[0].name",
+            "resource.db.needs[0].protos[0]",
         ] {
             assert!(paths.contains(&path), "{path} is not in {paths:?}");
         }

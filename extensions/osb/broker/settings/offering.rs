@@ -56,11 +56,17 @@ impl Service {
     }
 }
 
+/// What a service and a plan must have. [`named`] says when it is missing, so that this hides no other mistake.
+const REQUIRED: [&str; 3] = ["id", "name", "description"];
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct WrittenService {
+    #[serde(default)]
     id: String,
+    #[serde(default)]
     name: String,
+    #[serde(default)]
     description: String,
     #[serde(default)]
     tags: Vec<String>,
@@ -88,8 +94,11 @@ struct WrittenService {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct WrittenPlan {
+    #[serde(default)]
     id: String,
+    #[serde(default)]
     name: String,
+    #[serde(default)]
     description: String,
     free: Option<bool>,
     bindable: Option<bool>,
@@ -109,37 +118,42 @@ struct WrittenMaintenance {
     description: Option<String>,
 }
 
-/// Ids and names that were met before: ids are unique among all services and plans, a service's name among the
-/// services, a plan's within its service.
-#[derive(Default)]
-struct Met {
-    ids: BTreeSet<String>,
-    names: BTreeSet<String>,
-}
-
-impl Met {
-    fn meet(&mut self, id: &str, name: &str, scope: &str, found: &mut Problems) {
+/// Looks at what a table must have, whatever else is wrong with it. Ids are unique among all services and plans, a service's name
+/// among the services, a plan's within its service; those met before are in `ids` and `names`.
+fn named(
+    table: &toml::Table,
+    ids: &mut BTreeSet<String>,
+    names: &mut BTreeSet<String>,
+) -> Result<(), Problems> {
+    let mut found = Problems::new();
+    for key in REQUIRED.into_iter().filter(|key| !table.contains_key(*key)) {
+        found.push(Problem::at(key, "is missing"));
+    }
+    let text = |key| table.get(key).and_then(toml::Value::as_str);
+    if let Some(id) = text("id") {
         if id.is_empty() || id.len() > 255 || id.chars().any(char::is_control) {
             found.push(Problem::at("id", "must be a printable text of 1 to 255 bytes"));
-        } else if !self.ids.insert(id.to_owned()) {
+        } else if !ids.insert(id.to_owned()) {
             found.push(Problem::at("id", format!("`{id}` is there twice")));
         }
-        if name.is_empty()
-            || name.len() > 255
-            || name.chars().any(|char| char.is_whitespace() || char.is_control())
-        {
+    }
+    if let Some(name) = text("name") {
+        let strange = |char: char| char.is_whitespace() || char.is_control();
+        if name.is_empty() || name.len() > 255 || name.chars().any(strange) {
             found.push(Problem::at("name", "must be a name without spaces, fit for a command line"));
-        } else if !self.names.insert(format!("{scope}/{name}")) {
+        } else if !names.insert(name.to_owned()) {
             found.push(Problem::at("name", format!("`{name}` is there twice")));
         }
     }
+    if found.is_empty() { Ok(()) } else { Err(found) }
 }
 
 /// Reads `[[provider.osb_broker.services]]`.
 pub(super) fn read(table: &toml::Table, works: &Works, folder: &Path, found: &mut Problems) -> Vec<Service> {
-    let (mut services, mut met) = (Vec::new(), Met::default());
+    let (mut services, mut ids, mut names) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
     for (path, table) in tables(table, "services", found) {
-        let read = service(table, works, folder, &mut met);
+        keep(named(table, &mut ids, &mut names), &path, found);
+        let read = service(table, works, folder, &mut ids);
         services.extend(keep(read, &path, found));
     }
     services
@@ -162,13 +176,17 @@ fn take(table: &mut toml::Table, keys: &[&str]) -> toml::Table {
     keys.iter().filter_map(taken).collect()
 }
 
-fn service(table: &toml::Table, works: &Works, folder: &Path, met: &mut Met) -> Result<Service, Problems> {
+fn service(
+    table: &toml::Table,
+    works: &Works,
+    folder: &Path,
+    ids: &mut BTreeSet<String>,
+) -> Result<Service, Problems> {
     let mut own = table.clone();
     let apart = take(&mut own, &["plans"]);
     let changes = take(&mut own, &["instances", "bindings"]);
     let (written, mut found) = Settings::examine::<WrittenService>(&own);
     let Some(written) = written else { return Err(found) };
-    met.meet(&written.id, &written.name, "", &mut found);
     for (index, word) in written.requires.iter().enumerate() {
         if !["syslog_drain", "route_forwarding", "volume_mount"].contains(&word.as_str()) {
             let text = "must be syslog_drain, route_forwarding or volume_mount";
@@ -180,9 +198,10 @@ fn service(table: &toml::Table, works: &Works, folder: &Path, met: &mut Met) -> 
     let client = written.dashboard_client.as_ref();
     let client = client
         .and_then(|client| keep(files::dashboard_client(client, folder), "dashboard_client", &mut found));
-    let mut plans = Vec::new();
+    let (mut plans, mut names) = (Vec::new(), BTreeSet::new());
     for (path, table) in tables(&apart, "plans", &mut found) {
-        let read = plan(table, &written, &works, folder, met);
+        keep(named(table, ids, &mut names), &path, &mut found);
+        let read = plan(table, &written, &works, folder);
         plans.extend(keep(read, &path, &mut found));
     }
     if !found.is_empty() {
@@ -237,13 +256,11 @@ fn plan(
     service: &WrittenService,
     works: &Works,
     folder: &Path,
-    met: &mut Met,
 ) -> Result<Plan, Problems> {
     let mut own = table.clone();
     let changes = take(&mut own, &["instances", "bindings"]);
     let (written, mut found) = Settings::examine::<WrittenPlan>(&own);
     let Some(written) = written else { return Err(found) };
-    met.meet(&written.id, &written.name, &service.id, &mut found);
     let works = keep(works.changed(&changes, folder), "", &mut found).unwrap_or_default();
     let asynchronous = works.procedure(Side::Bindings, Task::Create).asynchronous;
     if asynchronous != Asynchronous::Never && !service.bindings_retrievable {

@@ -73,6 +73,41 @@ fn every_mistake_is_told_with_its_path() {
     assert_eq!(found[0].path, "services");
 }
 
+#[test]
+fn a_mistake_of_a_service_hides_none_of_its_plans_and_none_of_its_names() {
+    let text = r#"
+        [[services]]
+        id = "s"
+        name = "db"
+        description = "d"
+        plans = [{ id = "p", name = "small" }]
+        [[services]]
+        id = "s"
+        name = "db"
+        bindable = "yes"
+        plans = [{ id = "p", name = "small", description = "d" }, { id = 5, name = "small", fre = true }]
+    "#;
+    let found = BrokerSettings::read(&toml::from_str(text).unwrap(), Path::new("")).unwrap_err();
+    let mut told: Vec<String> = found.iter().map(ToString::to_string).collect();
+    told.sort();
+    let begin = [
+        "services[0].plans[0].description: is missing",
+        "services[1].bindable: invalid type",
+        "services[1].description: is missing",
+        "services[1].id: `s` is there twice",
+        "services[1].name: `db` is there twice",
+        "services[1].plans[0].id: `p` is there twice",
+        "services[1].plans[1].description: is missing",
+        "services[1].plans[1].fre: unknown",
+        "services[1].plans[1].id: invalid type",
+        "services[1].plans[1].name: `small` is there twice",
+    ];
+    assert_eq!(told.len(), begin.len(), "{told:#?}");
+    for (told, begin) in told.iter().zip(begin) {
+        assert!(told.starts_with(begin), "{told} is not {begin}");
+    }
+}
+
 #[tokio::test]
 async fn an_upstream_serves_once_started_and_a_wrong_reload_keeps_the_old_settings() {
     let extension = OsbBroker::default();
