@@ -14,6 +14,10 @@ use standpipe_api::{Problem, Problems, Timestamp};
 /// Three days.
 const AGE: Duration = Duration::from_secs(3 * 24 * 3600);
 
+/// What an expression must be. The parser's own words count fields that are not accepted here.
+const WANTED: &str = "must be a cron expression of six fields in quotes, second minute hour day month weekday in UTC, such as \
+                      \"0 0 3 * * *\" for each day at 3:00";
+
 /// Which settled operations a schedule removes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Removes {
@@ -80,12 +84,9 @@ impl Cleanup {
             match (removes, value.as_str()) {
                 (Some(removes), Some(text)) => match cron(text) {
                     Ok(cron) => cleanup.schedules.push((removes, cron)),
-                    Err(error) => problems.push(Problem::at(
-                        key,
-                        format!("must be a cron expression of six fields such as \"0 0 3 * * *\": {error}"),
-                    )),
+                    Err(why) => problems.push(Problem::at(key, format!("{WANTED}; {why}"))),
                 },
-                (Some(_), None) => problems.push(Problem::at(key, "must be a cron expression in quotes")),
+                (Some(_), None) => problems.push(Problem::at(key, WANTED)),
                 (None, text) if key == "cleanup_age" => {
                     match text.and_then(|text| humantime::parse_duration(text).ok()) {
                         Some(age) => cleanup.age = age,
@@ -123,7 +124,10 @@ impl Cleanup {
 fn cron(text: &str) -> Result<Cron, String> {
     let parser =
         CronParser::builder().seconds(Seconds::Required).year(Year::Disallowed).dom_and_dow(true).build();
-    parser.parse(text).map_err(|error| error.to_string())
+    parser.parse(text).map_err(|error| match text.split_whitespace().count() {
+        6 => error.to_string(),
+        fields => format!("this one has {fields}"),
+    })
 }
 
 fn next(cron: &Cron, after: Timestamp) -> Option<Timestamp> {
@@ -182,6 +186,13 @@ mod tests {
             ("cleanup = '* * * * * *'", "cleanup"),
         ] {
             assert_eq!(read(text).unwrap_err()[0].path, key, "{text}");
+        }
+        for (cron, why) in
+            [("0 0 * * *", "has 5"), ("0 0 0 * * * 2026", "has 7"), ("0 0 25 * * *", "out of bounds")]
+        {
+            let told = read(&format!("cleanup_all = '{cron}'")).unwrap_err()[0].to_string();
+            assert!(told.contains(why) && told.contains("\"0 0 3 * * *\""), "{told}");
+            assert!(!told.contains("5 or 6"), "{told}");
         }
     }
 }
