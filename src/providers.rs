@@ -14,7 +14,7 @@ use crate::config;
 use crate::forward::breaker::Breaker;
 use crate::forward::deadline::now;
 use crate::forward::origin::{BadBase, Origin, target};
-use crate::forward::tls::client_config;
+use crate::forward::tls::{client_config, unusable};
 use crate::forward::{Failure, Tls};
 use crate::registry::Registration;
 use crate::route::DialectId;
@@ -231,8 +231,7 @@ impl Provider {
         let config = match self.tls.get() {
             Some(config) => config,
             None => {
-                let made = client_config(self.config.tls.as_ref());
-                let made = made.map_err(|problem| io::Error::other(problem.to_string()))?;
+                let made = client_config(self.config.tls.as_ref()).map_err(unusable)?;
                 self.tls.get_or_init(|| made)
             }
         };

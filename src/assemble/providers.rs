@@ -157,9 +157,9 @@ impl Making<'_> {
         });
         let figures = self.figures(&settings.id, id);
         if url.starts_with("https")
-            && let Err(problem) = crate::forward::tls::client_config(settings.tls.as_ref())
+            && let Err(found) = crate::forward::tls::client_config(settings.tls.as_ref())
         {
-            problems.push(problem);
+            problems.extend(found);
         }
         match (place, credentials) {
             (Ok(place), Ok(credentials)) if problems.is_empty() => {

@@ -112,8 +112,7 @@ impl Forward {
         mut request: Request<Body>,
         limit: Duration,
     ) -> Result<Response<Body>, Failure> {
-        let unusable =
-            |problem: standpipe_api::Problem| Failure::Unreachable(std::io::Error::other(problem.text));
+        let unusable = |problems| Failure::Unreachable(tls::unusable(problems));
         let config = match (&origin.server_name, settings) {
             (Some(_), None) => Some(tls::client_config(None).map_err(unusable)?),
             (Some(_), Some(settings)) => Some(settings.clone()),

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use http::{HeaderValue, Uri};
 use rustls::ClientConfig;
-use standpipe_api::{Error, ErrorKind, Fault, PeerId, Problem, Problems, ProviderId, Result};
+use standpipe_api::{Error, ErrorKind, Fault, PeerId, Problems, ProviderId, Result};
 use tokio::sync::Semaphore;
 
 pub use self::batch::MOST_BYTES;
@@ -68,7 +68,10 @@ impl Peers {
         for (at, config) in configured.iter().enumerate() {
             match Peer::new(config.clone()) {
                 Ok(peer) => peers.push(Arc::new(peer)),
-                Err(problem) => problems.push(problem.under(&format!("peer[{at}]"))),
+                Err(found) => {
+                    let under = format!("peer[{at}]");
+                    problems.extend(found.into_iter().map(|problem| problem.under(&under)));
+                }
             }
         }
         if problems.is_empty() { Ok(Self(peers)) } else { Err(problems) }
@@ -114,7 +117,7 @@ impl Peers {
 }
 
 impl Peer {
-    fn new(config: config::Peer) -> Result<Self, Problem> {
+    fn new(config: config::Peer) -> Result<Self, Problems> {
         let secure = config.url.starts_with("https://");
         let tls = secure.then(|| crate::forward::tls::client_config(config.tls.as_ref())).transpose()?;
         Ok(Self { config, tls, turns: Arc::new(Semaphore::new(AT_ONCE)) })

@@ -22,6 +22,7 @@ use tokio_rustls::TlsConnector;
 use super::super::admin_client::{Connection, request, shake_hands};
 use super::super::table::printable;
 use super::Flags;
+use crate::forward::tls::{client_config, unusable};
 
 /// How long the server may take to accept, TLS included.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -70,9 +71,7 @@ impl Client {
     /// The URL or the credential cannot be used.
     pub(super) fn new(url: &Uri, credential: &Credential) -> Result<Self, String> {
         let tls = match url.scheme_str() {
-            Some("https") => {
-                Some(crate::forward::tls::client_config(None).map_err(|problem| problem.to_string())?)
-            }
+            Some("https") => Some(client_config(None).map_err(|problems| unusable(problems).to_string())?),
             _ => None,
         };
         let authority = url.authority().cloned().ok_or_else(|| format!("{url} has no host"))?;
