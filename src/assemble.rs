@@ -108,6 +108,7 @@ pub fn known(extensions: &[Box<dyn Extension>]) -> Known {
         for dialect in extension.dialects() {
             known.dialects.push(dialect.name());
             known.faces.push(dialect.face().name);
+            known.kinds.extend(dialect.kinds());
         }
     }
     known

@@ -42,6 +42,9 @@ pub trait Dialect: Send + Sync + 'static {
     /// first, if [`Dialect::claims`] agrees.
     fn names(&self, operation: Operation, request: &RequestView<'_>) -> Vec<Resource>;
 
+    /// The kinds of all resources that [`Dialect::names`] finds. A rule or a quota for any other kind is a mistake.
+    fn kinds(&self) -> Vec<Kind>;
+
     /// Whether callers choose ids themselves. Each tenant's are then its own (decision 12): two may choose the same one, and what
     /// another tenant is known to have at a provider is unknown to a caller there.
     fn callers_choose_ids(&self) -> bool {

@@ -72,6 +72,10 @@ impl Dialect for CloudpipeDialect {
         operations
     }
 
+    fn kinds(&self) -> Vec<Kind> {
+        vec![RESOURCE, PIPE]
+    }
+
     fn provider_settings(&self, table: &toml::Table) -> Result<Settings, Problems> {
         ProviderSettings::read(table).map(Settings::new)
     }

@@ -101,6 +101,10 @@ impl Dialect for OsbDialect {
         ]
     }
 
+    fn kinds(&self) -> Vec<Kind> {
+        vec![INSTANCE, BINDING]
+    }
+
     fn provider_settings(&self, table: &toml::Table) -> Result<Settings, Problems> {
         ProviderSettings::read(table).map(Settings::new)
     }

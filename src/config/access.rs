@@ -7,6 +7,7 @@ use standpipe_api::Kind;
 use toml::Table;
 
 use super::Provider;
+use super::load::Known;
 use super::reader::Reader;
 
 /// What a rule can name; nothing else is routed.
@@ -65,7 +66,7 @@ pub struct Retention {
 }
 
 /// The rules, in order.
-pub(super) fn rules(top: &mut Reader<'_>, providers: &[Provider]) -> Vec<AccessRule> {
+pub(super) fn rules(top: &mut Reader<'_>, providers: &[Provider], known: &Known) -> Vec<AccessRule> {
     let mut rules = Vec::new();
     for (at, table) in top.tables("access").into_iter().enumerate() {
         let mut reader = top.inside(table, format!("access[{at}]"));
@@ -90,10 +91,21 @@ pub(super) fn rules(top: &mut Reader<'_>, providers: &[Provider]) -> Vec<AccessR
                 reader.wrong("methods", format!("`{method}` is no method; known are {}", METHODS.join(", ")));
             }
         }
+        for kind in rule.kinds.iter().flatten().filter(|pattern| !pattern.contains('*')) {
+            check_kind(&mut reader, "kinds", kind, known);
+        }
         reader.finish();
         rules.push(rule);
     }
     rules
+}
+
+/// A kind that no dialect has is a mistake: nothing would ever be of it.
+pub(super) fn check_kind(reader: &mut Reader<'_>, key: &'static str, kind: &str, known: &Known) {
+    let kinds: Vec<&str> = known.kinds.iter().map(Kind::as_str).collect();
+    if !kinds.contains(&kind) {
+        reader.wrong(key, format!("`{kind}` is no kind of resource; known are {}", kinds.join(", ")));
+    }
 }
 
 /// A list of patterns; an empty one would be for nobody.
@@ -125,11 +137,15 @@ pub(super) fn allowance(limits: &mut Reader<'_>, whose: &'static str) -> Option<
 }
 
 /// The quotas, in order; the first that fits counts.
-pub(super) fn quotas(top: &mut Reader<'_>) -> Vec<Quota> {
+pub(super) fn quotas(top: &mut Reader<'_>, known: &Known) -> Vec<Quota> {
     let mut quotas = Vec::new();
     for (at, table) in top.tables("quota").into_iter().enumerate() {
         let mut reader = top.inside(table, format!("quota[{at}]"));
-        let kind = Kind::read(reader.required("kind").unwrap_or_default());
+        let kind = reader.required("kind");
+        if let Some(kind) = &kind {
+            check_kind(&mut reader, "kind", kind, known);
+        }
+        let kind = Kind::read(kind.unwrap_or_default());
         let tenants = patterns(&mut reader, "tenants");
         if !table.contains_key("most") {
             reader.wrong("most", "is missing");

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
-use standpipe_api::{Problem, Problems, SecretRef};
+use standpipe_api::{Kind, Problem, Problems, SecretRef};
 use toml::Table;
 
 use super::reader::Reader;
@@ -32,6 +32,8 @@ pub struct Known {
     pub authenticators: Vec<&'static str>,
     /// Kinds of credentials.
     pub credentials: Vec<&'static str>,
+    /// Kinds of resources.
+    pub kinds: Vec<Kind>,
     /// Extensions.
     pub extensions: Vec<&'static str>,
 }
@@ -94,7 +96,7 @@ fn examine_text(text: &str, folder: &Path, known: &Known) -> Result<(Config, Pro
         log: log(&mut top),
         callers: callers(&mut top),
         trusted_proxies: trusted_proxies(&mut top),
-        quotas: access::quotas(&mut top),
+        quotas: access::quotas(&mut top, known),
         audit: access::retention(&mut top, "audit", "events"),
         events: access::retention(&mut top, "events", "most"),
         providers: providers::read(&mut top, folder, known),
@@ -105,8 +107,8 @@ fn examine_text(text: &str, folder: &Path, known: &Known) -> Result<(Config, Pro
         data_dir,
     };
     // Rules and peers name providers, which are known only now.
-    let config = Config { access: access::rules(&mut top, &config.providers), ..config };
-    let config = Config { peers: peers::read(&mut top, &config), ..config };
+    let config = Config { access: access::rules(&mut top, &config.providers, known), ..config };
+    let config = Config { peers: peers::read(&mut top, &config, known), ..config };
     let oidc = |listener: &Listener| listener.callers.iter().any(|caller| caller == "oidc");
     let admin = config.admin_listener.iter().map(|admin| &admin.listener);
     if config.trusted_issuers.is_empty() && config.listeners.iter().chain(admin).any(oidc) {

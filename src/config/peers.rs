@@ -5,6 +5,8 @@ use std::time::Duration;
 use standpipe_api::{Kind, PeerId, ProviderId};
 use toml::Table;
 
+use super::access::check_kind;
+use super::load::Known;
 use super::providers::{is_name, tls};
 use super::reader::Reader;
 use super::{Config, Listener, UpstreamTls};
@@ -57,11 +59,11 @@ pub struct Grant {
 }
 
 /// All peers; the rest of the configuration has been read.
-pub(super) fn read(top: &mut Reader<'_>, config: &Config) -> Vec<Peer> {
+pub(super) fn read(top: &mut Reader<'_>, config: &Config, known: &Known) -> Vec<Peer> {
     let mut peers: Vec<Peer> = Vec::new();
     for (at, table) in top.tables("peer").into_iter().enumerate() {
         let mut reader = top.inside(table, format!("peer[{at}]"));
-        let peer = peer(&mut reader, at, config);
+        let peer = peer(&mut reader, at, config, known);
         if peers.iter().any(|earlier| earlier.id == peer.id && !peer.id.as_str().is_empty()) {
             reader.wrong("name", format!("another peer is named `{}`", peer.id));
         }
@@ -75,7 +77,7 @@ pub(super) fn read(top: &mut Reader<'_>, config: &Config) -> Vec<Peer> {
     peers
 }
 
-fn peer(reader: &mut Reader<'_>, at: usize, config: &Config) -> Peer {
+fn peer(reader: &mut Reader<'_>, at: usize, config: &Config, known: &Known) -> Peer {
     let name = reader.required("name").unwrap_or_default();
     if !name.is_empty() && !is_name(&name) {
         reader.wrong("name", "must be lower-case letters, digits and hyphens, at most 63, beginning and ending without a hyphen");
@@ -91,7 +93,7 @@ fn peer(reader: &mut Reader<'_>, at: usize, config: &Config) -> Peer {
     }
     let beside = providers(reader, "beside", config).unwrap_or_default();
     let trust = trust(reader, &url, config);
-    let may_inject = grant(reader, at, &beside, config);
+    let may_inject = grant(reader, at, &beside, config, known);
     Peer {
         id: PeerId::from(name),
         trust,
@@ -132,11 +134,14 @@ fn trust(reader: &mut Reader<'_>, url: &str, config: &Config) -> PeerTrust {
     }
 }
 
-fn grant(reader: &mut Reader<'_>, at: usize, beside: &[ProviderId], config: &Config) -> Grant {
+fn grant(reader: &mut Reader<'_>, at: usize, beside: &[ProviderId], config: &Config, known: &Known) -> Grant {
     let empty = Table::new();
     let table = reader.table("may_inject").unwrap_or(&empty);
     let mut inside = reader.inside(table, format!("peer[{at}].may_inject"));
     let kinds = inside.texts("kinds").unwrap_or_default();
+    for kind in &kinds {
+        check_kind(&mut inside, "kinds", kind, known);
+    }
     let grant = Grant {
         kinds: kinds.into_iter().map(Kind::read).collect(),
         providers: providers(&mut inside, "providers", config).unwrap_or_else(|| beside.to_vec()),
@@ -160,6 +165,7 @@ mod tests {
             faces: vec!["peer"],
             authenticators: vec!["anonymous"],
             credentials: vec!["none"],
+            kinds: vec![Kind::of("pipe")],
             ..Known::default()
         }
     }
@@ -201,6 +207,7 @@ mod tests {
             issuer = "http://x"
             certificate = "y"
             lifetime = "0s"
+            may_inject = { kinds = ["pipe", "sausage"] }
             [[peer]]
             name = "own"
             url = "http://b"
@@ -223,6 +230,7 @@ mod tests {
             "peer[0].may_inject.token",
             "peer[1].url",
             "peer[1].certificate",
+            "peer[1].may_inject.kinds",
             "peer[1].lifetime",
             "peer[2].name",
             "peer[3].issuer",

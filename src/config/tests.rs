@@ -1,4 +1,5 @@
 use super::*;
+use standpipe_api::Kind;
 use std::path::Path;
 
 fn known() -> Known {
@@ -8,6 +9,7 @@ fn known() -> Known {
         upstreams: vec!["broker", "osb_broker"],
         authenticators: vec!["anonymous", "basic", "mtls", "oidc"],
         credentials: vec!["none", "basic", "bearer", "passthrough", "exchange", "digest"],
+        kinds: ["resource", "pipe", "service_instance"].map(Kind::of).into(),
         extensions: vec!["cloudpipe", "events", "osb", "osb-pipes"],
     }
 }
@@ -78,6 +80,22 @@ fn a_rule_names_methods_that_there_are() {
     let texts: Vec<&str> = problems.iter().map(|problem| problem.text.as_str()).collect();
     assert_eq!(texts.len(), 2, "{texts:?}");
     assert!(texts[0].starts_with("`GTE` is no method; known are GET, HEAD"), "{texts:?}");
+}
+
+#[test]
+fn a_rule_and_a_quota_name_kinds_that_there_are() {
+    let found = lines(
+        "[[access]]\nkinds = [\"pipe\", \"serv*\", \"sausage\"]\n[[quota]]\nkind = \"sausage\"\nmost = 1\n[[quota]]\nmost = 1\n",
+    );
+    let told = "`sausage` is no kind of resource; known are resource, pipe, service_instance";
+    assert_eq!(
+        found,
+        [
+            format!("quota[0].kind: {told}"),
+            "quota[1].kind: is missing".into(),
+            format!("access[0].kinds: {told}")
+        ]
+    );
 }
 
 #[test]

@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Method, Response};
 use standpipe_api::{
-    Body, CallId, Dialect, Effect, Error, Extension, Face, Operation, Outcome, Problems, Query, RequestView,
-    Resource, Rest, Route, Settings, Verdict,
+    Body, CallId, Dialect, Effect, Error, Extension, Face, Kind, Operation, Outcome, Problems, Query,
+    RequestView, Resource, Rest, Route, Settings, Verdict,
 };
 
 use super::*;
@@ -28,6 +28,9 @@ impl Dialect for Pipes {
     }
     fn provider_settings(&self, _table: &toml::Table) -> Result<Settings, Problems> {
         Ok(Settings::new(()))
+    }
+    fn kinds(&self) -> Vec<Kind> {
+        Vec::new()
     }
     fn names(&self, _operation: Operation, _request: &RequestView<'_>) -> Vec<Resource> {
         Vec::new()

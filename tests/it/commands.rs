@@ -154,6 +154,28 @@ fn check_prints_the_mistakes_of_all_stages_at_once() {
 }
 
 #[test]
+fn check_names_each_file_of_a_provider_that_cannot_be_used_and_the_kinds_there_are() {
+    let house = House::new(
+        "[[provider]]\nname = \"a\"\ndialect = \"osb\"\nurl = \"https://x\"\n\
+         tls = { roots = \"no.roots\", certificate = \"no.pem\", key = \"no.key\" }\n\
+         [[quota]]\nkind = \"sausage\"\nmost = 1\n",
+    );
+    let (code, text) = house.command(&["check"]);
+    let mut lines: Vec<&str> = text.lines().collect();
+    lines.sort_unstable();
+    let expected = [
+        ("provider[0].tls.certificate: ", "no.pem"),
+        ("provider[0].tls.key: ", "no.key"),
+        ("provider[0].tls.roots: ", "no.roots"),
+        ("quota[0].kind: ", "known are resource, pipe, service_instance, service_binding"),
+    ];
+    assert_eq!((code, lines.len()), (1, expected.len()), "{text}");
+    for (line, (key, part)) in lines.iter().zip(expected) {
+        assert!(line.starts_with(key) && line.contains(part), "{line}");
+    }
+}
+
+#[test]
 fn a_mistake_hides_no_mistake_beside_it() {
     let house = House::new(
         "[extensions.osb]\ninstances = { all = \"never\" }\n[extensions.events]\nfollowers = \"x\"\nheartbeat = \"0s\"\n\

@@ -11,8 +11,8 @@ use standpipe::assemble::{self, Front};
 use standpipe::serve::Server;
 use standpipe::telemetry::{AccessLog, Metrics};
 use standpipe_api::{
-    Answer, Background, Body, CallId, Dialect, Error, Extension, Face, Operation, Outcome, Problems, Query,
-    RequestView, Resource, Rest, Result, Route, Settings, Verdict,
+    Answer, Background, Body, CallId, Dialect, Error, Extension, Face, Kind, Operation, Outcome, Problems,
+    Query, RequestView, Resource, Rest, Result, Route, Settings, Verdict,
 };
 
 use crate::support::{House, Origin, until};
@@ -65,6 +65,10 @@ impl Dialect for Greeting {
 
     fn provider_settings(&self, _table: &toml::Table) -> Result<Settings, Problems> {
         Ok(Settings::new(()))
+    }
+
+    fn kinds(&self) -> Vec<Kind> {
+        Vec::new()
     }
 
     fn names(&self, _operation: Operation, _request: &RequestView<'_>) -> Vec<Resource> {

@@ -99,7 +99,8 @@ impl BrokerSettings {
             for (index, blueprint) in list.iter().enumerate() {
                 let path = format!("{path}[{index}]");
                 let Some(blueprint) = self.blueprint(side, blueprint, &path, found) else { continue };
-                let known = |name: &BlueprintName| resource.blueprints.iter().any(|known| known.is(side, name));
+                let known =
+                    |name: &BlueprintName| resource.blueprints.iter().any(|known| known.is(side, name));
                 if !blueprint.name.0.is_empty() && known(&blueprint.name) {
                     found.push(Problem::at(
                         format!("{path}.name"),
