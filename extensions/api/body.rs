@@ -62,6 +62,9 @@ impl Body {
                 None
             });
         };
+        if stream.size_hint().lower() > limit as u64 {
+            return Ok(None);
+        }
         let (mut read, mut length) = (VecDeque::new(), 0);
         while let Some(frame) = poll_fn(|cx| stream.as_mut().poll_frame(cx)).await {
             let frame = frame.map_err(Error::body_broken)?;

@@ -33,7 +33,8 @@ pub trait Dialect: Send + Sync + 'static {
     fn provider_settings(&self, table: &toml::Table) -> Result<Settings, Problems>;
 
     /// Whether [`Dialect::names`] or [`Dialect::hints`] read the body of this operation. It is then buffered,
-    /// up to `limits.body_buffer`.
+    /// up to `limits.body_buffer`. A longer one is refused, unless the caller named the provider: then it goes there unread, and
+    /// they are asked without it.
     fn needs_body(&self, _operation: Operation) -> bool {
         false
     }

@@ -158,7 +158,7 @@ impl Error {
         Self::new(
             ErrorKind::BodyTooLarge,
             Fault::Caller,
-            format!("the body is over the limit of {limit} bytes"),
+            format!("the body has to be read, and is over the limit of {limit} bytes"),
         )
     }
 

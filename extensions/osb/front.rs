@@ -18,7 +18,7 @@ use super::dialect::{NAME, OsbDialect};
 use super::operations::{Schedules, reconcile, sweep};
 use super::settings::ProviderSettings;
 use super::visibility::Visibility;
-use super::{prefix, recording, sign};
+use super::{leading, prefix, recording, sign};
 
 /// The OSB extension.
 pub struct Osb {
@@ -98,7 +98,8 @@ impl Extension for Osb {
         if call.params.get("instance").is_empty() {
             return Ok(self.brokers.catalog(request, fed).await);
         }
-        if self.brokers.catalogs.are_coming() {
+        let is_led = fed.pinned().is_none() || self.brokers.visibility().is_some();
+        if is_led && self.brokers.catalogs.are_coming() {
             self.brokers.wait_for_catalogs(call, request, fed).await?;
         }
         self.brokers.lead(call, request, fed).await
@@ -114,17 +115,19 @@ impl Extension for Osb {
         if call.params.get("instance").is_empty() {
             return Ok(());
         }
+        let provider = fed.provider(&to.provider);
+        let settings = provider.as_ref().map(ProviderSettings::of).unwrap_or_default();
+        if settings.needs_bodies() {
+            leading::read(call, request).await?;
+        }
         self.brokers.refuse_swap(call, request, to, fed).await?;
-        if let Some(provider) = fed.provider(&to.provider)
-            && let Some(algorithm) = ProviderSettings::of(&provider).sign_context
-        {
-            sign::sign(request, &provider, algorithm, fed).await?;
+        if let (Some(provider), Some(algorithm)) = (&provider, settings.sign_context) {
+            sign::sign(request, provider, algorithm, fed).await?;
         }
         let known = (&*self.brokers.operations, &*self.brokers.catalogs);
         recording::begin(known, call, request, to, fed).await?;
-        let prefix = id_prefix(to, fed);
-        if !prefix.is_empty() {
-            without_prefix(call, request, &prefix);
+        if !settings.id_prefix.is_empty() {
+            without_prefix(call, request, &settings.id_prefix);
         }
         Ok(())
     }

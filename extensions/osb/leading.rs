@@ -32,7 +32,8 @@ impl Brokers {
     ) -> Result<Flow> {
         let now = self.catalogs.now();
         let binds = call.method == Method::PUT && !call.params.get("binding").is_empty();
-        if self.visibility().is_none() && now.shared.is_empty() && !binds {
+        let is_led = fed.pinned().is_none() && (binds || !now.shared.is_empty());
+        if self.visibility().is_none() && !is_led {
             return Ok(Flow::Continue);
         }
         let ids = read_ids(call, request).await?;
@@ -160,10 +161,19 @@ impl Brokers {
 
 /// The ids that a call says; its body is read for them.
 async fn read_ids(call: &Call, request: &mut Request<Body>) -> Result<Ids> {
-    if matches!(call.method, Method::PUT | Method::PATCH) {
+    read(call, request).await?;
+    Ok(ids(&call.method, request))
+}
+
+/// Reads the body of a call that says ids in it, unless it is here.
+///
+/// # Errors
+/// It is too long, or does not arrive.
+pub(super) async fn read(call: &Call, request: &mut Request<Body>) -> Result<()> {
+    if matches!(call.method, Method::PUT | Method::PATCH) && request.body().as_bytes().is_none() {
         incoming::body(call, request, LONGEST).await?;
     }
-    Ok(ids(&call.method, request))
+    Ok(())
 }
 
 /// A rotation says no service: where nobody has mapped its instance, the binding that it replaces tells the broker.

@@ -92,6 +92,12 @@ impl ProviderSettings {
         provider.settings.of::<Self>().cloned().unwrap_or_default()
     }
 
+    /// Whether bodies must be read even on their way to a provider that the caller named: something in them is changed, or
+    /// standpipe itself has to be able to delete what they make.
+    pub(super) fn needs_bodies(&self) -> bool {
+        self.sign_context.is_some() || self.reconcile || !self.id_prefix.is_empty()
+    }
+
     /// Reads a provider's table.
     ///
     /// # Errors

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::request::Parts;
 use http::uri::{PathAndQuery, Uri};
 use http::{HeaderMap, HeaderName, Request};
@@ -194,8 +193,14 @@ impl Proxy {
         trail.operation = Some(*operation);
         let mut body = None;
         if dialect.needs_body(*operation) {
-            let limit = running.config.limits.body_buffer;
-            body = Some(Box::pin(self.whole(trail, &mut asked.request, limit)).await?);
+            let (limit, sent) = (running.config.limits.body_buffer, asked.request.body_mut());
+            let counts = |kind| running.quotas.of(trail.caller.as_deref(), &kind).is_some();
+            body = if asked.pinned.is_some() && !dialect.creates(*operation).is_some_and(counts) {
+                // Where it goes is known, and what it says is the provider's to read.
+                Box::pin(self.in_time(trail, sent.bytes_within(limit))).await?
+            } else {
+                Some(Box::pin(self.in_time(trail, sent.bytes(limit))).await?)
+            };
         }
         let view = RequestView::of(&asked.request, params, body.as_ref());
         asked.resources = scoped(&**dialect, trail.caller.as_deref(), dialect.names(*operation, &view));
@@ -204,9 +209,9 @@ impl Proxy {
         Ok(())
     }
 
-    async fn whole(&self, trail: &Trail, request: &mut Request<Body>, limit: usize) -> Result<Bytes> {
-        let deadline = trail.deadline;
-        let read = self.forward.deadlines().within(|| deadline, request.body_mut().bytes(limit)).await;
+    /// Reads of a body until the call's deadline.
+    async fn in_time<T>(&self, trail: &Trail, read: impl Future<Output = Result<T>>) -> Result<T> {
+        let read = self.forward.deadlines().within(|| trail.deadline, read).await;
         read.map_err(|_| Error::bad_request("the body did not arrive in time"))?
     }
 
@@ -279,9 +284,7 @@ impl Proxy {
         let provider = place.provider.clone();
         let limit = running.config.limits.body_buffer;
         let selected = select(&provider.config.credential_by, &mut asked.request, limit);
-        let deadline = trail.deadline;
-        let selected = self.forward.deadlines().within(|| deadline, selected).await;
-        let selected = selected.map_err(|_| Error::bad_request("the body did not arrive in time"))??;
+        let selected = self.in_time(trail, selected).await?;
         let chosen = Chosen { kept: place.credential.as_ref(), asked: selected.as_deref() };
         let alias = provider.credentials.alias(provider.id(), trail.caller.as_deref(), chosen)?.cloned();
         place.credential = alias;

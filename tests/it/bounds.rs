@@ -43,6 +43,52 @@ fn clients_that_dawdle_are_closed() {
 }
 
 #[test]
+fn a_body_that_is_too_long_to_be_read_goes_unread_to_the_provider_that_was_named() {
+    use crate::support::osb::{broker, front, message, service};
+
+    let made = |request: &str| {
+        let (head, body) = request.split_once("\r\n\r\n")?;
+        let (line, length) = (head.lines().next()?, body.len());
+        Some(message("201 Created", &format!("{{\"line\":{line:?},\"length\":{length}}}")))
+    };
+    let [plain, prefixed] = ["s", "t"].map(|id| broker(&[service(id, id)], made));
+    let house = front(
+        &[("plain", &plain, ""), ("prefixed", &prefixed, "id_prefix = \"x-\"")],
+        "[limits]\nbody_buffer = \"64KiB\"\n",
+    );
+    let standpipe = house.run();
+    let body = |kib: usize| {
+        let filling = "x".repeat(kib << 10);
+        format!("{{\"service_id\":\"s\",\"plan_id\":\"s-small\",\"parameters\":{{\"x\":\"{filling}\"}}}}")
+    };
+    let put = |path: &str, headers: &[(&str, &str)], body: &str| {
+        let headers = [&[("x-broker-api-version", "2.17"), ("content-type", "application/json")], headers];
+        standpipe.call("PUT", path, &headers.concat(), body)
+    };
+    let (long, instance) = (body(2048), "/v2/service_instances/i");
+    let bound = format!("{instance}/service_bindings/b");
+    let named = [("standpipe-provider", "plain")];
+    let ways = [("/providers/plain", &[][..]), ("", &named[..])];
+    for ((face, headers), path) in ways.into_iter().zip([instance, &bound]) {
+        let answer = put(&format!("{face}{path}"), headers, &long);
+        assert_eq!((answer.status, &answer.json()["length"]), (201, &long.len().into()), "{answer:?}");
+        assert_eq!(answer.json()["line"], format!("PUT {path} HTTP/1.1"));
+    }
+    assert_eq!(
+        standpipe.get(instance).json()["line"],
+        format!("GET {instance} HTTP/1.1"),
+        "known where it is"
+    );
+    let refused = put("/v2/service_instances/j", &[], &body(65));
+    assert_eq!(refused.status, 413, "its body tells where it goes: {refused:?}");
+    let refused = put("/v2/service_instances/k", &[("standpipe-provider", "prefixed")], &long);
+    assert_eq!(refused.status, 413, "the prefix has to be taken off: {refused:?}");
+    assert!(refused.body.contains("has to be read"), "{refused:?}");
+    assert!(prefixed.said().iter().all(|request| request.starts_with("GET /v2/catalog ")));
+    assert_eq!(put("/v2/service_instances/l", &[], &body(1)).status, 201);
+}
+
+#[test]
 fn over_the_limit_a_connection_waits_and_a_reload_makes_room() {
     let origin = Origin::answering(OK);
     let limits = |connections| format!("[limits]\nconnections = {connections}\n");
