@@ -252,15 +252,15 @@ impl Addons {
     /// whose request never left changes nothing.
     async fn begin(
         &self,
-        addon: Addon,
+        mut addon: Addon,
         before: Option<Record>,
         method: Method,
         fed: &dyn Federation,
     ) -> Result<Response<Body>> {
         let (state, key) = (fed.state(), addon.at.key());
         let expected = before.as_ref().map(|record| record.revision);
-        let put = Change::Put { key: key.clone(), value: addon.written()?, expected };
         let claims = if method == Method::PUT { addon.claim(fed).await? } else { Vec::new() };
+        let put = Change::Put { key: key.clone(), value: addon.written()?, expected };
         let changes = [put, Change::Schedule(job(&key))].into_iter().chain(claims);
         state.commit(changes.collect()).await?.map_err(|_| written_meanwhile())?;
         let begun = state.get(&key).await?;
@@ -369,6 +369,7 @@ fn named(fed: &dyn Federation, [app, channel, name]: [&str; 3]) -> Result<At> {
         app: app.to_owned(),
         channel: channel.to_owned(),
         name: name.to_owned(),
+        salt: None,
     })
 }
 

@@ -15,6 +15,7 @@ use super::stage::Stage;
 use crate::osb::client::{Place, binding, instance};
 use crate::osb::event::Cost;
 use crate::osb::offered::Offered;
+use crate::outside::secret;
 use crate::path::encode;
 
 /// How long an operation may take whose plan does not say: as long as a broker's by default (decision 51).
@@ -33,6 +34,9 @@ pub(super) struct At {
     pub channel: String,
     /// The service's name in the merged catalog.
     pub name: String,
+    /// What makes its ids others than its names alone would, where another tenant took those first.
+    #[serde(default)]
+    pub salt: Option<String>,
 }
 
 /// A plan as it was when it was chosen.
@@ -131,9 +135,11 @@ impl At {
     }
 
     /// A UUID of version 8 (RFC 9562, section 5.8): the first 16 octets of the SHA-256 of `standpipe addons`, what it names and
-    /// the record's key, each followed by a zero octet. Whoever repeats a command gets the same ids, and so the same instance.
+    /// the record's key, each followed by a zero octet, and of the salt. Whoever repeats a command gets the same ids, and so the
+    /// same instance.
     fn uuid(&self, what: &str) -> String {
-        let text = format!("standpipe addons\0{what}\0{}\0", self.key());
+        let salt = self.salt.as_deref().unwrap_or_default();
+        let text = format!("standpipe addons\0{what}\0{}\0{salt}", self.key());
         let mut octets = [0_u8; 16];
         octets.iter_mut().zip(digest(&SHA256, text.as_bytes()).as_ref()).for_each(|(to, from)| *to = *from);
         let bits = u128::from_be_bytes(octets);
@@ -216,11 +222,18 @@ impl Addon {
         }
     }
 
-    /// Claims for the caller what adding it will create.
+    /// Claims for the caller what adding it will create. Whoever knows its names can take its ids first: then it gets ids that
+    /// nobody can guess, and keeps them.
     ///
     /// # Errors
-    /// The caller does not see it, or another tenant has it.
-    pub(super) async fn claim(&self, fed: &dyn Federation) -> Result<Vec<Change>> {
+    /// The caller does not see it, or the system gives no random bytes.
+    pub(super) async fn claim(&mut self, fed: &dyn Federation) -> Result<Vec<Change>> {
+        for resource in [self.at.instance(), self.at.binding()] {
+            if self.plan.place(resource).is_anothers(fed).await? {
+                self.at.salt = Some(secret::random().map_err(Error::internal)?);
+                break;
+            }
+        }
         let bound = self.plan.bindable.then(|| self.at.binding());
         let mut claims = Vec::new();
         for resource in [self.at.instance()].into_iter().chain(bound) {

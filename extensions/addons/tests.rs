@@ -17,6 +17,7 @@ fn at(tenant: Option<&str>) -> At {
         app: "my/app".into(),
         channel: "development".into(),
         name: "mysql".into(),
+        salt: None,
     }
 }
 
@@ -151,6 +152,9 @@ fn ids_are_of_tenant_app_channel_and_name_and_never_change() {
     assert_eq!(instance.id.as_str(), "996c5992-796e-8096-a2c4-607ac2af3c62");
     assert_eq!(at(None).binding().parent.as_ref(), Some(&instance.id));
     assert_ne!(at(None).binding().id, instance.id);
+    let salted = At { salt: Some("s".into()), ..at(None) };
+    assert_ne!(salted.instance(), instance);
+    assert_eq!((salted.instance(), salted.key()), (salted.clone().instance(), at(None).key()));
     assert_ne!(at(Some("acme")).instance().id, instance.id);
     let other = At { caller: "basic:bob".into(), ..at(Some("acme")) };
     assert_eq!(other.instance(), at(Some("acme")).instance(), "a tenant's callers share");

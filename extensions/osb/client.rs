@@ -93,13 +93,12 @@ impl Place {
         Err(Error::new(ErrorKind::Forbidden, Fault::Caller, text))
     }
 
-    /// Claims for the caller of a call what a job will create here. Ids that are made of names can be computed by anybody: what
-    /// another tenant has made under this one would be shared with it, since the broker answers its repetition as a success.
+    /// Whether another tenant has this id here. Ids that are made of names can be computed by anybody: what is made under one
+    /// would be shared with whoever took it first, since the broker answers its repetition as a success.
     ///
     /// # Errors
-    /// The caller does not see it, or may not create it, or another tenant has it.
-    pub(crate) async fn claim(&self, fed: &dyn Federation) -> Result<Change> {
-        self.admit(&Method::PUT, fed)?;
+    /// The store does not answer.
+    pub(crate) async fn is_anothers(&self, fed: &dyn Federation) -> Result<bool> {
         let Resource { kind, id, parent, scope } = &self.resource;
         let is_anothers = |row: &Mapping| {
             row.provider == self.provider
@@ -107,7 +106,16 @@ impl Place {
                 && row.resource.parent == *parent
                 && row.resource.scope != *scope
         };
-        if fed.mappings(kind, id, NAMED).await?.iter().any(is_anothers) {
+        Ok(fed.mappings(kind, id, NAMED).await?.iter().any(is_anothers))
+    }
+
+    /// Claims for the caller of a call what a job will create here.
+    ///
+    /// # Errors
+    /// The caller does not see it, or may not create it, or another tenant has it.
+    pub(crate) async fn claim(&self, fed: &dyn Federation) -> Result<Change> {
+        self.admit(&Method::PUT, fed)?;
+        if self.is_anothers(fed).await? {
             let text =
                 format!("{} exists already at {}, and is another tenant's", self.resource, self.provider);
             return Err(

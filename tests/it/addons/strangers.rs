@@ -78,7 +78,7 @@ fn the_ids_of_anothers_addon_open_nothing() {
 }
 
 #[test]
-fn an_id_that_somebody_took_first_is_not_shared_with_him() {
+fn an_id_that_somebody_took_first_is_neither_shared_nor_in_the_way() {
     let alpha = broker();
     let house = front(&[("alpha", &alpha, "")], "");
     tenants(&house);
@@ -92,17 +92,15 @@ fn an_id_that_somebody_took_first_is_not_shared_with_him() {
     let taken = call(&standpipe, RED, "PUT", &path, body);
     assert_eq!(taken.status, 201, "nobody has it: {}", taken.body);
     let before = alpha.said().len();
-    let refused = add(&standpipe, "shop");
-    assert!(refused.status == 409 && refused.body.contains("is another tenant's"), "{}", refused.body);
-    assert_eq!(
-        call(&standpipe, BLUE, "GET", "/addons/shop/prod/mysql", "").status,
-        404,
-        "nothing is kept of it"
-    );
+    let added = add(&standpipe, "shop");
+    assert_eq!(added.status, 201, "whoever takes an id keeps nobody from an add-on: {}", added.body);
+    let other = added.json()["instance"].as_str().unwrap().to_owned();
+    assert_ne!(other, id);
     let said = alpha.said();
-    assert_eq!(
-        sent(&said[before..], "PUT").len(),
-        0,
-        "no binding of blue's data at red's instance: {said:?}"
-    );
+    let puts = sent(&said[before..], "PUT");
+    assert_eq!(puts.len(), 2, "{puts:?}");
+    assert!(puts.iter().all(|put| put.contains(&other)), "nothing of blue's at red's instance: {puts:?}");
+    assert_eq!(add(&standpipe, "shop").json()["instance"], other.as_str(), "and it keeps the one it has");
+    assert_eq!(call(&standpipe, BLUE, "DELETE", "/addons/shop/prod/mysql", "").status, 200);
+    assert_eq!(call(&standpipe, RED, "GET", &path, "").status, 200, "red's is untouched");
 }
