@@ -238,7 +238,7 @@ impl<'a> Session<'a> {
         self.say(&doing.done())?;
         match file {
             None if addon.bindable => self.say(&format!(
-                "Credentials that `--env-file` wrote are still in that file: take them out with `standpipe addons remove {name} --env-file FILE`"
+                "No env file was named. Credentials that `--env-file` may have written into one stay there until you take them out with `standpipe addons remove {name} --env-file FILE`"
             )),
             _ => Ok(()),
         }
