@@ -102,7 +102,7 @@ fn said(broker: &Origin, begins: &str) -> Vec<String> {
 #[test]
 fn an_app_has_the_credentials_of_its_database_and_the_rotated_ones() {
     let broker = database(json!({"binding_rotatable": true}), json!({}));
-    let front = front(port(), broker.address, "").run();
+    let front = front(port(), broker.address, "[extensions.osb-pipes]\ntell_deletions = true\n").run();
     let asked = json!({"pipe": {"id": "app"}, "parameters": {"disk": 20}, "binding_parameters": {"role": "rw"},
         "context": {"platform": "kubernetes", "space_guid": "s1"}});
     let made = bind(&front, asked.clone());
@@ -153,6 +153,8 @@ fn an_app_has_the_credentials_of_its_database_and_the_rotated_ones() {
     assert!(last.ends_with(pipe["instance_id"].as_str().unwrap()), "{gone:?}");
     assert_eq!(front.get("/pg/pipes/app").status, 404);
     assert_eq!(front.get("/pg/pipes").json(), json!([]));
+    until("the app has them no more", || !env().contains("PIPE_DB_OTHER_"));
+    assert_eq!(app.get("/app/pipes/db").status, 200, "its own pipe stays");
 }
 
 /// The same with the built-in brokers of both sides, which have no script.

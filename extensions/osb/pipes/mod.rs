@@ -42,7 +42,7 @@ use standpipe_api::{
 
 pub use self::services::Services;
 
-use self::record::{Errand, decode};
+use self::record::{Errand, Farewell, decode};
 use self::settings::PipeSettings;
 use crate::cloudpipe::broker::answer::Refusal;
 
@@ -127,6 +127,9 @@ impl Extension for OsbPipes {
     async fn run_job(&self, job: Job, background: Rc<dyn Background>) -> JobOutcome {
         // Jobs of the last run may come before the start.
         self.services.open(&*background);
+        if let Ok(farewell) = decode::<Farewell>(&job.payload) {
+            return news::farewell(&self.services, &farewell, &job, &*background).await;
+        }
         match decode::<Errand>(&job.payload) {
             Ok(errand) if job.id.0 == errand.secret_key() => self.services.forget(&errand, &job).await,
             Ok(errand) => self.services.advance(&errand, &job, &*background).await,

@@ -1,11 +1,11 @@
 //! The other end is told what the credentials are.
 
 use serde_json::{Map, Value};
-use standpipe_api::{Background, Error, Result, Timestamp};
+use standpipe_api::{Background, Error, Job, JobOutcome, Result, Timestamp};
 
-use super::record::{Blame, Bound, Trouble};
+use super::record::{Blame, Bound, Farewell, Trouble};
 use super::services::Services;
-use super::work::{Next, Then};
+use super::work::{Next, Then, again};
 use crate::cloudpipe::broker::push::{self, Delivery, Sender, address};
 use crate::cloudpipe::broker::wire;
 use crate::osb::client::{Client, Reply};
@@ -73,6 +73,27 @@ pub(super) async fn tell(
         Delivery::Never(why) => over(bound, why),
         Delivery::Later(why) => wait(services, bound, why),
     })
+}
+
+/// Tells the other end of a pipe that is gone that its credentials are of no use any more.
+pub(super) async fn farewell(
+    services: &Services,
+    farewell: &Farewell,
+    job: &Job,
+    background: &dyn Background,
+) -> JobOutcome {
+    let (issuer, Farewell { gone, uri, since }) = (background.public_url(), farewell);
+    let sender = Sender { issuer: &issuer, uri: &wire::uri(&issuer, &gone.resource, &gone.id) };
+    let why = match push::tell(sender, uri, Value::Null, background).await {
+        Ok(Delivery::Done) => return JobOutcome::Done,
+        Ok(Delivery::Never(why)) => return JobOutcome::Failed(why),
+        Ok(Delivery::Later(why)) => why,
+        Err(error) => error.log_text(),
+    };
+    if since.plus(services.settings().give_up_after) <= Timestamp::now() {
+        return JobOutcome::Failed(format!("given up: {why}"));
+    }
+    again(job, None, why)
 }
 
 fn over(bound: Bound, why: String) -> Next {

@@ -191,6 +191,23 @@ impl Errand {
     }
 }
 
+/// The other end of a pipe that is gone, to be told so.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Farewell {
+    /// Which pipe it was.
+    pub gone: Errand,
+    /// The other end's uri.
+    pub uri: String,
+    pub since: Timestamp,
+}
+
+impl Farewell {
+    /// In place of the pipe's own job: when a pipe of that name is made anew, its news count.
+    pub(super) fn job(&self) -> Result<NewJob> {
+        Ok(NewJob { id: JobId(self.gone.key()), payload: encode(self)?, delay: Duration::ZERO })
+    }
+}
+
 /// The prefix of what pipes of a name are found by.
 pub(super) fn name_prefix(id: &PipeId) -> String {
     format!("name/{}/", segment(id.as_str()))

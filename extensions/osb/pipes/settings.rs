@@ -22,6 +22,8 @@ pub(super) struct PipeSettings {
     pub hand_over: Duration,
     /// How long a broker, or the other end, is tried.
     pub give_up_after: Duration,
+    /// Whether the other end is told that its pipe is gone (decision 44).
+    pub tell_deletions: bool,
     rules: Vec<Rule>,
 }
 
@@ -48,6 +50,8 @@ struct Table {
     hand_over: Option<String>,
     give_up_after: Option<String>,
     #[serde(default)]
+    tell_deletions: bool,
+    #[serde(default)]
     offers: Vec<toml::Table>,
 }
 
@@ -57,6 +61,7 @@ impl Default for PipeSettings {
             keep_credentials: false,
             hand_over: HAND_OVER,
             give_up_after: GIVE_UP_AFTER,
+            tell_deletions: false,
             rules: Vec::new(),
         }
     }
@@ -70,7 +75,8 @@ impl PipeSettings {
     pub(super) fn read(table: &toml::Table) -> Result<Self, Problems> {
         let (table, mut problems) = Settings::examine::<Table>(table);
         let Some(table) = table else { return Err(problems) };
-        let mut settings = Self { keep_credentials: table.keep_credentials, ..Self::default() };
+        let Table { keep_credentials, tell_deletions, .. } = table;
+        let mut settings = Self { keep_credentials, tell_deletions, ..Self::default() };
         for (key, text, span) in [
             ("hand_over", table.hand_over, &mut settings.hand_over),
             ("give_up_after", table.give_up_after, &mut settings.give_up_after),

@@ -11,7 +11,9 @@ use standpipe_api::{Background, Change, Job, JobOutcome, Result, Timestamp, back
 
 use super::heard::{self, Heard};
 use super::news;
-use super::record::{Blame, Bound, Errand, Goal, Instance, Kept, Step, Stored, Trouble, decode, encode};
+use super::record::{
+    Blame, Bound, Errand, Farewell, Goal, Instance, Kept, Step, Stored, Trouble, decode, encode,
+};
 use super::services::{Services, Written};
 use crate::cloudpipe::broker::push::address;
 use crate::osb::client::{Client, Place, Through};
@@ -187,6 +189,10 @@ impl Services {
             }
         }
         changes.push(Change::Cancel(errand.removal(Duration::ZERO)?.id));
+        if let Some(uri) = address(&stored.bound.pipe.other).filter(|_| self.settings().tell_deletions) {
+            let (gone, uri, since) = (errand.clone(), uri.to_owned(), Timestamp::now());
+            changes.push(Change::Schedule(Farewell { gone, uri, since }.job()?));
+        }
         self.commit(changes).await
     }
 
@@ -216,7 +222,8 @@ impl Services {
     }
 }
 
-fn again(job: &Job, delay: Option<Duration>, reason: String) -> JobOutcome {
+/// The same job once more.
+pub(super) fn again(job: &Job, delay: Option<Duration>, reason: String) -> JobOutcome {
     let delay = delay.unwrap_or_else(|| backoff(job.attempts, WAITS));
     JobOutcome::Again { delay, payload: job.payload.clone(), reason }
 }
