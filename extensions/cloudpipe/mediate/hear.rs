@@ -14,14 +14,10 @@ use tokio::sync::{mpsc, oneshot};
 use super::address::EndAddress;
 use super::deliver;
 use super::ends::{self, Own, TRIES};
+use super::room::Room;
 use crate::cloudpipe::dialect::NAME;
 use crate::cloudpipe::settings::ProviderSettings;
 use crate::cloudpipe::token::{Claimed, only_data};
-
-/// News waiting for one provider; more are not taken until some are delivered.
-const MOST_WAITING: usize = 10_000;
-/// Records counted at a time.
-const PAGE: usize = 500;
 
 /// News as it came.
 pub(super) struct News {
@@ -57,14 +53,15 @@ pub(super) struct Waiting {
 
 /// Looks at news, each in a task of its own, until the end.
 pub(super) async fn listen(mut news: mpsc::Receiver<News>, background: Rc<dyn Background>) {
+    let room = Rc::<Room>::default();
     loop {
         tokio::select! {
             () = background.stopped() => return,
             next = news.recv() => {
                 let Some(next) = next else { return };
-                let handle = background.handle();
+                let (handle, room) = (background.handle(), room.clone());
                 background.spawn(Box::pin(async move {
-                    let heard = match hear(&next, &*handle).await {
+                    let heard = match hear(&next, &room, &*handle).await {
                         Ok(heard) => heard,
                         Err(error) => {
                             tracing::warn!(to = next.to.path(), error = error.log_text(), "news could not be looked at");
@@ -79,7 +76,7 @@ pub(super) async fn listen(mut news: mpsc::Receiver<News>, background: Rc<dyn Ba
     }
 }
 
-async fn hear(news: &News, background: &dyn Background) -> Result<Heard> {
+async fn hear(news: &News, room: &Room, background: &dyn Background) -> Result<Heard> {
     let public_url = background.public_url();
     let refused = |why: &str| {
         tracing::warn!(to = news.to.path(), why, "a broker's token was refused");
@@ -118,7 +115,7 @@ async fn hear(news: &News, background: &dyn Background) -> Result<Heard> {
             },
         };
         let Some(data) = only_data(&news.body) else { return Ok(Heard::NotYours) };
-        keep(news, &from.uri(&public_url), data, background).await?;
+        keep((news, room), &from.uri(&public_url), data, background).await?;
         return Ok(Heard::Taken);
     }
     refused("no broker that could have signed it did")
@@ -217,7 +214,7 @@ fn key(news: &News, from: &str) -> String {
 
 /// Keeps news durably, merged with what is not delivered yet, with the job that delivers it.
 async fn keep(
-    news: &News,
+    (news, room): (&News, &Room),
     from: &str,
     data: Option<Map<String, Value>>,
     background: &dyn Background,
@@ -237,7 +234,7 @@ async fn keep(
             Some(keys) => waiting.data.extend(keys.clone()),
         }
         if record.is_none() {
-            bounded(news, background).await?;
+            room.take(&news.to.provider, &*state).await?;
         }
         let expected = record.map(|record| record.revision);
         let put = Change::Put { key: key.clone(), value: ends::encode(&waiting)?, expected };
@@ -247,20 +244,4 @@ async fn keep(
         }
     }
     Err(Error::internal("news for one end come from too many at once"))
-}
-
-async fn bounded(news: &News, background: &dyn Background) -> Result<()> {
-    let (state, prefix) = (background.state(), format!("news/{}/", news.to.provider));
-    let (mut count, mut after) = (0, None);
-    loop {
-        let page = state.list(&prefix, after.as_deref(), PAGE).await?;
-        count += page.len();
-        if count >= MOST_WAITING {
-            return Err(Error::internal(format!("{count} news wait for {}", news.to.provider)));
-        }
-        match page.last().filter(|_| page.len() == PAGE) {
-            Some(last) => after = Some(last.key.clone()),
-            None => return Ok(()),
-        }
-    }
 }

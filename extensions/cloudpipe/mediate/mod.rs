@@ -13,6 +13,7 @@ mod deliver;
 mod ends;
 mod hear;
 mod request;
+mod room;
 
 use std::rc::Rc;
 use std::sync::OnceLock;
