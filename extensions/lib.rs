@@ -5,6 +5,7 @@ use std::sync::Arc;
 use standpipe_api::Extension;
 
 pub mod addons;
+mod answer;
 pub mod cloudpipe;
 pub mod env_file;
 pub mod events;

@@ -84,11 +84,8 @@ fn job(key: &str) -> NewJob {
 }
 
 fn json(status: StatusCode, body: &Value) -> Response<Body> {
-    let mut response = Response::new(Body::from(body.to_string()));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert("content-type", http::HeaderValue::from_static("application/json"));
-    headers.insert("cache-control", http::HeaderValue::from_static("no-store"));
+    let mut response = crate::answer::json(status, body);
+    response.headers_mut().insert("cache-control", http::HeaderValue::from_static("no-store"));
     response
 }
 

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, HeaderName, Method, Response, StatusCode};
 use serde_json::{Map, Value};
 use standpipe_api::{
@@ -298,9 +297,5 @@ pub(super) fn version_refused(headers: &HeaderMap) -> Option<Response<Body>> {
 
 /// An answer of standpipe's own in the shape of the spec's errors.
 pub(super) fn verdict(status: StatusCode, description: &str) -> Response<Body> {
-    let body = serde_json::json!({ "description": description });
-    let mut response = Response::new(Body::from(Bytes::from(body.to_string())));
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
+    crate::answer::json(status, &serde_json::json!({ "description": description }))
 }

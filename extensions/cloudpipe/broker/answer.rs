@@ -2,13 +2,14 @@
 
 use std::borrow::Cow;
 
-use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
-use standpipe_api::{Body, Error, ErrorKind};
+use standpipe_api::{Body, Error};
 
 use super::schema::Violation;
+use crate::answer::failed;
+pub(crate) use crate::answer::json;
 
 /// A request that is not done, as the caller is told.
 #[derive(Debug)]
@@ -109,25 +110,8 @@ impl Refusal {
 /// What the engine could not do for us.
 impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
-        let status = match error.kind() {
-            ErrorKind::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            ErrorKind::BodyBroken | ErrorKind::BadRequest => StatusCode::BAD_REQUEST,
-            ErrorKind::StoreUnavailable => StatusCode::SERVICE_UNAVAILABLE,
-            _ => StatusCode::INTERNAL_SERVER_ERROR,
-        };
-        if status.is_server_error() {
-            tracing::error!(error = error.log_text(), "the broker could not do its work");
-        }
-        Self::new(status, error.public().to_owned())
+        Self::new(failed(&error), error.public().to_owned())
     }
-}
-
-/// An answer with a JSON body.
-pub(crate) fn json(status: StatusCode, body: &Value) -> Response<Body> {
-    let mut response = Response::new(Body::from(Bytes::from(body.to_string())));
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
 }
 
 /// An answer without a body.

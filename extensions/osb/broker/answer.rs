@@ -1,12 +1,13 @@
 //! Answers: JSON, or an error as the specification has it.
 
-use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::header::{ALLOW, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
 use serde_json::{Map, Value, json};
-use standpipe_api::{Body, Error, ErrorKind};
+use standpipe_api::{Body, Error};
 
 use super::records::Failure;
+use crate::answer::failed;
+pub(super) use crate::answer::json;
 
 /// A request that is not done, as the platform is told.
 #[derive(Debug)]
@@ -103,25 +104,8 @@ pub(super) fn details(failure: &Failure) -> Map<String, Value> {
 /// What the engine could not do for us.
 impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
-        let status = match error.kind() {
-            ErrorKind::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            ErrorKind::BodyBroken | ErrorKind::BadRequest => StatusCode::BAD_REQUEST,
-            ErrorKind::StoreUnavailable => StatusCode::SERVICE_UNAVAILABLE,
-            _ => StatusCode::INTERNAL_SERVER_ERROR,
-        };
-        if status.is_server_error() {
-            tracing::error!(error = error.log_text(), "the broker could not do its work");
-        }
-        Self::new(status, error.public().to_owned())
+        Self::new(failed(&error), error.public().to_owned())
     }
-}
-
-/// An answer with a JSON body.
-pub(super) fn json(status: StatusCode, body: &Value) -> Response<Body> {
-    let mut response = Response::new(Body::from(Bytes::from(body.to_string())));
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
 }
 
 /// `{}`: done, and nothing more to say.
