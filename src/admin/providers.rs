@@ -135,7 +135,7 @@ pub(super) async fn act(
         Act::Drain => registry.set_availability(name, Availability::Draining).await?,
         Act::Undrain => registry.set_availability(name, Availability::Active).await?,
         Act::Refresh => {
-            registry.refresh(name)?;
+            registry.refresh(name).await?;
             return Ok(answer::json(StatusCode::ACCEPTED, &json!({ "refreshing": name })));
         }
     }

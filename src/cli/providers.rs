@@ -79,7 +79,7 @@ pub enum Command {
         #[arg(long)]
         force: bool,
     },
-    /// Ask a provider now for what it has, such as its catalog
+    /// Ask a provider now for what it has, such as its catalog; one that is left out is tried again first
     Refresh {
         /// Its name
         name: String,

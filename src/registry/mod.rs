@@ -199,12 +199,23 @@ impl Registry {
         Ok(held)
     }
 
-    /// Wants a provider asked now for what it has.
+    /// Wants a provider asked now for what it has. One that is left out is tried again first.
     ///
     /// # Errors
-    /// There is none of this name.
-    pub fn refresh(&self, name: &ProviderId) -> Result<()> {
-        self.engine.running.load().provider(name)?;
+    /// There is none of this name, or it still cannot be put to work.
+    pub async fn refresh(&self, name: &ProviderId) -> Result<()> {
+        let _alone = self.names.lock().await;
+        let old = self.engine.running.load_full();
+        if old.is_left_out(name) {
+            let running = self.assembled(&old, old.at_run_time.clone());
+            if let Some(left_out) = running.left_out.iter().find(|left_out| left_out.name == *name) {
+                return Err(still_left_out(left_out));
+            }
+            self.put_in_force(running);
+            tracing::info!(provider = %name, "a provider that was left out is put to work");
+        } else {
+            old.find(name).ok_or_else(|| unknown(name))?;
+        }
         self.wishes.send_modify(|wishes| *wishes.entry(name.clone()).or_default() += 1);
         Ok(())
     }
@@ -277,20 +288,29 @@ fn announce(name: &ProviderId, became: ProviderChange) {
 /// Registered providers that are not in force, with what to do.
 fn tell_left_out(running: &Running) {
     for left_out in &running.left_out {
-        let problems: Vec<String> = left_out.problems.iter().map(ToString::to_string).collect();
         tracing::error!(
             provider = %left_out.name,
-            problems = problems.join("; "),
-            "a registered provider is left out; update or remove it (standpipe providers)"
+            problems = lines(&left_out.problems),
+            "a registered provider is left out; mend what is wrong and refresh it, or update or remove it (standpipe providers)"
         );
     }
 }
 
 /// Every mistake as one error.
 fn mistakes(problems: Problems) -> Error {
-    let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
-    Error::invalid(lines.join("; "))
+    Error::invalid(lines(&problems))
         .advise("nothing was stored; the keys are those of [[provider]] in the configuration")
+}
+
+fn still_left_out(left_out: &LeftOut) -> Error {
+    let (name, lines) = (&left_out.name, lines(&left_out.problems));
+    Error::conflict(format!("{name} is registered, but cannot be put to work: {lines}")).advise(format!(
+        "mend it where it stands and refresh {name} again, or change it (standpipe providers update {name})"
+    ))
+}
+
+fn lines(problems: &Problems) -> String {
+    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 fn free(running: &Running, name: &ProviderId) -> Result<()> {

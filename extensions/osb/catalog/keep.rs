@@ -93,7 +93,7 @@ impl Keeper {
         let state = background.state();
         let names = stored::names(&*state).await?;
         let (mut members, mut etags) = (Vec::new(), Vec::new());
-        for provider in background.providers().into_iter().filter(|provider| provider.dialect == NAME) {
+        for provider in background.with_left_out().into_iter().filter(|provider| provider.dialect == NAME) {
             let known = stored::read(&*state, &provider.id).await?;
             etags.push(known.etag.filter(|_| known.snapshot.is_some()));
             members.push(Member {
