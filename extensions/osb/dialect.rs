@@ -180,6 +180,10 @@ impl Dialect for OsbDialect {
         Some(question::catalog("2.17"))
     }
 
+    fn keys_in_ids(&self) -> &[&'static str] {
+        &["id_prefix"]
+    }
+
     fn accepts_greeting(&self, answer: &Answer) -> Result<(), String> {
         Snapshot::read(answer.body().clone()).map(drop).map_err(|bad| bad.to_string())
     }
