@@ -185,7 +185,7 @@ impl Dialect for OsbDialect {
     }
 
     fn accepts_greeting(&self, answer: &Answer) -> Result<(), String> {
-        Snapshot::read(answer.body().clone()).map(drop).map_err(|bad| bad.to_string())
+        Snapshot::of(answer).map(drop).map_err(|bad| bad.to_string())
     }
 
     /// An instance never moves, and a 404 proves nothing: brokers give it for what they do not let be fetched, and while they

@@ -194,7 +194,7 @@ impl Keeper {
             return Err(Error::nonsense(provider.id, text));
         }
         let etag = answer.headers().get(ETAG).and_then(|etag| etag.to_str().ok()).map(str::to_owned);
-        let snapshot = Snapshot::read(answer.into_body()).map_err(|bad| {
+        let snapshot = Snapshot::of(&answer).map_err(|bad| {
             Error::nonsense(provider.id.clone(), format!("the catalog of {} is refused: {bad}", provider.id))
         })?;
         Ok(Reading::New(Box::new(Known { snapshot: Some(Arc::new(snapshot)), etag, ..Known::default() })))
