@@ -60,7 +60,8 @@ impl Brokers {
 
     /// Waits until every catalog was read or tried once, within bounds.
     pub(crate) async fn first_round(&self, fed: &dyn Federation) {
-        if fed.providers().iter().any(|provider| provider.dialect == NAME) {
+        let is_there = fed.providers().iter().any(|provider| provider.dialect == NAME);
+        if is_there || !fed.left_out(NAME).is_empty() {
             // What has not come by then is missing, and said to be.
             let _late = tokio::time::timeout(FIRST_CATALOGS, self.catalogs.heard()).await;
         }

@@ -38,11 +38,16 @@ impl Left {
         let first = broker(first, created);
         let (alpha, beta) = (broker(alpha, created), broker(beta, created));
         let house = front(&[("first", &first, "")], "");
+        let left = Self::alone(house, (prefix, alpha), first, beta);
+        left.register("beta", &left.beta, &json!({}));
+        left
+    }
+
+    fn alone(house: House, (prefix, alpha): (&str, Origin), first: Origin, beta: Origin) -> Self {
         let standpipe = house.serve();
         let left = Self { house, standpipe, first, alpha, beta };
         left.hide_nothing();
         left.register("alpha", &left.alpha, &json!({ "id_prefix": prefix, "credential": left.credential() }));
-        left.register("beta", &left.beta, &json!({}));
         left
     }
 
@@ -187,6 +192,18 @@ fn of_those_who_share_a_service_it_counts_as_one_that_is_silent() {
     assert_eq!(left.delete("unmapped", "s").status, 503, "it may be at alpha");
     assert_eq!((said(&left.first, "PUT"), said(&left.first, "DELETE")), (1, 0));
     assert_eq!(left.delete("there", "s").status, 200);
+}
+
+#[test]
+fn nobody_else_is_needed_for_its_last_good_catalog() {
+    let nobody = || broker(&[], created);
+    let alpha = broker(&[service("s", "db")], created);
+    let mut left = Left::alone(front(&[], ""), ("", alpha), nobody(), nobody());
+    let whole = left.catalog().json();
+    left.restart_without();
+    assert_eq!(left.catalog().json(), whole);
+    is_out_of_work(&left.put("new", "s"));
+    is_out_of_work(&call(&left.standpipe, "GET", "/v2/service_instances/unmapped", ""));
 }
 
 #[test]
