@@ -300,6 +300,10 @@ impl Background for Handle {
         running.providers.iter().map(|provider| provider.public.clone()).collect()
     }
 
+    fn with_left_out(&self) -> Vec<Provider> {
+        self.shared.engine.running.load().known().cloned().collect()
+    }
+
     fn public_url(&self) -> String {
         self.shared.engine.running.load().config.public_url.clone()
     }

@@ -8,7 +8,8 @@ use ahash::HashMap;
 use arc_swap::ArcSwap;
 use http::HeaderValue;
 use standpipe_api::{
-    Caller, Error, ErrorKind, Extension, Fault, Mapping, Outbound, ProviderId, Resource, Result, Target,
+    Caller, Error, ErrorKind, Extension, Fault, Mapping, Outbound, Provider as Public, ProviderId, Resource,
+    Result, Target,
 };
 
 use crate::access::{Access, Quotas, Refusal};
@@ -192,9 +193,9 @@ impl Running {
     /// A provider that somebody named.
     ///
     /// # Errors
-    /// There is none of this name.
+    /// There is none of this name, or it cannot be put to work.
     pub fn provider(&self, id: &ProviderId) -> Result<&Arc<Provider>> {
-        self.find(id).ok_or_else(|| unknown_provider(id))
+        self.find(id).ok_or_else(|| if self.is_left_out(id) { not_at_work(id) } else { unknown_provider(id) })
     }
 
     /// The place an extension chose.
@@ -216,11 +217,28 @@ impl Running {
     /// # Errors
     /// There is none of this name, or the caller sees one that cannot be put to work.
     pub fn named(&self, caller: Option<&Caller>, id: &ProviderId) -> Result<&Arc<Provider>> {
-        let is_seen = |left_out: &LeftOut| left_out.name == *id && self.access.sees_provider(caller, id);
-        self.find(id).ok_or_else(|| match self.left_out.iter().any(is_seen) {
-            true => not_at_work(id),
-            false => unknown_provider(id),
-        })
+        match self.find(id) {
+            Some(provider) => Ok(provider),
+            None if self.access.sees_provider(caller, id) => self.provider(id),
+            None => Err(unknown_provider(id)),
+        }
+    }
+
+    /// Whether a name is that of a registered provider that cannot be put to work.
+    pub fn is_left_out(&self, id: &ProviderId) -> bool {
+        self.find(id).is_none() && self.left_out.iter().any(|left_out| left_out.name == *id)
+    }
+
+    /// All providers as extensions know them, in their order; each of those that cannot be put to work in its own place, so
+    /// that what is whose does not depend on who is at work.
+    pub fn known(&self) -> impl Iterator<Item = &Public> {
+        let (configured, registered) =
+            (|one: &&Arc<Provider>| one.registration.is_none(), self.at_run_time.registered());
+        let registered = registered.iter().filter_map(|registration| match self.find(&registration.name) {
+            Some(one) => one.registration.is_some().then_some(&one.public),
+            None => self.left_out.iter().find(|one| one.name == registration.name)?.public.as_ref(),
+        });
+        self.providers.iter().filter(configured).map(|one| &one.public).chain(registered)
     }
 
     /// The registered providers of a dialect that cannot be put to work: nobody can ask them, and each may have what the
@@ -282,11 +300,21 @@ pub fn unknown_provider(id: &ProviderId) -> Error {
         .advise("the names of the providers stand in the configuration and in the items of GET /offers")
 }
 
-/// Whoever hears "not found" of a provider that is only out of order forgets what it has there.
+/// A registered provider cannot be put to work. Whoever heard "not found" of it would forget what it has there.
 fn not_at_work(id: &ProviderId) -> Error {
-    let public = format!("{id} is registered, and cannot be put to work");
+    left_out(id, format!("{id} is registered, but could not be put to work"))
+}
+
+/// Something lives at a registered provider that cannot be put to work.
+pub fn lives_where_nobody_works(what: &Resource, id: &ProviderId) -> Error {
+    left_out(id, format!("{what} lives at {id}, which is registered, but could not be put to work"))
+}
+
+fn left_out(id: &ProviderId, public: String) -> Error {
     Error::new(ErrorKind::CouldNotAsk, Fault::Provider(id.clone()), public)
-        .advise("an operator updates or removes it (standpipe providers)")
+        .advise(format!(
+            "an operator sees why (standpipe providers show {id}), mends it, and has it tried again (standpipe providers refresh {id})"
+        ))
         .with_candidates(vec![id.clone()])
         .retry_after(Duration::from_secs(2))
 }

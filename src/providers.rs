@@ -183,11 +183,6 @@ impl Provider {
         same
     }
 
-    /// Whether it takes anything new.
-    pub fn is_active(&self) -> bool {
-        self.public.availability == Availability::Active
-    }
-
     /// Its name.
     pub fn id(&self) -> &ProviderId {
         &self.public.id

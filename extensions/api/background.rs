@@ -17,6 +17,12 @@ pub trait Background {
     /// All providers, in configured order; changes with a reload.
     fn providers(&self) -> Vec<Provider>;
 
+    /// The same with the registered ones that cannot be put to work, each in its own place: nobody can ask them, and what
+    /// they are known to have stays theirs.
+    fn with_left_out(&self) -> Vec<Provider> {
+        self.providers()
+    }
+
     /// The base URL under which callers reach standpipe.
     fn public_url(&self) -> String;
 

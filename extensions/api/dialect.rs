@@ -177,6 +177,12 @@ pub trait Dialect: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// The keys of a provider's table that are part of the ids by which callers know what it has. While something lives
+    /// there they change only by force.
+    fn keys_in_ids(&self) -> &[&'static str] {
+        &[]
+    }
+
     /// Whether a bearer token that belongs to no caller may travel to this provider unchanged with this operation.
     fn accepts_foreign_bearer(&self, _operation: Operation, _provider: &Provider) -> bool {
         false

@@ -183,8 +183,12 @@ impl Dialect for OsbDialect {
         Some(question::catalog("2.17"))
     }
 
+    fn keys_in_ids(&self) -> &[&'static str] {
+        &["id_prefix"]
+    }
+
     fn accepts_greeting(&self, answer: &Answer) -> Result<(), String> {
-        Snapshot::read(answer.body().clone()).map(drop).map_err(|bad| bad.to_string())
+        Snapshot::of(answer).map(drop).map_err(|bad| bad.to_string())
     }
 
     /// An instance never moves, and a 404 proves nothing: brokers give it for what they do not let be fetched, and while they

@@ -25,18 +25,23 @@ impl Brokers {
             self.first_round(fed).await;
         }
         let now = self.catalogs.now();
-        let sees =
-            |member: &&Member| view.providers.as_ref().is_none_or(|seen| seen.contains(&member.provider.id));
-        let mut seen = now.members.iter().filter(sees);
+        let in_view = |id: &ProviderId| view.providers.as_ref().is_none_or(|seen| seen.contains(id));
+        let seen: Vec<&Member> = now.members.iter().filter(|member| in_view(&member.provider.id)).collect();
+        let left_out: Vec<ProviderId> = fed.left_out(NAME).into_iter().filter(in_view).collect();
         let answers_itself = |member: &Member| {
             member.provider.availability == Availability::Active && member.prefix.is_empty()
         };
-        let left_out = fed.left_out(NAME);
-        match (seen.next(), seen.next()) {
-            (Some(only), None) if view.sight.is_none() && answers_itself(only) && left_out.is_empty() => {
+        let says_nothing =
+            |member: &&Member| member.snapshot.is_none() && left_out.contains(&member.provider.id);
+        match seen.as_slice() {
+            [only] if view.sight.is_none() && answers_itself(only) && left_out.is_empty() => {
                 return Flow::Continue;
             }
-            (None, _) if now.members.is_empty() => return Flow::Continue,
+            [] if now.members.is_empty() => return Flow::Continue,
+            // An empty catalog would take from a platform what it has.
+            seen if !left_out.is_empty() && (fed.pinned().is_some() || seen.iter().all(says_nothing)) => {
+                return Flow::Continue;
+            }
             _ => {}
         }
         if let Some(refusal) = version_refused(request.headers()) {
@@ -48,12 +53,15 @@ impl Brokers {
             self.first_round(fed).await;
             merged = self.catalogs.merged(&view);
         }
-        Flow::Respond(answer(&merged, &left_out, request.headers()))
+        let unread = left_out.into_iter().filter(|id| now.member(id).is_none());
+        let missing: Vec<ProviderId> = merged.missing.iter().cloned().chain(unread).collect();
+        Flow::Respond(answer(&merged, &missing, request.headers()))
     }
 
     /// Waits until every catalog was read or tried once, within bounds.
     pub(crate) async fn first_round(&self, fed: &dyn Federation) {
-        if fed.providers().iter().any(|provider| provider.dialect == NAME) {
+        let is_there = fed.providers().iter().any(|provider| provider.dialect == NAME);
+        if is_there || !fed.left_out(NAME).is_empty() {
             // What has not come by then is missing, and said to be.
             let _late = tokio::time::timeout(FIRST_CATALOGS, self.catalogs.heard()).await;
         }
@@ -63,25 +71,24 @@ impl Brokers {
     pub(super) fn view(&self, headers: &HeaderMap, fed: &dyn Federation) -> View {
         let user = User::of(headers, &Bytes::new()).unwrap_or_default();
         let sight = self.visibility().and_then(|rules| rules.of(fed.caller(), &user));
-        let seen = || fed.providers().into_iter().filter(|provider| provider.dialect == NAME);
+        let at_work = || fed.providers().into_iter().filter(|provider| provider.dialect == NAME);
+        let seen = || at_work().map(|provider| provider.id).chain(fed.left_out(NAME));
         let pinned = fed.pinned();
         let chosen = |provider: &ProviderId| pinned.as_ref().is_none_or(|pin| pin == provider);
         let narrowed = pinned.is_some() || !fed.sees_everything();
-        let providers: Option<Arc<[ProviderId]>> =
-            narrowed.then(|| seen().map(|provider| provider.id).filter(chosen).collect());
+        let providers: Option<Arc<[ProviderId]>> = narrowed.then(|| seen().filter(chosen).collect());
         View { providers, sight }
     }
 }
 
-/// A merged catalog, or that the caller has it already. Those left out have no part in it, and are said to be missing.
-fn answer(merged: &Merged, left_out: &[ProviderId], asked: &HeaderMap) -> Response<Body> {
+/// A merged catalog, or that the caller has it already. Those of whom nothing is known are said to be missing.
+fn answer(merged: &Merged, missing: &[ProviderId], asked: &HeaderMap) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     let headers = response.headers_mut();
     headers.insert(ETAG, merged.etag.clone());
     headers.insert(VARY, HeaderValue::from_static("authorization"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
-    let missing = merged.missing.iter().chain(left_out);
-    let lines: Vec<String> = missing.map(|id| format!("{id};reason=unreachable")).collect();
+    let lines: Vec<String> = missing.iter().map(|id| format!("{id};reason=unreachable")).collect();
     if let (false, Ok(missing)) = (lines.is_empty(), HeaderValue::try_from(lines.join(", "))) {
         headers.insert("standpipe-partial", missing);
     }

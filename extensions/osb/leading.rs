@@ -87,7 +87,7 @@ impl Brokers {
         }
         let has = |member: &&Member| member.service(service).is_some();
         let members: Vec<&Member> = now.members.iter().filter(has).collect();
-        let seen = members.into_iter().filter(|member| fed.provider(&member.provider.id).is_some());
+        let seen = members.into_iter().filter(|member| Self::sees(fed, &member.provider.id));
         let seen: Vec<&Member> = seen.collect();
         if seen.len() < 2 {
             return Ok(Flow::Continue);
@@ -116,7 +116,7 @@ impl Brokers {
             (1, _) => Ok(yes.pop().map_or(Flow::Continue, Flow::To)),
             (0, true) if creates => Ok(Flow::Continue),
             // One that cannot be put to work may offer the service too.
-            (0, true) => match fed.left_out(NAME) {
+            (0, true) => match self.catalogs.unheard(&fed.left_out(NAME)) {
                 left_out if left_out.is_empty() => Ok(Flow::Respond(nowhere(call))),
                 left_out => Err(Error::could_not_ask(&instance, left_out)),
             },
@@ -145,7 +145,7 @@ impl Brokers {
         let here = now.member(&to.provider).is_some_and(|member| member.knows(&service));
         let elsewhere = || {
             let mut others = now.members.iter().filter(|member| member.provider.id != to.provider);
-            others.any(|member| member.knows(&service) && fed.provider(&member.provider.id).is_some())
+            others.any(|member| member.knows(&service) && Self::sees(fed, &member.provider.id))
         };
         if here || !elsewhere() {
             return Ok(());

@@ -31,8 +31,10 @@ use std::sync::{Arc, OnceLock};
 
 pub use dialect::OsbDialect;
 pub use front::Osb;
+use standpipe_api::{Federation, ProviderId};
 
 use self::catalog::Catalogs;
+use self::dialect::NAME;
 use self::operations::Operations;
 use self::visibility::Visibility;
 
@@ -49,6 +51,11 @@ impl Brokers {
     fn show(&self, rules: Visibility) {
         // Nothing configures an extension twice.
         let _first = self.visibility.set(rules);
+    }
+
+    /// Whether a caller sees a provider, at work or not.
+    fn sees(fed: &dyn Federation, id: &ProviderId) -> bool {
+        fed.sees_everything() || fed.provider(id).is_some() || fed.left_out(NAME).contains(id)
     }
 
     fn visibility(&self) -> Option<&Visibility> {

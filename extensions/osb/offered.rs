@@ -61,9 +61,7 @@ impl Brokers {
         let active = |provider: &ProviderId| {
             now.member(provider).is_some_and(|member| member.provider.availability == Availability::Active)
         };
-        let seen = |provider: &ProviderId| {
-            active(provider) && (fed.sees_everything() || fed.provider(provider).is_some())
-        };
+        let seen = |provider: &ProviderId| active(provider) && Self::sees(fed, provider);
         let mut offered = Vec::new();
         for (member, service) in now.shown(seen) {
             let (service_fields, name) = (service.fields(), now.name(member, service));
@@ -91,15 +89,12 @@ impl Brokers {
         offered
     }
 
-    /// Providers that a caller sees and whose catalog nobody has ever seen, or that cannot be put to work: what they offer is
-    /// missing.
+    /// Providers that a caller sees and whose catalog nobody has ever seen: what they offer is missing.
     pub(crate) fn missing(&self, fed: &dyn Federation) -> Vec<ProviderId> {
         let now = self.catalogs.now();
         let silent = now.members.iter().filter(|member| member.snapshot.is_none());
-        silent
-            .map(|member| member.provider.id.clone())
-            .filter(|id| fed.sees_everything() || fed.provider(id).is_some())
-            .chain(fed.left_out(NAME))
-            .collect()
+        let silent = silent.map(|member| member.provider.id.clone()).filter(|id| Self::sees(fed, id));
+        let unread = fed.left_out(NAME).into_iter().filter(|id| now.member(id).is_none());
+        silent.chain(unread).collect()
     }
 }

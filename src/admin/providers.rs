@@ -9,7 +9,7 @@ use standpipe_api::{Availability, Body, Error, ProviderId, Result, Timestamp};
 use super::query::Parameters;
 use super::{Act, Asked, Engine, answer, body};
 use crate::config::is_name;
-use crate::registry::{Change, LeftOut, Registry};
+use crate::registry::{Change, LeftOut, Registry, Renaming};
 use crate::store::Removal;
 
 /// Bytes of a provider's table.
@@ -119,8 +119,9 @@ pub(super) async fn named(
         Method::DELETE => return remove(registry, name, &request).await,
         _ => return Ok(answer::json(StatusCode::OK, &one(engine, registry, name)?)),
     };
+    let renaming = forced(&request, (Renaming::Refused, Renaming::Forced))?;
     let body = read(&mut request).await?;
-    registry.update(name, body, change, asked.whence()).await?;
+    registry.update(name, body, (change, renaming), asked.whence()).await?;
     Ok(answer::json(StatusCode::OK, &one(engine, registry, name)?))
 }
 
@@ -135,7 +136,7 @@ pub(super) async fn act(
         Act::Drain => registry.set_availability(name, Availability::Draining).await?,
         Act::Undrain => registry.set_availability(name, Availability::Active).await?,
         Act::Refresh => {
-            registry.refresh(name)?;
+            registry.refresh(name).await?;
             return Ok(answer::json(StatusCode::ACCEPTED, &json!({ "refreshing": name })));
         }
     }
@@ -143,18 +144,23 @@ pub(super) async fn act(
 }
 
 async fn remove(registry: &Registry, name: &ProviderId, request: &Request<Body>) -> Result<Response<Body>> {
-    let parameters = Parameters::read(request.uri().query(), &["force"])?;
-    let removal = match parameters.get("force") {
-        Some("true") => Removal::Forced,
-        None | Some("false") => Removal::WhenEmpty,
-        Some(_) => return Err(Error::bad_request("the parameter force is true or false")),
-    };
+    let removal = forced(request, (Removal::WhenEmpty, Removal::Forced))?;
     let held = registry.remove(name, removal).await?;
     let left: Vec<String> = held.some.iter().map(ToString::to_string).collect();
     Ok(answer::json(
         StatusCode::OK,
         &json!({ "removed": name, "left": { "mappings": held.count, "some": left } }),
     ))
+}
+
+/// The second of two, where the query says `force=true`.
+fn forced<T>(request: &Request<Body>, (plain, forced): (T, T)) -> Result<T> {
+    let parameters = Parameters::read(request.uri().query(), &["force"])?;
+    match parameters.get("force") {
+        Some("true") => Ok(forced),
+        None | Some("false") => Ok(plain),
+        Some(_) => Err(Error::bad_request("the parameter force is true or false")),
+    }
 }
 
 async fn read(request: &mut Request<Body>) -> Result<Value> {

@@ -51,25 +51,46 @@ impl Making<'_> {
         // A broker served alone is in front of nobody.
         let registered = if self.parts.front == Front::Broker { &[] } else { said.registered() };
         for registration in registered {
-            match self.registered(registration, &providers, said) {
+            let (settings, found) =
+                config::provider(&registration.table, &self.config.folder, &self.parts.known);
+            match self.registered((&settings, found), registration, &providers, said) {
                 Ok(provider) => providers.push(provider),
                 Err(problems) => {
-                    let dialect = self.parts.router.dialect_named(registration.dialect());
-                    left_out.push(LeftOut { name: registration.name.clone(), dialect, problems });
+                    let availability = said.availability(&settings.id);
+                    left_out.push(self.left_out(&settings, registration, availability, problems));
                 }
             }
         }
         (providers, left_out, problems)
     }
 
+    /// A registered provider that is not put to work, as far as it can be known.
+    fn left_out(
+        &self,
+        settings: &config::Provider,
+        registration: &Registration,
+        availability: Availability,
+        problems: Problems,
+    ) -> LeftOut {
+        let dialect = self.parts.router.dialect_named(registration.dialect());
+        let public = dialect.and_then(|dialect| match self.public(settings, dialect) {
+            (public, found) if found.is_empty() => Some(Public { availability, ..public }),
+            _ => None,
+        });
+        LeftOut { name: registration.name.clone(), dialect, public, problems }
+    }
+
     /// A registered provider, read and checked as the configuration's are.
     fn registered(
         &self,
+        (settings, found): (&config::Provider, Problems),
         registration: &Arc<Registration>,
         before: &[Arc<Provider>],
         said: &AtRunTime,
     ) -> Result<Arc<Provider>, Problems> {
-        let settings = config::provider(&registration.table, &self.config.folder, &self.parts.known)?;
+        if !found.is_empty() {
+            return Err(found);
+        }
         if before.iter().any(|other| *other.id() == settings.id) {
             let text = "a provider of the configuration has this name, and counts; choose another name";
             return Err(vec![Problem::at("name", text)]);
@@ -79,7 +100,7 @@ impl Making<'_> {
             let text = format!("{} is the local one of {}", other.id(), settings.dialect);
             return Err(vec![Problem::at("local", text)]);
         }
-        self.kept_or_made(&settings, Some(registration), said.availability(&settings.id))
+        self.kept_or_made(settings, Some(registration), said.availability(&settings.id))
     }
 
     fn kept_or_made(
@@ -123,29 +144,9 @@ impl Making<'_> {
         registration: Option<&Arc<Registration>>,
         earlier: Option<&Provider>,
     ) -> Result<Provider, Problems> {
-        let (parts, tools, config) = (self.parts, self.tools, self.config);
+        let (parts, tools) = (self.parts, self.tools);
         let id = parts.router.dialect_named(&settings.dialect).unwrap_or(DialectId(0));
-        let dialect = parts.router.dialect(id);
-        let mut problems = Problems::new();
-        let parsed = dialect.provider_settings(&settings.dialect_settings);
-        let parsed = parsed.unwrap_or_else(|found| {
-            problems.extend(found);
-            Settings::new(())
-        });
-        let url = match &settings.at {
-            At::Url(url) => url.clone(),
-            At::InProcess { .. } if parts.front == Front::Broker => config.public_url.clone(),
-            At::InProcess { .. } => format!("{}/providers/{}", config.public_url, settings.id),
-        };
-        let public = Public {
-            id: settings.id.clone(),
-            dialect: dialect.name(),
-            url: url.clone(),
-            local: settings.local,
-            availability: Availability::Active,
-            folder: config.folder.clone(),
-            settings: parsed,
-        };
+        let (public, mut problems) = self.public(settings, id);
         let place = place(settings, &public, parts, earlier);
         let sealed = registration.map(|registration| registration.secrets.clone()).unwrap_or_default();
         let credentials = Credentials::build(&Site {
@@ -156,7 +157,7 @@ impl Making<'_> {
             metrics: self.metrics,
         });
         let figures = self.figures(&settings.id, id);
-        if url.starts_with("https")
+        if public.url.starts_with("https")
             && let Err(found) = crate::forward::tls::client_config(settings.tls.as_ref())
         {
             problems.extend(found);
@@ -171,6 +172,31 @@ impl Making<'_> {
                 Err(problems)
             }
         }
+    }
+
+    /// A provider as extensions know it, and what its dialect finds wrong with its keys.
+    fn public(&self, settings: &config::Provider, dialect: DialectId) -> (Public, Problems) {
+        let (parts, config) = (self.parts, self.config);
+        let dialect = parts.router.dialect(dialect);
+        let (read, problems) = match dialect.provider_settings(&settings.dialect_settings) {
+            Ok(read) => (read, Problems::new()),
+            Err(found) => (Settings::new(()), found),
+        };
+        let url = match &settings.at {
+            At::Url(url) => url.clone(),
+            At::InProcess { .. } if parts.front == Front::Broker => config.public_url.clone(),
+            At::InProcess { .. } => format!("{}/providers/{}", config.public_url, settings.id),
+        };
+        let public = Public {
+            id: settings.id.clone(),
+            dialect: dialect.name(),
+            url,
+            local: settings.local,
+            availability: Availability::Active,
+            folder: config.folder.clone(),
+            settings: read,
+        };
+        (public, problems)
     }
 
     fn figures(&self, provider: &ProviderId, dialect: DialectId) -> crate::telemetry::ProviderMetrics {

@@ -58,6 +58,10 @@ pub enum Command {
         /// What changes; with --file, the whole table
         #[command(flatten)]
         with: Box<With>,
+        /// Change also what ids of resources that live there are made of, as id_prefix: platforms can then no longer update or
+        /// delete by the ids they have
+        #[arg(long)]
+        force: bool,
     },
     /// Let a provider run dry: it is hidden from catalogs, offers and add-ons, nothing new is created there, and what it has is
     /// served on. --undo takes it back
@@ -79,7 +83,7 @@ pub enum Command {
         #[arg(long)]
         force: bool,
     },
-    /// Ask a provider now for what it has, such as its catalog
+    /// Ask a provider now for what it has, such as its catalog; one that is left out is tried again first
     Refresh {
         /// Its name
         name: String,
@@ -128,7 +132,7 @@ pub(super) fn run(path: Option<PathBuf>, command: Command, out: &mut dyn Write) 
                 let text = serde_json::to_string_pretty(&shown).map_err(std::io::Error::from)?;
                 Ok(writeln!(out, "{text}")?)
             }
-            Command::Update { name, with } => update(&client, &name, &with, out).await,
+            Command::Update { name, with, force } => update(&client, &name, (&with, force), out).await,
             Command::Drain { name, undo } => {
                 let word = if undo { "undrain" } else { "drain" };
                 let _status: Value = ask(&client, Method::POST, &[&name, word], &[], String::new()).await?;
@@ -193,14 +197,20 @@ async fn add(client: &AdminClient, name: &str, with: &With, out: &mut dyn Write)
     Ok(writeln!(out, "{name} is registered and serves under /providers/{name}/")?)
 }
 
-async fn update(client: &AdminClient, name: &str, with: &With, out: &mut dyn Write) -> Result<(), Failure> {
+async fn update(
+    client: &AdminClient,
+    name: &str,
+    (with, force): (&With, bool),
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
     let table = with.table().map_err(Failure::Argument)?;
     if table.is_empty() {
         return Err(Failure::Argument("nothing changes: see standpipe providers update --help".into()));
     }
     let method = if with.file.is_some() { Method::PUT } else { Method::PATCH };
     let body = Zeroizing::new(Value::Object(table).to_string());
-    let _status: Value = ask(client, method, &[name], &[], String::clone(&body)).await?;
+    let query = [("force", force.then_some("true"))];
+    let _status: Value = ask(client, method, &[name], &query, String::clone(&body)).await?;
     Ok(writeln!(out, "{name} is changed")?)
 }
 

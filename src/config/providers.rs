@@ -32,18 +32,16 @@ pub(super) fn read(top: &mut Reader<'_>, folder: &Path, known: &Known) -> Vec<Pr
     providers
 }
 
-/// Reads the table of one provider that is registered at run time; relative paths are relative to `folder`.
-///
-/// # Errors
-/// Every mistake, with its key path within the table.
-pub fn one(table: &Table, folder: &Path, known: &Known) -> Result<Provider, Problems> {
+/// Reads the table of one provider that is registered at run time; relative paths are relative to `folder`. Beside what can
+/// be read stands every mistake, with its key path within the table.
+pub fn one(table: &Table, folder: &Path, known: &Known) -> (Provider, Problems) {
     let mut problems = Problems::new();
     let mut reader = Reader::new(table, "", &mut problems);
     let provider = provider(&mut reader, folder, known);
     if let At::InProcess { kind, .. } = &provider.at {
         reader.wrong(kind, "a provider served in this process stands in the configuration and needs a start");
     }
-    if problems.is_empty() { Ok(provider) } else { Err(problems) }
+    (provider, problems)
 }
 
 fn provider(reader: &mut Reader<'_>, folder: &Path, known: &Known) -> Provider {

@@ -6,6 +6,7 @@
 
 mod greeting;
 mod registration;
+mod renaming;
 mod said;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,6 +16,7 @@ use standpipe_api::{Availability, Error, ErrorKind, Fault, Problem, Problems, Pr
 use tokio::sync::{Mutex, watch};
 
 pub use self::registration::{Change, Given, Registration};
+pub use self::renaming::Renaming;
 pub use self::said::{AtRunTime, LeftOut};
 use crate::announce::ProviderChange;
 use crate::assemble::{self, Parts, Tools};
@@ -85,6 +87,7 @@ impl Registry {
         let said = old.at_run_time.clone();
         let (parts, tools, metrics) = (&self.parts, &self.tools, &self.engine.metrics);
         let running = assemble::running(config, said, parts, tools, metrics, Some(&old))?;
+        self.ids_stay(&old, &running).await?;
         accept(&running)?;
         tell_left_out(&running);
         self.put_in_force(running);
@@ -122,12 +125,13 @@ impl Registry {
     /// Changes what a provider is registered with, after it was asked.
     ///
     /// # Errors
-    /// As [`Registry::add`]; it is not registered; a changed address comes without credentials.
+    /// As [`Registry::add`]; it is not registered; a changed address comes without credentials; ids of what lives there
+    /// would change, and it is not forced.
     pub async fn update(
         &self,
         name: &ProviderId,
         body: serde_json::Value,
-        change: Change,
+        (change, renaming): (Change, Renaming),
         whence: Whence,
     ) -> Result<()> {
         let old = self.engine.running.load_full();
@@ -141,6 +145,9 @@ impl Registry {
         if !Arc::ptr_eq(registered(&old, name)?, &known) {
             let text = format!("{name} was changed by somebody else meanwhile");
             return Err(Error::conflict(text).advise("look at it, then repeat"));
+        }
+        if renaming == Renaming::Refused {
+            self.keeps_ids(&known, &registration).await?;
         }
         let candidate = self.with(&old, &registration)?;
         let event = ProviderChange::Updated.event(name, registration.dialect());
@@ -199,12 +206,23 @@ impl Registry {
         Ok(held)
     }
 
-    /// Wants a provider asked now for what it has.
+    /// Wants a provider asked now for what it has. One that is left out is tried again first.
     ///
     /// # Errors
-    /// There is none of this name.
-    pub fn refresh(&self, name: &ProviderId) -> Result<()> {
-        self.engine.running.load().provider(name)?;
+    /// There is none of this name, or it still cannot be put to work.
+    pub async fn refresh(&self, name: &ProviderId) -> Result<()> {
+        let _alone = self.names.lock().await;
+        let old = self.engine.running.load_full();
+        if old.is_left_out(name) {
+            let running = self.assembled(&old, old.at_run_time.clone());
+            if let Some(left_out) = running.left_out.iter().find(|left_out| left_out.name == *name) {
+                return Err(still_left_out(left_out));
+            }
+            self.put_in_force(running);
+            tracing::info!(provider = %name, "a provider that was left out is put to work");
+        } else {
+            old.find(name).ok_or_else(|| unknown(name))?;
+        }
         self.wishes.send_modify(|wishes| *wishes.entry(name.clone()).or_default() += 1);
         Ok(())
     }
@@ -236,6 +254,38 @@ impl Registry {
     fn put_in_force(&self, running: Running) {
         self.engine.running.store(Arc::new(running));
         self.reloads.send_modify(|count| *count += 1);
+    }
+
+    /// Refuses a registration under which callers' ids would become others.
+    async fn keeps_ids(&self, known: &Registration, new: &Registration) -> Result<()> {
+        let Some(dialect) = self.parts.router.dialect_named(known.dialect()) else { return Ok(()) };
+        let (store, dialect) = (&*self.engine.store, &**self.parts.router.dialect(dialect));
+        match renaming::refusal(store, dialect, &known.name, (&known.table, &new.table)).await? {
+            None => Ok(()),
+            Some((key, why)) => Err(Error::conflict(format!("{key}: {why}")).advise(
+                "leave it as it is, or drain this provider and add another; force changes it, and platforms can no longer \
+                 update or delete by the ids they have",
+            )),
+        }
+    }
+
+    /// The same of the configuration.
+    async fn ids_stay(&self, old: &Running, new: &Running) -> Result<(), Problems> {
+        let mut problems = Problems::new();
+        for (at, provider) in new.config.providers.iter().enumerate() {
+            let Some(before) = old.config.providers.iter().find(|before| before.id == provider.id) else {
+                continue;
+            };
+            let Some(dialect) = self.parts.router.dialect_named(&before.dialect) else { continue };
+            let (store, dialect) = (&*self.engine.store, &**self.parts.router.dialect(dialect));
+            let tables = (&before.dialect_settings, &provider.dialect_settings);
+            match renaming::refusal(store, dialect, &provider.id, tables).await {
+                Ok(None) => {}
+                Ok(Some((key, why))) => problems.push(Problem::at(format!("provider[{at}].{key}"), why)),
+                Err(error) => problems.push(Problem::at(format!("provider[{at}]"), error.to_string())),
+            }
+        }
+        if problems.is_empty() { Ok(()) } else { Err(problems) }
     }
 
     /// Whether who speaks may say this.
@@ -277,20 +327,29 @@ fn announce(name: &ProviderId, became: ProviderChange) {
 /// Registered providers that are not in force, with what to do.
 fn tell_left_out(running: &Running) {
     for left_out in &running.left_out {
-        let problems: Vec<String> = left_out.problems.iter().map(ToString::to_string).collect();
         tracing::error!(
             provider = %left_out.name,
-            problems = problems.join("; "),
-            "a registered provider is left out; update or remove it (standpipe providers)"
+            problems = lines(&left_out.problems),
+            "a registered provider is left out; mend what is wrong and refresh it, or update or remove it (standpipe providers)"
         );
     }
 }
 
 /// Every mistake as one error.
 fn mistakes(problems: Problems) -> Error {
-    let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
-    Error::invalid(lines.join("; "))
+    Error::invalid(lines(&problems))
         .advise("nothing was stored; the keys are those of [[provider]] in the configuration")
+}
+
+fn still_left_out(left_out: &LeftOut) -> Error {
+    let (name, lines) = (&left_out.name, lines(&left_out.problems));
+    Error::conflict(format!("{name} is registered, but cannot be put to work: {lines}")).advise(format!(
+        "mend it where it stands and refresh {name} again, or change it (standpipe providers update {name})"
+    ))
+}
+
+fn lines(problems: &Problems) -> String {
+    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 fn free(running: &Running, name: &ProviderId) -> Result<()> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use standpipe_api::{Availability, Problems, ProviderId};
+use standpipe_api::{Availability, Problems, Provider, ProviderId};
 
 use super::Registration;
 use crate::route::DialectId;
@@ -23,6 +23,8 @@ pub struct LeftOut {
     pub name: ProviderId,
     /// What it speaks, if that is known here.
     pub dialect: Option<DialectId>,
+    /// What extensions know of it; `None`: its dialect cannot read its own keys.
+    pub public: Option<Provider>,
     /// Every mistake, with its key path within the provider's table.
     pub problems: Problems,
 }

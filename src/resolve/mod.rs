@@ -12,8 +12,8 @@ mod place;
 use std::sync::Arc;
 
 use standpipe_api::{
-    Dialect, Error, ErrorKind, Fault, Hint, Mapping, MappingState, Preference, ProviderId, Resource, Result,
-    Timestamp,
+    Availability, Dialect, Error, ErrorKind, Fault, Hint, Mapping, MappingState, Preference, ProviderId,
+    Resource, Result, Timestamp,
 };
 
 pub use self::flood::Floods;
@@ -87,7 +87,7 @@ impl Resolver {
     /// The provider that a mapping in memory names; `None` when the table or others have to be asked.
     ///
     /// # Errors
-    /// The mapping's provider is not configured.
+    /// The mapping's provider is not configured, or cannot be put to work.
     pub fn remembered(&self, wanted: &Wanted<'_>, running: &Running) -> Result<Option<Place>> {
         for resource in wanted.resources {
             match self.mappings.peek(resource) {
@@ -124,7 +124,8 @@ impl Resolver {
             return Ok(Some(Place::at(provider, By::Index)));
         }
         let sees = |provider: &&Arc<Provider>| wanted.sight.sees(provider.id());
-        let mut seen = running.speaking(wanted.dialect).filter(|one| sees(one) && wanted.may_take(one));
+        let taking = |one: &&Arc<Provider>| sees(one) && wanted.may_take(one.public.availability);
+        let mut seen = running.speaking(wanted.dialect).filter(taking);
         match (seen.next(), seen.next(), running.speaking(wanted.dialect).next()) {
             (None, _, Some(_)) if running.speaking(wanted.dialect).any(|one| sees(&one)) => {
                 let draining = running.speaking(wanted.dialect).filter(sees);
@@ -140,12 +141,12 @@ impl Resolver {
                 wanted.sight.withhold(unseen.id());
                 Ok(None)
             }
-            (None, _, None) => Err(Error::new(
-                ErrorKind::CouldNotAsk,
-                Fault::Proxy,
-                "no provider is configured that could be asked",
-            )
-            .advise("an operator adds one with [[provider]] in the configuration")),
+            (None, _, None) => match running.silent(wanted.dialect).find(|one| wanted.sight.sees(one)) {
+                Some(left_out) => {
+                    running.provider(left_out).cloned().map(|one| Some(Place::at(one, By::Only)))
+                }
+                None => Err(nobody()),
+            },
         }
     }
 
@@ -170,7 +171,7 @@ impl Resolver {
             });
         };
         let provider = self.floods.find(resource, wanted.dialect, wanted.sight, querier).await?;
-        if !wanted.may_take(&provider) {
+        if !wanted.may_take(provider.public.availability) {
             return Err(draining_only(vec![provider.id().clone()]));
         }
         Ok(Place::at(provider, By::Flood))
@@ -253,23 +254,25 @@ impl Resolver {
 
     fn indexed(&self, wanted: &Wanted<'_>, running: &Running) -> Result<Option<Arc<Provider>>> {
         for hint in wanted.hints {
-            let knowing = self.index.knowing(hint);
-            let configured = knowing.iter().filter_map(|id| running.find(id));
-            let (seen, unseen): (Vec<_>, Vec<_>) =
-                configured.partition(|provider| wanted.sight.sees(provider.id()));
-            let taking =
-                seen.iter().copied().filter(|provider| wanted.may_take(provider)).collect::<Vec<_>>();
-            if let ([], [_, ..]) = (taking.as_slice(), seen.as_slice()) {
-                return Err(draining_only(seen.iter().map(|provider| provider.id().clone()).collect()));
+            // What is known to be of one that cannot be put to work is nobody else's meanwhile.
+            let is_there = |id: &ProviderId| running.find(id).is_some() || running.is_left_out(id);
+            let knowing = self.index.knowing(hint).into_iter().filter(is_there);
+            let (seen, unseen): (Vec<_>, Vec<_>) = knowing.partition(|id| wanted.sight.sees(id));
+            let may_take = |id: &&ProviderId| wanted.may_take(running.at_run_time.availability(id));
+            let taking: Vec<ProviderId> = seen.iter().filter(may_take).cloned().collect();
+            if taking.is_empty() && !seen.is_empty() {
+                return Err(draining_only(seen));
             }
-            match taking.as_slice() {
-                [] => unseen.iter().for_each(|provider| wanted.sight.withhold(provider.id())),
-                [provider] => return Ok(Some(Arc::clone(provider))),
-                several => {
-                    if let Some(provider) = preferred(hint, several, wanted.speaks)? {
-                        return Ok(Some(provider));
-                    }
+            let chosen = match taking.as_slice() {
+                [] => {
+                    unseen.iter().for_each(|id| wanted.sight.withhold(id));
+                    None
                 }
+                [only] => Some(only.clone()),
+                several => preferred(hint, several, wanted.speaks)?,
+            };
+            if let Some(chosen) = chosen {
+                return running.provider(&chosen).cloned().map(Some);
             }
         }
         Ok(None)
@@ -278,14 +281,20 @@ impl Resolver {
 
 impl Wanted<'_> {
     /// Whether a provider that nobody named may be chosen.
-    fn may_take(&self, provider: &Provider) -> bool {
-        self.purpose == Purpose::Known || provider.is_active()
+    fn may_take(&self, availability: Availability) -> bool {
+        self.purpose == Purpose::Known || availability == Availability::Active
     }
 
     /// Whether the caller sees a provider that cannot be put to work.
     fn is_somebody_silent(&self, running: &Running) -> bool {
         running.silent(self.dialect).any(|provider| self.sight.sees(provider))
     }
+}
+
+fn nobody() -> Error {
+    let text = "no provider is configured that could be asked";
+    Error::new(ErrorKind::CouldNotAsk, Fault::Proxy, text)
+        .advise("an operator adds one with [[provider]] in the configuration")
 }
 
 /// Something new is wanted, and only providers that take nothing new could have it.
@@ -311,20 +320,13 @@ fn place(mapping: Arc<Mapping>, wanted: &Wanted<'_>, running: &Running) -> Resul
 }
 
 /// The one of several providers that an id leads to, in the dialect's eyes.
-fn preferred(
-    hint: &Hint,
-    several: &[&Arc<Provider>],
-    dialect: &dyn Dialect,
-) -> Result<Option<Arc<Provider>>> {
-    let candidates: Vec<ProviderId> = several.iter().map(|provider| provider.id().clone()).collect();
-    match dialect.prefer(hint, &candidates) {
-        Preference::One(id) => {
-            Ok(several.iter().find(|provider| *provider.id() == id).map(|provider| Arc::clone(provider)))
-        }
+fn preferred(hint: &Hint, several: &[ProviderId], dialect: &dyn Dialect) -> Result<Option<ProviderId>> {
+    match dialect.prefer(hint, several) {
+        Preference::One(id) => Ok(several.contains(&id).then_some(id)),
         Preference::Nobody => Ok(None),
         Preference::Ambiguous => {
             let resource = Resource::new(hint.kind.clone(), hint.value.clone());
-            Err(Error::ambiguous(&resource, candidates))
+            Err(Error::ambiguous(&resource, several.to_vec()))
         }
     }
 }
@@ -346,7 +348,7 @@ fn question_for<'a>(dialect: &dyn Dialect, wanted: &Wanted<'a>) -> Option<&'a Re
 fn local(wanted: &Wanted<'_>, running: &Running) -> Result<Place> {
     let seen = |provider: &&Arc<Provider>| provider.public.local && wanted.sight.sees(provider.id());
     let local = running.speaking(wanted.dialect).find(seen);
-    if let Some(local) = local.filter(|local| !wanted.may_take(local)) {
+    if let Some(local) = local.filter(|local| !wanted.may_take(local.public.availability)) {
         return Err(draining_only(vec![local.id().clone()]));
     }
     local.map(|provider| Place::at(provider.clone(), By::Local)).ok_or_else(|| {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use standpipe_api::{CredentialAlias, Error, ErrorKind, Fault, Mapping, RemoteScope, Result, Target};
 
-use crate::engine::Running;
+use crate::engine::{Running, lives_where_nobody_works};
 use crate::providers::Provider;
 
 /// Where a request goes.
@@ -67,9 +67,13 @@ impl Place {
     /// Where a mapping leads, whoever asks.
     ///
     /// # Errors
-    /// Its provider is not configured.
+    /// Its provider is not configured, or cannot be put to work.
     pub fn of(mapping: Arc<Mapping>, running: &Running) -> Result<Self> {
-        let provider = running.find(&mapping.provider).ok_or_else(|| not_configured(&mapping))?;
+        let absent = || match running.is_left_out(&mapping.provider) {
+            true => lives_where_nobody_works(&mapping.resource, &mapping.provider),
+            false => not_configured(&mapping),
+        };
+        let provider = running.find(&mapping.provider).ok_or_else(absent)?;
         let mut place = Self::at(provider.clone(), By::Mapped);
         place.follow(mapping);
         Ok(place)

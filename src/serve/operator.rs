@@ -267,7 +267,13 @@ impl Gauges for Figures {
         sink(name::MAPPING_CACHE_HITS, &[], hits as f64);
         sink(name::MAPPING_CACHE_MISSES, &[], misses as f64);
         sink(name::MAPPINGS, &[], self.engine.mapping_count.load(Ordering::Relaxed) as f64);
-        for provider in &self.engine.running.load().providers {
+        let running = self.engine.running.load();
+        for id in running.known().map(|provider| &provider.id) {
+            for note in self.engine.notes.on(id) {
+                sink(name::PROVIDER_NOTES, &[("provider", id.as_str()), ("note", note.word)], 1.0);
+            }
+        }
+        for provider in &running.providers {
             let labels = [("provider", provider.id().as_str())];
             let state = match provider.breaker.state(now()) {
                 breaker::BreakerState::Closed => 0.0,
@@ -275,9 +281,6 @@ impl Gauges for Figures {
                 breaker::BreakerState::Open => 2.0,
             };
             sink(name::BREAKER_STATE, &labels, state);
-            for note in self.engine.notes.on(provider.id()) {
-                sink(name::PROVIDER_NOTES, &[("provider", provider.id().as_str()), ("note", note.word)], 1.0);
-            }
             sink(name::PROVIDER_IN_FLIGHT, &labels, provider.in_flight() as f64);
             let open = provider.connections.count();
             let active = provider.in_flight().min(open);

@@ -203,6 +203,9 @@ pub trait Store: Send + Sync + 'static {
         event: NewEvent,
     ) -> Result<Held, StoreError>;
 
+    /// What mappings lead to a provider.
+    async fn held(&self, name: &ProviderId) -> Result<Held, StoreError>;
+
     /// A process secret by name, such as the key of keyed hashes.
     async fn secret(&self, name: &str) -> Result<Option<SecretBytes>, StoreError>;
 

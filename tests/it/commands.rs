@@ -200,7 +200,7 @@ fn a_mistake_hides_no_mistake_beside_it() {
     ]
     .map(str::to_owned);
     let inside = ["bindable", "instances.create.asyn", "instances.create.retry_after", "plans[0].fre"];
-    let inside = inside.into_iter().chain(["plans[0].schemas.service.create", "requires[0]"]);
+    let inside = inside.into_iter().chain(["plans[0].schemas.service", "requires[0]"]);
     let expected: Vec<String> =
         expected.into_iter().chain(inside.map(|key| format!("{services}.{key}"))).collect();
     assert_eq!((code, paths), (1, expected.iter().map(String::as_str).collect()), "{text}");

@@ -227,3 +227,37 @@ fn what_is_deleted_on_the_transparent_face_is_gone_too() {
     assert_eq!(call(&standpipe, "DELETE", &format!("{path}?service_id=a&plan_id=a-small"), "").status, 200);
     assert!(shown().contains("gone"), "{}", shown());
 }
+
+#[test]
+fn ids_that_platforms_know_change_by_force_only() {
+    let (alpha, beta) = (broker(&[service("a", "db")], created), broker(&[service("b", "mq")], created));
+    let house = front(&[("alpha", &alpha, "id_prefix = \"x-\"")], "");
+    let standpipe = house.serve();
+    let table = json!({ "name": "beta", "dialect": "osb", "url": format!("http://{}", beta.address) });
+    assert_eq!(house.admin("POST", "/providers", &table.to_string()).status, 201);
+    let update = |words: &[&str]| house.command(&[&["providers", "update", "beta"], words].concat());
+    assert_eq!(update(&["--set", "id_prefix=y-"]).0, 0, "nothing lives there");
+    until("all catalogs were read", || put(&standpipe, "i", "y-b").status == 201);
+    assert_eq!(put(&standpipe, "j", "x-a").status, 201);
+
+    let (code, text) = update(&["--set", "id_prefix=z-"]);
+    let why =
+        text.contains("id_prefix: cannot change: beta still has 1 resources, such as service_instance i");
+    assert!(code == 1 && why && text.contains("force"), "{text}");
+    assert_eq!(update(&["--set", "catalog_refresh=9s"]).0, 0, "what is in no id may change");
+    assert_eq!(put(&standpipe, "k", "y-b").status, 201);
+    assert_eq!(update(&["--set", "id_prefix=z-", "--force"]).0, 0);
+    until("the catalog has the new ids", || put(&standpipe, "l", "z-b").status == 201);
+
+    let config = std::fs::read_to_string(&house.config).unwrap();
+    std::fs::write(&house.config, config.replace("x-", "w-")).unwrap();
+    standpipe.signal("-HUP");
+    until("the reload is refused", || standpipe.log().contains("provider[0].id_prefix: cannot change"));
+    assert_eq!(put(&standpipe, "m", "x-a").status, 201, "what was in force stays");
+    for instance in ["j", "m"] {
+        let path = format!("/v2/service_instances/{instance}?service_id=x-a&plan_id=x-a-small");
+        assert_eq!(call(&standpipe, "DELETE", &path, "").status, 200);
+    }
+    standpipe.signal("-HUP");
+    until("nothing lives there any more", || put(&standpipe, "n", "w-a").status == 201);
+}

@@ -97,9 +97,12 @@ pub(super) fn dashboard_client(table: &toml::Table, folder: &Path) -> Result<Val
 /// or the name of a JSON file.
 pub(super) fn schemas(table: &toml::Table, folder: &Path) -> Result<(Value, Schemas), Problems> {
     let (mut wire, mut schemas, mut found) = (Map::new(), Schemas::default(), Problems::new());
+    let unknown =
+        "unknown key; there are service_instance.create, service_instance.update and service_binding.create";
     for (group, value) in table {
-        let Some(table) = value.as_table() else {
-            found.push(Problem::at(group, "must be a table"));
+        let is_known = ["service_instance", "service_binding"].contains(&group.as_str());
+        let Some(table) = value.as_table().filter(|_| is_known) else {
+            found.push(Problem::at(group, if is_known { "must be a table" } else { unknown }));
             continue;
         };
         let mut actions = Map::new();
@@ -110,8 +113,7 @@ pub(super) fn schemas(table: &toml::Table, folder: &Path) -> Result<(Value, Sche
                 ("service_instance", "update") => &mut schemas.update,
                 ("service_binding", "create") => &mut schemas.bind,
                 _ => {
-                    let text = "unknown key; there are service_instance.create, service_instance.update and service_binding.create";
-                    found.push(Problem::at(path, text));
+                    found.push(Problem::at(path, unknown));
                     continue;
                 }
             };
@@ -120,7 +122,7 @@ pub(super) fn schemas(table: &toml::Table, folder: &Path) -> Result<(Value, Sche
                     actions.insert(action.clone(), json!({"parameters": schema.json()}));
                     *slot = Some(schema);
                 }
-                Err(text) => found.push(Problem::at(format!("{path}.parameters"), text)),
+                Err((key, text)) => found.push(Problem::at(format!("{path}.{key}"), text)),
             }
         }
         wire.insert(group.clone(), actions.into());
@@ -128,8 +130,17 @@ pub(super) fn schemas(table: &toml::Table, folder: &Path) -> Result<(Value, Sche
     if found.is_empty() { Ok((wire.into(), schemas)) } else { Err(found) }
 }
 
-fn parameters(value: &toml::Value, folder: &Path) -> Result<Schema, String> {
-    let schema = match value.get("parameters") {
+/// The schema of an action; else the key that is wrong in it, and why.
+fn parameters<'a>(value: &'a toml::Value, folder: &Path) -> Result<Schema, (&'a str, String)> {
+    let other = value.as_table().and_then(|table| table.keys().find(|key| *key != "parameters"));
+    match other {
+        Some(other) => Err((other, "unknown key; there is `parameters`".to_owned())),
+        None => schema(value.get("parameters"), folder).map_err(|text| ("parameters", text)),
+    }
+}
+
+fn schema(written: Option<&toml::Value>, folder: &Path) -> Result<Schema, String> {
+    let schema = match written {
         Some(toml::Value::Table(table)) => json(table)?,
         Some(toml::Value::String(file)) => {
             let text = read(file, folder, SCHEMA_BYTES)?;

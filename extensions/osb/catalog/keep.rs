@@ -93,7 +93,7 @@ impl Keeper {
         let state = background.state();
         let names = stored::names(&*state).await?;
         let (mut members, mut etags) = (Vec::new(), Vec::new());
-        for provider in background.providers().into_iter().filter(|provider| provider.dialect == NAME) {
+        for provider in background.with_left_out().into_iter().filter(|provider| provider.dialect == NAME) {
             let known = stored::read(&*state, &provider.id).await?;
             etags.push(known.etag.filter(|_| known.snapshot.is_some()));
             members.push(Member {
@@ -194,7 +194,7 @@ impl Keeper {
             return Err(Error::nonsense(provider.id, text));
         }
         let etag = answer.headers().get(ETAG).and_then(|etag| etag.to_str().ok()).map(str::to_owned);
-        let snapshot = Snapshot::read(answer.into_body()).map_err(|bad| {
+        let snapshot = Snapshot::of(&answer).map_err(|bad| {
             Error::nonsense(provider.id.clone(), format!("the catalog of {} is refused: {bad}", provider.id))
         })?;
         Ok(Reading::New(Box::new(Known { snapshot: Some(Arc::new(snapshot)), etag, ..Known::default() })))

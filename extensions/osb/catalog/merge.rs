@@ -142,7 +142,7 @@ fn written(now: &Generation, view: &View, member: &Member, service: &Service) ->
     let name = now.name(member, service);
     let plans: Vec<&Plan> =
         service.plans.iter().filter(|plan| sees(view, member, service, name, plan)).collect();
-    if plans.is_empty() && !service.plans.is_empty() {
+    if plans.is_empty() {
         return None;
     }
     let mut changes = Vec::new();

@@ -6,8 +6,10 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use bytes::Bytes;
+use http::header::CONTENT_ENCODING;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
+use standpipe_api::Answer;
 
 /// A catalog that was checked.
 #[derive(Debug)]
@@ -68,6 +70,20 @@ impl std::fmt::Display for BadCatalog {
 type Members<'a> = HashMap<String, &'a RawValue>;
 
 impl Snapshot {
+    /// Reads a broker's answer to `GET /v2/catalog`.
+    ///
+    /// # Errors
+    /// As [`Snapshot::read`]; it is compressed.
+    pub(in crate::osb) fn of(answer: &Answer) -> Result<Self, BadCatalog> {
+        let mut codings = answer.headers().get_all(CONTENT_ENCODING).iter();
+        if codings.any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+            let text =
+                "it is compressed (its content-encoding is not `identity`), which standpipe did not ask for";
+            return Err(wrong("$".into(), text));
+        }
+        Self::read(answer.body().clone())
+    }
+
     /// Reads a catalog (spec, "Catalog Management").
     ///
     /// # Errors
@@ -139,6 +155,9 @@ fn service(raw: &RawValue, path: &str) -> Result<Service, BadCatalog> {
         unique(&mut ids, &plan.id, &format!("{path}.id"), "plan of the service")?;
         unique(&mut names, &plan.name, &format!("{path}.name"), "plan of the service")?;
         plans.push(plan);
+    }
+    if plans.is_empty() {
+        return Err(wrong(plans_path, "must have at least one plan"));
     }
     let plans_at = place(listed, raw);
     Ok(Service { text: raw.get().to_owned(), id, name, plans, id_at, name_at, plans_at })

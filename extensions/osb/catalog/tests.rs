@@ -145,6 +145,14 @@ fn a_bad_catalog_is_refused_by_its_place() {
         .path,
         "$.services[1].plans[0].id"
     );
+    assert_eq!(with(|bad| bad["plans"] = json!([])).path, "$.services[1].plans");
+    let mut packed = http::Response::new(Bytes::from(json!({ "services": [good] }).to_string()));
+    let headers = http::HeaderMap::from_iter([(http::header::CONTENT_ENCODING, "gzip".parse().unwrap())]);
+    *packed.headers_mut() = headers;
+    let refused = Snapshot::of(&packed).unwrap_err().to_string();
+    assert!(refused.contains("$: it is compressed"), "{refused}");
+    packed.headers_mut().insert(http::header::CONTENT_ENCODING, "identity".parse().unwrap());
+    assert!(Snapshot::of(&packed).is_ok());
     let deep = format!("{{\"services\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
     assert_eq!(refusal(&deep).text, "must be an object");
 }

@@ -46,7 +46,7 @@ pub(super) async fn note(operations: &Operations, background: &dyn Background) -
     for operation in rows.iter().filter_map(read) {
         left.entry(operation.provider).or_default().push(operation.resource.to_string());
     }
-    for provider in background.providers().into_iter().filter(|provider| provider.dialect == NAME) {
+    for provider in background.with_left_out().into_iter().filter(|provider| provider.dialect == NAME) {
         let text = left.get(&provider.id).map(|resources| {
             let named = resources.iter().take(MOST_NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
             format!(

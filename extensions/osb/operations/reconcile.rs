@@ -51,7 +51,7 @@ pub(super) async fn round(
     background: &dyn Background,
     began: Timestamp,
 ) -> Result<()> {
-    let providers = background.providers();
+    let providers = background.with_left_out();
     let mut after = None;
     loop {
         let page = operations.state()?.list(ACTIVE, after.as_deref(), PAGE).await?;

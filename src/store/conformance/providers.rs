@@ -61,6 +61,7 @@ pub(in crate::store) async fn a_provider_with_mappings_is_removed_only_by_force(
     let rows = (0..7).map(|number| live(&number.to_string())).chain([gone, past, elsewhere]);
     store.apply(rows.map(Write::Put).collect()).await.unwrap();
     let held = Held { count: 7, some: ["0", "1", "2", "3", "4"].map(pipe).to_vec() };
+    assert_eq!(store.held(&"alpha".into()).await.unwrap(), held);
     assert_eq!(store.remove_provider("alpha".into(), Removal::WhenEmpty, event()).await.unwrap(), held);
     assert_eq!(store.kept_providers().await.unwrap().len(), 1);
     assert_eq!(*store.last_event().borrow(), 2, "nothing has happened");

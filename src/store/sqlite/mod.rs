@@ -335,6 +335,11 @@ impl Store for Sqlite {
         self.writer.write(remove).await
     }
 
+    async fn held(&self, name: &ProviderId) -> Result<Held, StoreError> {
+        let name = name.clone();
+        self.readers.read(move |db| provider::held(db, &name, Timestamp::now())).await
+    }
+
     async fn secret(&self, name: &str) -> Result<Option<SecretBytes>, StoreError> {
         let (seal, name) = (self.seal.clone(), name.to_owned());
         self.readers.read(move |db| record::secret(db, &seal, &name)).await

@@ -65,7 +65,7 @@ pub(super) fn set_availability(
     db.change("draining a provider", TIDY, [name.as_str()]).map(drop)
 }
 
-fn held(db: &Connection, name: &ProviderId, now: Timestamp) -> Result<Held, StoreError> {
+pub(super) fn held(db: &Connection, name: &ProviderId, now: Timestamp) -> Result<Held, StoreError> {
     let (provider, now) = (name.as_str(), now.as_millis());
     let params = named_params! { ":provider": provider, ":now": now };
     let count = db.first("counting a provider's mappings", COUNT, params, |row| row.get::<_, i64>(0))?;

@@ -47,6 +47,12 @@ const MISTAKES: &[(&str, &str, &str)] = &[
         "name = \"tp\"\nschemas.service_instance.create.parameters = { type = 'x' }",
         "services[1].plans[0].schemas.service_instance.create.parameters",
     ),
+    ("name = \"tp\"", "name = \"tp\"\nschemas = { service = {} }", "services[1].plans[0].schemas.service"),
+    (
+        "name = \"tp\"",
+        "name = \"tp\"\nschemas.service_binding.create = { parameters = {}, x = 1 }",
+        "services[1].plans[0].schemas.service_binding.create.x",
+    ),
     (
         "name = \"tp\"",
         "name = \"tp\"\nbindings = { create = { async = true } }",
