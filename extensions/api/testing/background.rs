@@ -23,12 +23,29 @@ pub struct FakeBackground {
     index: Arc<Mutex<BTreeMap<ProviderId, Vec<Hint>>>>,
     spawned: Rc<RefCell<Vec<Work>>>,
     notes: Rc<RefCell<BTreeSet<(ProviderId, &'static str)>>>,
+    script: Script,
 }
+
+/// What a provider answers; `None`: nothing, ever.
+type Script = Rc<dyn Fn(&Target, &Query) -> Option<Result<Answer>>>;
 
 impl FakeBackground {
     /// No script: questions to providers fail as unreachable.
     pub fn new(providers: Vec<Provider>) -> Rc<Self> {
+        Self::answering(providers, |target, _| {
+            let fault = Fault::Provider(target.provider.clone());
+            let text = format!("{target} is not there in this test");
+            Some(Err(Error::new(ErrorKind::CouldNotAsk, fault, text)))
+        })
+    }
+
+    /// Each question is answered by `script`; `None`: never.
+    pub fn answering(
+        providers: Vec<Provider>,
+        script: impl Fn(&Target, &Query) -> Option<Result<Answer>> + 'static,
+    ) -> Rc<Self> {
         Rc::new(Self {
+            script: Rc::new(script),
             providers,
             state: Arc::default(),
             index: Arc::default(),
@@ -68,9 +85,11 @@ impl Background for FakeBackground {
         "http://standpipe.test".into()
     }
 
-    async fn query(&self, target: &Target, _query: Query) -> Result<Answer> {
-        let fault = Fault::Provider(target.provider.clone());
-        Err(Error::new(ErrorKind::CouldNotAsk, fault, format!("{target} is not there in this test")))
+    async fn query(&self, target: &Target, query: Query) -> Result<Answer> {
+        match (self.script)(target, &query) {
+            Some(answer) => answer,
+            None => std::future::pending().await,
+        }
     }
 
     fn publish_indexes(&self, indexes: Vec<(ProviderId, Vec<Hint>)>) {
@@ -126,6 +145,7 @@ impl Background for FakeBackground {
             index: self.index.clone(),
             spawned: self.spawned.clone(),
             notes: self.notes.clone(),
+            script: self.script.clone(),
         })
     }
 }

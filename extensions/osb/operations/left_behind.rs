@@ -61,24 +61,28 @@ pub(super) async fn note(operations: &Operations, background: &dyn Background) -
 
 #[cfg(test)]
 mod tests {
+    use std::rc::Rc;
+    use std::sync::Arc;
+
     use http::StatusCode;
     use serde_json::Map;
     use standpipe_api::testing::{FakeBackground, provider};
     use standpipe_api::{Mapping, MappingState, Provider, Settings, State as _, Timestamp};
 
-    use super::super::reconcile::round;
+    use super::super::reconcile::Reconciler;
     use super::super::tests::operation;
     use super::super::{Heard, OperationId, OperationKind, OperationState};
     use super::*;
     use crate::osb::dialect::{BINDING, INSTANCE};
     use crate::osb::settings::ProviderSettings;
 
-    async fn is_noted(operations: &Operations) -> bool {
+    async fn is_noted(operations: &Arc<Operations>) -> bool {
         // As after a restart: nothing is noted yet.
         let settings = ProviderSettings { reconcile: true, ..ProviderSettings::default() };
         let alpha = Provider { settings: Settings::new(settings), ..provider("alpha", NAME) };
         let background = FakeBackground::new(vec![alpha, provider("beta", NAME)]);
-        round(operations, &*background, Timestamp::now()).await.unwrap();
+        let reconciler = Reconciler::new(operations.clone(), background.handle(), Timestamp::now());
+        Rc::new(reconciler).round().await.unwrap();
         let noted = background.noted();
         assert!(noted.iter().all(|note| *note == ("alpha".into(), "left-behind")), "{noted:?}");
         !noted.is_empty()
@@ -87,7 +91,7 @@ mod tests {
     #[tokio::test]
     async fn what_could_not_be_deleted_in_time_is_left_to_the_operator_until_it_is_gone_or_lives() {
         let background = FakeBackground::new(Vec::new());
-        let (operations, memory) = (Operations::default(), background.memory());
+        let (operations, memory) = (Arc::new(Operations::default()), background.memory());
         operations.open(background.state());
         let instance = Resource::new(INSTANCE, "i");
         let binding = Resource::new(BINDING, "b").within("i");

@@ -4,6 +4,8 @@
 //! `operation` is the row, `step` what an answer means for it. [`Operations`] writes it down, in one transaction with mappings
 //! and the feed. Polls of platforms settle operations; what nobody asks about, `reconcile` does.
 
+mod asking;
+mod lanes;
 mod left_behind;
 mod operation;
 mod reconcile;
