@@ -166,11 +166,17 @@ impl Exchange<'_> {
         response: &mut Response<Body>,
     ) -> Result<()> {
         let status = response.status();
-        let body = if self.dialect.reads_answer(self.operation(), status) {
-            Box::pin(self.small_answer(trail, response)).await?
-        } else {
-            None
-        };
+        let mut body = None;
+        if self.dialect.reads_answer(self.operation(), status) {
+            match Box::pin(self.small_answer(trail, response)).await {
+                Ok(read) => body = read,
+                Err(error) => {
+                    let outcome = Outcome::Answered { status, headers: response.headers(), body: None };
+                    Box::pin(self.unanswered(trail, held, heard, outcome)).await;
+                    return Err(error);
+                }
+            }
+        }
         let verdict =
             self.judge(&Outcome::Answered { status, headers: response.headers(), body: body.as_ref() });
         let created = match held {

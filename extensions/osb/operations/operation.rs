@@ -173,6 +173,11 @@ impl Operation {
         self.state == OperationState::Requested
     }
 
+    /// Whether standpipe deletes what it leaves, should it fail or be lost and the platform not do so.
+    pub(in crate::osb) fn is_cleaned_up_here(&self) -> bool {
+        self.kind == OperationKind::Create && self.reconciled == Reconciled::Here && self.made == Made::Here
+    }
+
     /// As it is kept.
     pub(super) fn written(&self) -> bytes::Bytes {
         serde_json::to_vec(self).unwrap_or_default().into()

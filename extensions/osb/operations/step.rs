@@ -119,11 +119,7 @@ fn polled(
             let changes = succeeded(&operation);
             Step::Settled(Box::new(operation.ended(OperationState::Succeeded, said)), changes)
         }
-        (StatusCode::OK, Some("failed"))
-            if operation.kind == OperationKind::Create
-                && operation.reconciled == Reconciled::Here
-                && operation.made == Made::Here =>
-        {
+        (StatusCode::OK, Some("failed")) if operation.is_cleaned_up_here() => {
             Step::GoesOn(Box::new(left(operation.ended(OperationState::Failed, said))))
         }
         (StatusCode::OK, Some("failed")) => {
@@ -252,6 +248,10 @@ pub(super) fn under_way(before: &Operation, now: &Operation) -> Vec<Change> {
     if before.state == OperationState::Requested && now.state == OperationState::Accepted {
         let leaving = (now.kind == OperationKind::Delete).then(|| moved(now, MappingState::Deleting));
         return std::iter::once(told(now)).chain(leaving).collect();
+    }
+    // What is to be deleted, whatever the broker makes of it, is not known to live.
+    if before.state == OperationState::Accepted && now.settled_at.is_none() && is_left(now) {
+        return vec![moved(now, MappingState::Maybe)];
     }
     if before.settled_at.is_none() && now.settled_at.is_some() {
         // To delete what it has left may take long; that it failed is known now.
