@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use standpipe_api::{Answer, Background, Provider, Result, Target, backoff};
 use tokio::time::timeout;
 
-use super::operation::{Made, Operation, OperationKind, OperationState};
+use super::operation::{Beside, Made, Operation, OperationKind, OperationState};
 use super::step::{LONGEST_WAIT, Step, gone, left, step, succeeded, text};
 use super::{Heard, Operations, object};
 use crate::osb::question::{self, Asked};
@@ -132,6 +132,8 @@ async fn fenced(operations: &Operations, operation: &Operation) -> Result<bool> 
 
 /// What the answer to a DELETE means that cleans up after an operation.
 pub(super) fn cleaned_up(operation: Operation, status: StatusCode, body: &Map<String, Value>) -> Step {
+    // Nothing was beside this one.
+    let operation = Operation { beside: Beside::Nothing, ..operation };
     match status {
         StatusCode::OK | StatusCode::GONE if operation.kind == OperationKind::Create => removed(operation),
         StatusCode::OK | StatusCode::GONE => {

@@ -178,6 +178,13 @@ impl Operation {
         self.kind == OperationKind::Create && self.reconciled == Reconciled::Here && self.made == Made::Here
     }
 
+    /// Whether it creates anew what another deletes: it began after that.
+    pub(super) fn outlives(&self, other: &Self) -> bool {
+        let kinds = (self.kind, other.kind) == (OperationKind::Create, OperationKind::Delete);
+        let is_of_it = self.resource == other.resource && self.provider == other.provider;
+        kinds && is_of_it && self.started_at > other.started_at
+    }
+
     /// As it is kept.
     pub(super) fn written(&self) -> bytes::Bytes {
         serde_json::to_vec(self).unwrap_or_default().into()

@@ -84,10 +84,6 @@ fn answered(mut operation: Operation, status: StatusCode, body: &Map<String, Val
         }
         // What the creation beside it comes to says more than that there was nothing yet, or something no longer.
         StatusCode::GONE if is_delete && operation.beside == Beside::Creation => Step::Leaves(Vec::new()),
-        StatusCode::OK if is_delete && operation.beside == Beside::Creation => {
-            let told = Change::Event(event_of(&operation, deleted(&operation), operation.resource.clone()));
-            Step::Leaves(vec![moved(&operation, MappingState::Maybe), told])
-        }
         StatusCode::OK if is_delete => Step::Leaves(succeeded(&operation)),
         // It exists already: nothing has happened, and whatever was lost before has worked.
         StatusCode::OK | StatusCode::CONFLICT if operation.kind == OperationKind::Create => {
@@ -166,6 +162,10 @@ pub(super) fn succeeded(operation: &Operation) -> Vec<Change> {
         OperationKind::Update => {
             let event = Change::Event(event_of(operation, event::INSTANCE_UPDATED, resource));
             return vec![moved(operation, MappingState::Live), of_plan(operation), event];
+        }
+        // Whether the creation beside it came first nobody knows.
+        OperationKind::Delete if operation.beside == Beside::Creation => {
+            (deleted(operation), moved(operation, MappingState::Maybe))
         }
         OperationKind::Delete => (deleted(operation), moved(operation, MappingState::Gone)),
     };

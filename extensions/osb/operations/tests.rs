@@ -10,6 +10,7 @@ use standpipe_api::{Change, Kind, Mapping, MappingState, Resource, Scope, State 
 use super::asking::{cleaned_up, removing};
 use super::reconcile::Reconciler;
 use super::step::{Step, step};
+use super::superseded::BINDINGS_AT_ONCE;
 use super::*;
 use crate::osb::cleanup::Removes;
 use crate::osb::dialect::{BINDING, INSTANCE, NAME};
@@ -112,7 +113,7 @@ fn a_poll_settles_only_what_it_is_about() {
     assert_eq!(told(failed), ("goes on", Some(Lost)), "it is cleaned up after, if the platform does not");
 }
 
-async fn opened() -> (Arc<Operations>, Arc<MemoryState>) {
+pub(super) async fn opened() -> (Arc<Operations>, Arc<MemoryState>) {
     let (operations, memory) = (Arc::new(Operations::default()), Arc::new(MemoryState::default()));
     operations.open(memory.clone());
     let instance = Resource::new(INSTANCE, "i");
@@ -121,11 +122,11 @@ async fn opened() -> (Arc<Operations>, Arc<MemoryState>) {
     (operations, memory)
 }
 
-fn mapped(memory: &MemoryState) -> Option<MappingState> {
+pub(super) fn mapped(memory: &MemoryState) -> Option<MappingState> {
     memory.mappings().first().map(|mapping| mapping.state)
 }
 
-fn kinds(memory: &MemoryState) -> Vec<String> {
+pub(super) fn kinds(memory: &MemoryState) -> Vec<String> {
     memory.events().into_iter().map(|event| event.kind).collect()
 }
 
