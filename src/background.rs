@@ -325,8 +325,8 @@ impl Background for Handle {
         self.shared.engine.resolver.index().publish(indexes);
     }
 
-    fn note(&self, provider: &ProviderId, word: &'static str, text: Option<&str>) {
-        self.shared.engine.notes.set(provider, word, text);
+    fn note(&self, provider: &ProviderId, word: &'static str, text: Option<&str>, since: Option<Timestamp>) {
+        self.shared.engine.notes.set(provider, word, text, since);
     }
 
     fn state(&self) -> Arc<dyn State> {

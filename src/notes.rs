@@ -22,14 +22,21 @@ pub struct Note {
 }
 
 impl Notes {
-    /// Sets a note, or takes it away. One that stands already keeps its time.
-    pub fn set(&self, provider: &ProviderId, word: &'static str, text: Option<&str>) {
+    /// Sets a note, or takes it away. One that stands already keeps its time, unless it is known better.
+    pub fn set(
+        &self,
+        provider: &ProviderId,
+        word: &'static str,
+        text: Option<&str>,
+        since: Option<Timestamp>,
+    ) {
         let mut notes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (provider.clone(), word);
         match text {
             None => drop(notes.remove(&key)),
             Some(text) => {
-                let since = notes.get(&key).map_or_else(Timestamp::now, |note| note.since);
+                let since = since.or_else(|| notes.get(&key).map(|note| note.since));
+                let since = since.unwrap_or_else(Timestamp::now);
                 notes.insert(key, Note { word, since, text: text.to_owned() });
             }
         }
@@ -49,12 +56,14 @@ mod tests {
     #[test]
     fn a_note_keeps_its_time_until_it_is_taken_away() {
         let (notes, alpha) = (Notes::default(), ProviderId::from("alpha"));
-        notes.set(&alpha, "catalog-stale", Some("down"));
+        notes.set(&alpha, "catalog-stale", Some("down"), None);
         let since = notes.on(&alpha)[0].since;
-        notes.set(&alpha, "catalog-stale", Some("still down"));
+        notes.set(&alpha, "catalog-stale", Some("still down"), None);
         assert_eq!((notes.on(&alpha)[0].since, notes.on(&alpha)[0].text.as_str()), (since, "still down"));
         assert!(notes.on(&"beta".into()).is_empty());
-        notes.set(&alpha, "catalog-stale", None);
+        notes.set(&alpha, "catalog-stale", Some("down"), Some(Timestamp::from_millis(1)));
+        assert_eq!(notes.on(&alpha)[0].since, Timestamp::from_millis(1), "whoever knows better is believed");
+        notes.set(&alpha, "catalog-stale", None, None);
         assert!(notes.on(&alpha).is_empty());
     }
 }

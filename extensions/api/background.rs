@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use secrecy::SecretString;
 
-use crate::{Answer, Hint, Provider, ProviderId, Query, Result, State, Target, Verifier};
+use crate::{Answer, Hint, Provider, ProviderId, Query, Result, State, Target, Timestamp, Verifier};
 
 /// The engine as background work sees it: no caller, only service credentials.
 #[async_trait(?Send)]
@@ -41,8 +41,16 @@ pub trait Background {
     fn publish_indexes(&self, indexes: Vec<(ProviderId, Vec<Hint>)>);
 
     /// Sets or takes away a note on a provider that an operator sees with it and as a metric: `word` is the note's name, one of
-    /// few; the text says what is the matter, and holds no secret.
-    fn note(&self, _provider: &ProviderId, _word: &'static str, _text: Option<&str>) {}
+    /// few; the text says what is the matter, and holds no secret; `since` says since when, where that is known from before this
+    /// start, else it is since the note was first set.
+    fn note(
+        &self,
+        _provider: &ProviderId,
+        _word: &'static str,
+        _text: Option<&str>,
+        _since: Option<Timestamp>,
+    ) {
+    }
 
     /// The extension's records.
     fn state(&self) -> Arc<dyn State>;

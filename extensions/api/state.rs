@@ -41,6 +41,12 @@ pub trait State: Send + Sync {
     /// As [`State::get`].
     async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<Record>>;
 
+    /// The current mapping of a resource, a tombstone too.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    async fn mapping(&self, resource: &Resource) -> Result<Option<Mapping>>;
+
     /// Current mappings of a kind within a parent, tombstones included, of all providers and tenants, behind `after`, in the order
     /// of their resources, at most `limit`.
     ///

@@ -190,7 +190,7 @@ pub(super) async fn answered(
         StatusCode::ACCEPTED => match small(call, response, &from.provider).await {
             Ok(body) => body,
             Err(error) => {
-                operations.heard(&operation, Heard::Lost).await?;
+                unnamed(operations, call, &operation).await?;
                 return Err(error);
             }
         },
@@ -204,6 +204,17 @@ pub(super) async fn answered(
         force(response);
     }
     heard
+}
+
+/// Writes down that a broker is at an operation whose name was lost on the way.
+async fn unnamed(operations: &Operations, call: &mut Call, operation: &Operation) -> Result<()> {
+    operations.heard(operation, Heard::Answered(StatusCode::ACCEPTED, &Map::new())).await?;
+    if operation.is_cleaned_up_here() {
+        // The platform is told that it failed, and that is what standpipe makes true if the platform does not.
+        call.notes.insert(Judged);
+        operations.heard(operation, Heard::Lost).await?;
+    }
+    Ok(())
 }
 
 /// Writes down that no answer came.

@@ -23,8 +23,17 @@ pub struct Learner(Arc<Inner>);
 struct Inner {
     mappings: Arc<Mappings>,
     tombstone: Duration,
-    /// Creating calls under way, so that one that is refused does not take back what another was promised.
-    creating: Mutex<HashMap<Resource, usize>>,
+    /// Calls that create or delete, by resource, while any is under way.
+    under_way: Mutex<HashMap<Resource, UnderWay>>,
+}
+
+#[derive(Default)]
+struct UnderWay {
+    /// Creating ones, so that one that is refused does not take back what another was promised.
+    creating: usize,
+    deleting: usize,
+    /// Creating ones that have begun since the first of all these.
+    begun: u64,
 }
 
 /// A creating call's hold on a resource. Dropped unsettled, it leaves the mapping as `maybe`.
@@ -33,6 +42,24 @@ pub struct Held {
     resource: Resource,
     own: Own,
     settled: Settled,
+}
+
+/// A deleting call that is about to leave, so that one that overlaps with a creating call buries nothing.
+pub struct Leaving {
+    learner: Learner,
+    resource: Resource,
+    /// How many creating calls had begun; `None`: one was under way.
+    begun: Option<u64>,
+}
+
+/// What a call holds of the resource it names first.
+pub enum Hold {
+    /// What it is about to create.
+    Creating(Held),
+    /// What it is about to delete.
+    Deleting(Leaving),
+    /// Nothing.
+    Nothing,
 }
 
 /// Whose the mapping is that a creating call found or made.
@@ -76,7 +103,7 @@ pub fn intent(
 impl Learner {
     /// Writes to a mapping table; tombstones stay for `tombstone`.
     pub fn new(mappings: Arc<Mappings>, tombstone: Duration) -> Self {
-        Self(Arc::new(Inner { mappings, tombstone, creating: Mutex::default() }))
+        Self(Arc::new(Inner { mappings, tombstone, under_way: Mutex::default() }))
     }
 
     /// Claims a resource for a creating call. Durable on return.
@@ -98,6 +125,15 @@ impl Learner {
         Ok(held)
     }
 
+    /// Follows a deleting call; before it is sent.
+    pub fn leaving(&self, resource: Resource) -> Leaving {
+        let begun = self.under_way(&resource, |now| {
+            now.deleting += 1;
+            (now.creating == 0).then_some(now.begun)
+        });
+        Leaving { learner: self.clone(), resource, begun }
+    }
+
     /// Writes down what a call without a claim did to the resource it named first.
     ///
     /// # Errors
@@ -109,9 +145,14 @@ impl Learner {
             Verdict::Deleting => MappingState::Deleting,
             Verdict::Gone => MappingState::Gone,
         };
+        self.settle_as(resource, place, state).await
+    }
+
+    async fn settle_as(&self, resource: &Resource, place: &Place, state: MappingState) -> Result<()> {
         let Some(known) = self.0.mappings.get(resource).await.map_err(Error::from)? else { return Ok(()) };
         let revives = state == MappingState::Live && known.state == MappingState::Gone;
-        if known.provider != *place.provider.id() || known.state == state || revives {
+        let teaches = state != MappingState::Maybe || known.state == MappingState::Live;
+        if known.provider != *place.provider.id() || known.state == state || revives || !teaches {
             return Ok(());
         }
         self.write(resource, state).await
@@ -136,23 +177,50 @@ impl Learner {
     }
 
     fn enter(&self, resource: &Resource) {
-        let mut creating = self.0.creating.lock().unwrap_or_else(PoisonError::into_inner);
-        *creating.entry(resource.clone()).or_default() += 1;
+        self.under_way(resource, |now| {
+            now.creating += 1;
+            now.begun += 1;
+        });
     }
 
     fn leave(&self, resource: &Resource) {
-        let mut creating = self.0.creating.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = creating.get_mut(resource) {
-            *count -= 1;
-            if *count == 0 {
-                creating.remove(resource);
-            }
-        }
+        self.under_way(resource, |now| now.creating -= 1);
     }
 
     fn is_alone(&self, resource: &Resource) -> bool {
-        let creating = self.0.creating.lock().unwrap_or_else(PoisonError::into_inner);
-        creating.get(resource).is_none_or(|count| *count <= 1)
+        self.under_way(resource, |now| now.creating <= 1)
+    }
+
+    fn under_way<T>(&self, resource: &Resource, change: impl FnOnce(&mut UnderWay) -> T) -> T {
+        let mut under_way = self.0.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = under_way.entry(resource.clone()).or_default();
+        let told = change(now);
+        if now.creating == 0 && now.deleting == 0 {
+            under_way.remove(resource);
+        }
+        told
+    }
+}
+
+impl Leaving {
+    /// Writes down how the deleting call ended. Beside a creating call nobody knows which of the two its provider saw first: what
+    /// is known to live may do so no more.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub async fn settle(self, place: &Place, verdict: Verdict) -> Result<()> {
+        let (learner, resource) = (&self.learner, &self.resource);
+        let alone = learner.under_way(resource, |now| now.creating == 0 && self.begun == Some(now.begun));
+        match verdict {
+            Verdict::Gone if !alone => learner.settle_as(resource, place, MappingState::Maybe).await,
+            verdict => learner.settle(resource, place, verdict).await,
+        }
+    }
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        self.learner.under_way(&self.resource, |now| now.deleting -= 1);
     }
 }
 

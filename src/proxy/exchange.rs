@@ -21,7 +21,7 @@ use crate::engine::Running;
 use crate::fail_point::{FailPoint, reach};
 use crate::forward::Failure;
 use crate::forward::headers::{Outgoing, to_caller, to_provider};
-use crate::learn::{Held, intent};
+use crate::learn::{Hold, intent};
 use crate::providers::{Destination, Provider};
 use crate::resolve::{By, Place};
 use crate::respond::PROVIDER;
@@ -92,7 +92,10 @@ impl Exchange<'_> {
     async fn go(&mut self, trail: &Trail) -> Result<Response<Body>> {
         let held = match self.asked.creates {
             Some(_) => Box::pin(self.claim(trail)).await?,
-            None => self.unclaimed(trail)?,
+            None => {
+                self.unclaimed(trail)?;
+                self.leaving()
+            }
         };
         let mut left = match self.prepare(trail).await.and_then(|()| self.leave(trail)) {
             Ok(left) => left,
@@ -161,21 +164,27 @@ impl Exchange<'_> {
     async fn respond(
         &self,
         trail: &Trail,
-        held: Option<Held>,
+        held: Hold,
         heard: Option<Box<Heard>>,
         response: &mut Response<Body>,
     ) -> Result<()> {
         let status = response.status();
-        let body = if self.dialect.reads_answer(self.operation(), status) {
-            Box::pin(self.small_answer(trail, response)).await?
-        } else {
-            None
-        };
+        let mut body = None;
+        if self.dialect.reads_answer(self.operation(), status) {
+            match Box::pin(self.small_answer(trail, response)).await {
+                Ok(read) => body = read,
+                Err(error) => {
+                    let outcome = Outcome::Answered { status, headers: response.headers(), body: None };
+                    Box::pin(self.unanswered(trail, held, heard, outcome)).await;
+                    return Err(error);
+                }
+            }
+        }
         let verdict =
             self.judge(&Outcome::Answered { status, headers: response.headers(), body: body.as_ref() });
         let created = match held {
-            None => self.created(response),
-            Some(_) => None,
+            Hold::Creating(_) => None,
+            Hold::Deleting(_) | Hold::Nothing => self.created(response),
         };
         *response.version_mut() = Version::HTTP_11;
         to_caller(response.headers_mut(), &self.proxy.engine.hop);
@@ -213,13 +222,7 @@ impl Exchange<'_> {
     }
 
     /// No answer came that a hook could see: writes down what that means, and lets hooks know.
-    async fn unanswered(
-        &self,
-        trail: &Trail,
-        held: Option<Held>,
-        heard: Option<Box<Heard>>,
-        outcome: Outcome<'_>,
-    ) {
+    async fn unanswered(&self, trail: &Trail, held: Hold, heard: Option<Box<Heard>>, outcome: Outcome<'_>) {
         self.settle(held, self.judge(&outcome)).await;
         let sent = if matches!(outcome, Outcome::Lost) { Sent::Perhaps } else { Sent::No };
         if let Some(mut heard) = heard {
@@ -236,8 +239,8 @@ impl Exchange<'_> {
         self.dialect.judge(self.operation(), outcome)
     }
 
-    async fn claim(&self, trail: &Trail) -> Result<Option<Held>> {
-        let Some(resource) = &self.asked.creates else { return Ok(None) };
+    async fn claim(&self, trail: &Trail) -> Result<Hold> {
+        let Some(resource) = &self.asked.creates else { return Ok(Hold::Nothing) };
         let alias = self.place.credential.as_ref();
         let hints = self.asked.hints(self.dialect);
         let learner = &self.proxy.engine.learner;
@@ -246,7 +249,16 @@ impl Exchange<'_> {
         let quota = self.running.quotas.of(caller, &resource.kind);
         let held = learner.claim(intent(resource.clone(), &self.place, caller, hints, alias), quota).await?;
         reach(FailPoint::ClaimAfterWrite);
-        Ok(Some(held))
+        Ok(Hold::Creating(held))
+    }
+
+    fn leaving(&self) -> Hold {
+        match self.known_first() {
+            Some(first) if self.operation().effect == Effect::Delete => {
+                Hold::Deleting(self.proxy.engine.learner.leaving(first.clone()))
+            }
+            _ => Hold::Nothing,
+        }
     }
 
     /// What was created without a claim, because the provider chose its id.
@@ -273,29 +285,31 @@ impl Exchange<'_> {
     }
 
     /// What is created without a claim cannot be counted, so that no quota would ever be reached.
-    fn unclaimed(&self, trail: &Trail) -> Result<Option<Held>> {
+    fn unclaimed(&self, trail: &Trail) -> Result<()> {
         let (caller, quotas) = (trail.caller.as_deref(), &self.running.quotas);
         if quotas.is_empty() {
-            return Ok(None);
+            return Ok(());
         }
         let kind = self.dialect.creates(self.operation());
         match kind.filter(|kind| quotas.of(caller, kind).is_some()) {
             Some(kind) => Err(quota_needs_id(caller, &kind)),
-            None => Ok(None),
+            None => Ok(()),
         }
     }
 
     /// Writes down what happened. The caller gets the provider's answer even if that fails: the claim is durable,
     /// and stays routable.
-    async fn settle(&self, held: Option<Held>, verdict: Verdict) {
-        if held.is_none() && verdict == Verdict::Keep {
+    async fn settle(&self, held: Hold, verdict: Verdict) {
+        if verdict == Verdict::Keep && !matches!(held, Hold::Creating(_)) {
             return;
         }
+        let learner = &self.proxy.engine.learner;
         let write = async {
             match (held, self.known_first()) {
-                (Some(held), _) => held.settle(verdict).await,
-                (None, Some(first)) => self.proxy.engine.learner.settle(first, &self.place, verdict).await,
-                (None, None) => Ok(()),
+                (Hold::Creating(held), _) => held.settle(verdict).await,
+                (Hold::Deleting(leaving), _) => leaving.settle(&self.place, verdict).await,
+                (Hold::Nothing, Some(first)) => learner.settle(first, &self.place, verdict).await,
+                (Hold::Nothing, None) => Ok(()),
             }
         };
         if let Err(error) = Box::pin(write).await {

@@ -2,7 +2,7 @@
 
 use http::header::HOST;
 use http::{Method, Response, StatusCode};
-use standpipe_api::{Body, CallerAuthorization, Effect, ErrorKind, Result, Verdict};
+use standpipe_api::{Body, CallerAuthorization, Effect, ErrorKind, MappingState, Result, Verdict};
 
 use super::exchange::{Exchange, Left, destination};
 use crate::access::Sight;
@@ -29,7 +29,8 @@ impl Exchange<'_> {
     ) -> Result<()> {
         let Some(mapping) = &self.place.mapping else { return Ok(()) };
         let Some(mut again) = copy(&self.asked.request).filter(|_| left.is_whole) else { return Ok(()) };
-        if mapping.state == standpipe_api::MappingState::Gone {
+        // Of what is about to be created, or was deleted, nobody else has anything.
+        if matches!(mapping.state, MappingState::Gone | MappingState::Intent) {
             return Ok(());
         }
         let mut on_behalf = OnBehalf::of(again.headers());

@@ -33,6 +33,10 @@ impl State for Records {
         Ok(self.mappings.store().records(&self.namespace, prefix, after, limit).await?)
     }
 
+    async fn mapping(&self, resource: &Resource) -> Result<Option<Mapping>> {
+        Ok(self.mappings.get(resource).await?.map(|mapping| (*mapping).clone()))
+    }
+
     async fn within(
         &self,
         kind: &Kind,

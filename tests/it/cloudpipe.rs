@@ -1,5 +1,9 @@
 //! The main job: one endpoint, two brokers in processes of their own.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::support::osb::message;
 use crate::support::{House, Origin, Standpipe, until};
 
 struct World {
@@ -147,4 +151,40 @@ fn a_pipe_that_its_broker_names_keeps_the_credential_it_was_created_with() {
     assert_eq!(standpipe.get("/db/pipes/other").status, 201);
     let shown = |request: &String| request.to_lowercase().contains("bearer blue");
     assert_eq!(origin.said().iter().map(shown).collect::<Vec<_>>(), [true, true, false]);
+}
+
+/// One that is deleted, or read, while another of its id is created: the broker says that it has none, or no longer.
+#[test]
+fn nothing_is_buried_by_an_answer_from_before_its_creation() {
+    for (method, answer) in [("DELETE", "404 Not Found"), ("DELETE", "200 OK"), ("GET", "404 Not Found")] {
+        let turn = Arc::new(AtomicUsize::new(0));
+        let broker_turn = turn.clone();
+        let alpha = Origin::new(move |mut peer| {
+            while let Some(request) = peer.request() {
+                let said = if request.starts_with("POST") { "201 Created" } else { answer };
+                let mine = if request.starts_with("POST") { 1 } else { 2 };
+                until("it is its turn", || broker_turn.load(Ordering::SeqCst) >= mine);
+                peer.wire.send(message(said, "{}"));
+            }
+        });
+        let house = House::in_front_of(&[("alpha", alpha.address, "")]);
+        let standpipe = house.serve();
+        let shown = || house.command(&["mappings", "show", "pipe", "web", "--parent", "db"]).1;
+        let said = |method: &str| alpha.said().iter().any(|request| request.starts_with(method));
+        std::thread::scope(|scope| {
+            let creation = scope.spawn(|| standpipe.post("/db/pipes", r#"{"id":"web"}"#).status);
+            until("the creation is at the broker", || said("POST"));
+            let other = scope.spawn(|| standpipe.call(method, "/db/pipes/web", &[], "").status);
+            until("the other call is too", || said(&format!("{method} /db/pipes/web")));
+            turn.store(1, Ordering::SeqCst);
+            assert_eq!(creation.join().unwrap(), 201);
+            assert!(shown().contains("live"), "{}", shown());
+            turn.store(2, Ordering::SeqCst);
+            assert_eq!(other.join().unwrap(), answer[..3].parse::<u16>().unwrap());
+        });
+        let state = if method == "DELETE" { "maybe" } else { "live" };
+        assert!(shown().contains(state), "{method} {answer}: {}", shown());
+        assert_eq!(standpipe.call("DELETE", "/db/pipes/web", &[], "").status.to_string(), answer[..3]);
+        assert!(shown().contains("gone"), "alone, it counts: {}", shown());
+    }
 }

@@ -291,6 +291,18 @@ fn an_answer_that_stops_in_the_middle_is_not_passed_off_as_whole() {
 }
 
 #[test]
+fn a_refusal_that_stops_in_the_middle_is_one() {
+    let world = World::new();
+    world.a.does(|_| Some(b"HTTP/1.1 422 No\r\ncontent-length: 100\r\n\r\n{\"error\":".to_vec()));
+    assert_eq!(world.provision("i").status, 502);
+    let asked = world.a.asked().len();
+    // What was refused was never there, and says nothing about who would have it.
+    world.a.answers("410 Gone", "{}");
+    assert_eq!(world.ask("DELETE", "/v2/service_instances/i").status, 400);
+    assert_eq!(world.a.asked().len(), asked);
+}
+
+#[test]
 fn what_names_nothing_is_judged_here_and_by_nobody_who_could_not_be_asked() {
     let world = World::new();
     world.a.answers("404 Not Found", "{}");

@@ -137,6 +137,39 @@ fn with_reconcile_a_failed_creation_is_told_as_such_and_cleaned_up_after() {
 }
 
 #[test]
+fn an_operation_whose_name_is_lost_on_the_way_is_one_all_the_same() {
+    for settings in ["", "reconcile = true\nreconcile_after = \"1s\""] {
+        let alpha = telling(&[service("a", "db")], |request, told| {
+            let broken = "HTTP/1.1 202 Accepted\r\ncontent-length: 100\r\n\r\n{\"operation\"".to_owned();
+            Some(match request.split(' ').next() {
+                Some("DELETE") if told => message("200 OK", "{}"),
+                Some("PUT" | "DELETE") => broken,
+                _ => message("200 OK", r#"{"state":"succeeded"}"#),
+            })
+        });
+        let (house, _other) = two(&alpha, &format!("idle_timeout = \"1s\"\n{settings}"));
+        let standpipe = served(&house);
+        let shown = || house.command(&["mappings", "show", "service_instance", "i"]).1;
+        assert_eq!(put(&standpipe, "i", "a").status, 502);
+        assert_eq!(events(&standpipe), ["operation.started"]);
+        if settings.is_empty() {
+            assert!(shown().contains("live"), "as any that was accepted: {}", shown());
+            let poll = format!("{INSTANCE}/last_operation");
+            assert_eq!(call(&standpipe, "GET", &poll, "").json()["state"], "succeeded");
+            assert_eq!(events(&standpipe)[1..], ["operation.settled", "instance.created"]);
+            assert_eq!(call(&standpipe, "DELETE", INSTANCE, "").status, 502);
+            assert!(shown().contains("deleting"), "{}", shown());
+            assert_eq!(events(&standpipe)[3..], ["operation.started"]);
+        } else {
+            assert!(shown().contains("maybe"), "it is to be deleted: {}", shown());
+            alpha.tell();
+            until("what the platform believes to have failed is gone", || shown().contains("gone"));
+            assert_eq!(events(&standpipe)[1..], ["operation.settled", "instance.deleted"]);
+        }
+    }
+}
+
+#[test]
 fn without_reconcile_nothing_is_asked_and_an_overdue_operation_is_unknown_and_routed() {
     let mut small = service("a", "db");
     small["plans"][0]["maximum_polling_duration"] = 1.into();

@@ -1,7 +1,7 @@
 //! A stand-in for the engine as background work sees it.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use super::{MemoryState, Work};
 use crate::{
     Answer, Background, Error, ErrorKind, Fault, Hint, Outbound, Provider, ProviderId, Query, Result, State,
-    Target, Verifier,
+    Target, Timestamp, Verifier,
 };
 
 /// Background work's view of the same fake: providers answer from a script, nothing stops.
@@ -22,13 +22,32 @@ pub struct FakeBackground {
     state: Arc<MemoryState>,
     index: Arc<Mutex<BTreeMap<ProviderId, Vec<Hint>>>>,
     spawned: Rc<RefCell<Vec<Work>>>,
-    notes: Rc<RefCell<BTreeSet<(ProviderId, &'static str)>>>,
+    notes: Rc<RefCell<Notes>>,
+    script: Script,
 }
+
+/// Since when each note stands, where that was said.
+type Notes = BTreeMap<(ProviderId, &'static str), Option<Timestamp>>;
+/// What a provider answers; `None`: nothing, ever.
+type Script = Rc<dyn Fn(&Target, &Query) -> Option<Result<Answer>>>;
 
 impl FakeBackground {
     /// No script: questions to providers fail as unreachable.
     pub fn new(providers: Vec<Provider>) -> Rc<Self> {
+        Self::answering(providers, |target, _| {
+            let fault = Fault::Provider(target.provider.clone());
+            let text = format!("{target} is not there in this test");
+            Some(Err(Error::new(ErrorKind::CouldNotAsk, fault, text)))
+        })
+    }
+
+    /// Each question is answered by `script`; `None`: never.
+    pub fn answering(
+        providers: Vec<Provider>,
+        script: impl Fn(&Target, &Query) -> Option<Result<Answer>> + 'static,
+    ) -> Rc<Self> {
         Rc::new(Self {
+            script: Rc::new(script),
             providers,
             state: Arc::default(),
             index: Arc::default(),
@@ -49,7 +68,12 @@ impl FakeBackground {
 
     /// The notes on providers that stand, by provider and word.
     pub fn noted(&self) -> Vec<(ProviderId, &'static str)> {
-        self.notes.borrow().iter().cloned().collect()
+        self.notes.borrow().keys().cloned().collect()
+    }
+
+    /// Since when a note stands, as whoever set it said.
+    pub fn noted_since(&self, provider: &ProviderId, word: &'static str) -> Option<Timestamp> {
+        self.notes.borrow().get(&(provider.clone(), word)).copied().flatten()
     }
 
     /// Work that was spawned, for the test to run.
@@ -68,18 +92,20 @@ impl Background for FakeBackground {
         "http://standpipe.test".into()
     }
 
-    async fn query(&self, target: &Target, _query: Query) -> Result<Answer> {
-        let fault = Fault::Provider(target.provider.clone());
-        Err(Error::new(ErrorKind::CouldNotAsk, fault, format!("{target} is not there in this test")))
+    async fn query(&self, target: &Target, query: Query) -> Result<Answer> {
+        match (self.script)(target, &query) {
+            Some(answer) => answer,
+            None => std::future::pending().await,
+        }
     }
 
     fn publish_indexes(&self, indexes: Vec<(ProviderId, Vec<Hint>)>) {
         self.index.lock().unwrap_or_else(PoisonError::into_inner).extend(indexes);
     }
 
-    fn note(&self, provider: &ProviderId, word: &'static str, text: Option<&str>) {
+    fn note(&self, provider: &ProviderId, word: &'static str, text: Option<&str>, since: Option<Timestamp>) {
         let (mut notes, note) = (self.notes.borrow_mut(), (provider.clone(), word));
-        let _changed = if text.is_some() { notes.insert(note) } else { notes.remove(&note) };
+        let _before = if text.is_some() { notes.insert(note, since) } else { notes.remove(&note) };
     }
 
     fn state(&self) -> Arc<dyn State> {
@@ -126,6 +152,7 @@ impl Background for FakeBackground {
             index: self.index.clone(),
             spawned: self.spawned.clone(),
             notes: self.notes.clone(),
+            script: self.script.clone(),
         })
     }
 }

@@ -144,6 +144,10 @@ impl State for MemoryState {
         Ok(rest.take(limit).map(|(_, record)| record.clone()).collect())
     }
 
+    async fn mapping(&self, resource: &Resource) -> Result<Option<Mapping>> {
+        Ok(self.mappings().into_iter().find(|mapping| mapping.resource == *resource))
+    }
+
     async fn within(
         &self,
         kind: &Kind,

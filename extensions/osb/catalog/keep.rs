@@ -211,11 +211,11 @@ impl Keeper {
                     self.tell("catalog.unreachable", &id, json!({ "reason": error.public() })).await;
                 }
                 tracing::warn!(provider = %id, error = error.log_text(), "the catalog cannot be read; the last good one stays, if there is one");
-                self.background.note(&id, STALE, Some(error.public()));
+                self.background.note(&id, STALE, Some(error.public()), None);
                 return None;
             }
         };
-        self.background.note(&id, STALE, None);
+        self.background.note(&id, STALE, None, None);
         if self.is_news(at, Reach::There) {
             self.tell("catalog.recovered", &id, json!({})).await;
         }
@@ -299,7 +299,7 @@ impl Keeper {
             let lines: Vec<String> =
                 mine.map(|one| format!("{} is hidden: {} has this id", one.service, one.first)).collect();
             let text = (!lines.is_empty()).then(|| lines.join("; "));
-            self.background.note(&member.provider.id, HIDDEN, text.as_deref());
+            self.background.note(&member.provider.id, HIDDEN, text.as_deref(), None);
         }
         let generation = Generation::new(now.members.clone(), now.names.clone());
         self.catalogs.replace(generation);

@@ -36,50 +36,72 @@ pub(super) fn of_bindings(instance: &Resource) -> RecordKey {
     format!("{LEFT_BEHIND_BINDINGS}{scope}/{instance}/")
 }
 
-/// Notes with every provider what was left there, or that nothing is left any more.
+/// Notes with every provider what was left there and since when, or that nothing is left any more. What an operator has forgotten
+/// is no longer told.
 ///
 /// # Errors
 /// The store does not answer.
 pub(super) async fn note(operations: &Operations, background: &dyn Background) -> Result<()> {
-    let mut left = BTreeMap::<ProviderId, Vec<String>>::new();
-    let rows = operations.state()?.list(LEFT_BEHIND, None, MOST).await?;
-    for operation in rows.iter().filter_map(read) {
-        left.entry(operation.provider).or_default().push(operation.resource.to_string());
+    let mut left = BTreeMap::<ProviderId, Vec<Operation>>::new();
+    let state = operations.state()?;
+    for record in state.list(LEFT_BEHIND, None, MOST).await? {
+        let Some(operation) = read(&record) else { continue };
+        if state.mapping(&operation.resource).await?.is_some() {
+            left.entry(operation.provider.clone()).or_default().push(operation);
+            continue;
+        }
+        // Whoever has written it meanwhile knows better.
+        let _conflict =
+            state.commit(vec![Change::Remove { key: record.key, expected: record.revision }]).await?;
     }
     for provider in background.with_left_out().into_iter().filter(|provider| provider.dialect == NAME) {
-        let text = left.get(&provider.id).map(|resources| {
-            let named = resources.iter().take(MOST_NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
-            format!(
-                "what was left of {named} could not be deleted, and may be there; {} in all",
-                resources.len()
-            )
-        });
-        background.note(&provider.id, NOTE, text.as_deref());
+        let operations = left.remove(&provider.id).unwrap_or_default();
+        let text = (!operations.is_empty()).then(|| text(&operations));
+        let since = operations.iter().filter_map(|operation| operation.settled_at).min();
+        background.note(&provider.id, NOTE, text.as_deref(), since);
     }
     Ok(())
 }
 
+fn text(operations: &[Operation]) -> String {
+    let named = operations.iter().take(MOST_NAMED).map(|operation| operation.resource.to_string());
+    let named = named.collect::<Vec<_>>().join(", ");
+    format!(
+        "what was left of {named} could not be deleted, and may be there; {} in all; delete it here again, or forget its mapping \
+         if it is gone",
+        operations.len()
+    )
+}
+
 #[cfg(test)]
 mod tests {
+    use std::rc::Rc;
+    use std::sync::Arc;
+
     use http::StatusCode;
     use serde_json::Map;
     use standpipe_api::testing::{FakeBackground, provider};
     use standpipe_api::{Mapping, MappingState, Provider, Settings, State as _, Timestamp};
 
-    use super::super::reconcile::round;
+    use super::super::reconcile::Reconciler;
     use super::super::tests::operation;
     use super::super::{Heard, OperationId, OperationKind, OperationState};
     use super::*;
     use crate::osb::dialect::{BINDING, INSTANCE};
     use crate::osb::settings::ProviderSettings;
 
-    async fn is_noted(operations: &Operations) -> bool {
-        // As after a restart: nothing is noted yet.
+    /// As after a restart: nothing is noted yet.
+    async fn started(operations: &Arc<Operations>) -> Rc<FakeBackground> {
         let settings = ProviderSettings { reconcile: true, ..ProviderSettings::default() };
         let alpha = Provider { settings: Settings::new(settings), ..provider("alpha", NAME) };
         let background = FakeBackground::new(vec![alpha, provider("beta", NAME)]);
-        round(operations, &*background, Timestamp::now()).await.unwrap();
-        let noted = background.noted();
+        let reconciler = Reconciler::new(operations.clone(), background.handle(), Timestamp::now());
+        Rc::new(reconciler).round().await.unwrap();
+        background
+    }
+
+    async fn is_noted(operations: &Arc<Operations>) -> bool {
+        let noted = started(operations).await.noted();
         assert!(noted.iter().all(|note| *note == ("alpha".into(), "left-behind")), "{noted:?}");
         !noted.is_empty()
     }
@@ -87,7 +109,7 @@ mod tests {
     #[tokio::test]
     async fn what_could_not_be_deleted_in_time_is_left_to_the_operator_until_it_is_gone_or_lives() {
         let background = FakeBackground::new(Vec::new());
-        let (operations, memory) = (Operations::default(), background.memory());
+        let (operations, memory) = (Arc::new(Operations::default()), background.memory());
         operations.open(background.state());
         let instance = Resource::new(INSTANCE, "i");
         let binding = Resource::new(BINDING, "b").within("i");
@@ -123,5 +145,27 @@ mod tests {
             }
             assert!(!is_noted(&operations).await, "{ends:?} {status}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_note_keeps_its_time_over_a_start_and_goes_when_the_mapping_is_forgotten() {
+        let background = FakeBackground::new(Vec::new());
+        let (operations, memory) = (Arc::new(Operations::default()), background.memory());
+        operations.open(background.state());
+        let failed_at = Timestamp::from_millis(1_500_000);
+        let (state, settled_at) = (OperationState::Lost, Some(failed_at));
+        let row = Operation { state, settled_at, ..operation(OperationKind::Create) };
+        let put = Change::Put { key: row.key(), value: row.written(), expected: None };
+        let mapping = Mapping::learned(row.resource.clone(), "alpha".into(), failed_at);
+        memory.commit(vec![put, Change::Learn(mapping)]).await.unwrap().unwrap();
+        for _ in 0..2 {
+            let since = started(&operations).await.noted_since(&"alpha".into(), NOTE);
+            assert_eq!(since, Some(failed_at));
+        }
+        memory.commit(vec![Change::Forget(row.resource.clone())]).await.unwrap().unwrap();
+        assert!(!is_noted(&operations).await);
+        let again = Mapping::learned(row.resource, "alpha".into(), failed_at);
+        memory.commit(vec![Change::Learn(again)]).await.unwrap().unwrap();
+        assert!(!is_noted(&operations).await, "what is there now is something else");
     }
 }

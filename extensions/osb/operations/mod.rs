@@ -4,10 +4,13 @@
 //! `operation` is the row, `step` what an answer means for it. [`Operations`] writes it down, in one transaction with mappings
 //! and the feed. Polls of platforms settle operations; what nobody asks about, `reconcile` does.
 
+mod asking;
+mod lanes;
 mod left_behind;
 mod operation;
 mod reconcile;
 mod step;
+mod superseded;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -16,23 +19,18 @@ use std::sync::{Arc, OnceLock};
 
 use http::StatusCode;
 use serde_json::{Map, Value};
-use standpipe_api::{Change, Error, MappingState, ProviderId, Record, Resource, Result, State};
+use standpipe_api::{Change, Error, ProviderId, Record, Resource, Result, State};
 
 pub(super) use operation::{Beside, Made, Operation, OperationId, OperationKind, OperationState, Reconciled};
 pub(super) use reconcile::reconcile;
 pub(super) use step::Heard;
 pub(super) use sweep::{Schedules, sweep};
 
-use self::operation::{ACTIVE, LEFT_BEHIND, UNKNOWN, group};
+use self::operation::{ACTIVE, UNKNOWN, group};
 use self::step::{Step, corrected, given_up, step, told, under_way};
-use super::dialect::{BINDING, INSTANCE};
-use super::event::kind as event;
-use super::tell;
 
 /// Unsettled operations of one resource that are looked at.
 const MOST_AT_ONCE: usize = 64;
-/// Bindings of an instance that are read, and moved, at once.
-const BINDINGS_AT_ONCE: usize = 200;
 /// Attempts to write a row that somebody else writes too.
 const ATTEMPTS: usize = 5;
 
@@ -205,87 +203,6 @@ impl Operations {
         }
         Err(Error::internal("an operation is written by too many at once"))
     }
-
-    /// With its deletion, whatever else is still open of a resource at its provider is over; with proof that it lives, so is what
-    /// was lost of its creation, so that nobody deletes it.
-    async fn superseded(&self, operation: &Operation, mut changes: Vec<Change>) -> Result<Vec<Change>> {
-        let moved_to =
-            |wanted| move |change: &Change| matches!(change, Change::Move(_, _, state) if *state == wanted);
-        let is_gone = changes.iter().any(moved_to(MappingState::Gone));
-        let accepted = operation.state == OperationState::Accepted && operation.kind != OperationKind::Delete;
-        let lives = accepted || changes.iter().any(moved_to(MappingState::Live));
-        if !is_gone && !lives {
-            return Ok(changes);
-        }
-        let mut records = self.rows(ACTIVE, &operation.resource).await?;
-        records.extend(self.rows(LEFT_BEHIND, &operation.resource).await?);
-        if is_gone && operation.resource.kind == INSTANCE {
-            self.unbind(&operation.provider, &operation.resource).await?;
-            let of_bindings = left_behind::of_bindings(&operation.resource);
-            records.extend(self.state()?.list(&of_bindings, None, BINDINGS_AT_ONCE).await?);
-        }
-        if let (true, Some(instance)) = (lives, &operation.resource.parent) {
-            // A binding is proof that its instance lives.
-            let instance = Resource {
-                scope: operation.resource.scope.clone(),
-                ..Resource::new(INSTANCE, instance.clone())
-            };
-            records.extend(self.rows(ACTIVE, &instance).await?);
-            records.extend(self.rows(LEFT_BEHIND, &instance).await?);
-        }
-        if is_gone || changes.iter().any(tells_creation) {
-            // Of what is told here nothing is to be found out any more.
-            records.extend(self.rows(UNKNOWN, &operation.resource).await?);
-        }
-        for record in records {
-            let Some(other) = read(&record).filter(|other| other.provider == operation.provider) else {
-                continue;
-            };
-            let is_left_behind = record.key.starts_with(LEFT_BEHIND);
-            let is_over = if is_gone {
-                other.resource == operation.resource
-            } else {
-                matches!(other.state, OperationState::Lost | OperationState::Unknown)
-            };
-            if is_left_behind || is_over && other.id != operation.id {
-                changes.push(Change::Remove { key: record.key, expected: record.revision });
-            }
-        }
-        Ok(changes)
-    }
-
-    /// With an instance go its bindings. They go first: if this breaks off, so does the instance's end, and it is tried again.
-    async fn unbind(&self, provider: &ProviderId, instance: &Resource) -> Result<()> {
-        let state = self.state()?;
-        let mut after = None;
-        loop {
-            let page = state.within(&BINDING, &instance.id, after.as_ref(), BINDINGS_AT_ONCE).await?;
-            let Some(last) = page.last() else { return Ok(()) };
-            after = Some(last.resource.clone());
-            let of_it = page.into_iter().filter(|binding| {
-                let is_its = binding.provider == *provider && binding.resource.scope == instance.scope;
-                is_its && binding.state != MappingState::Gone
-            });
-            let changes: Vec<Change> = of_it
-                .flat_map(|binding| {
-                    let told = tell::unbound(&binding);
-                    [
-                        Change::Move(binding.resource, binding.provider, MappingState::Gone),
-                        Change::Event(told),
-                    ]
-                })
-                .collect();
-            if !changes.is_empty() {
-                let written = state.commit(changes).await?;
-                written.map_err(|conflict| Error::internal(format!("{} is no record here", conflict.key)))?;
-            }
-        }
-    }
-}
-
-fn tells_creation(change: &Change) -> bool {
-    let Change::Event(told) = change else { return false };
-    [event::INSTANCE_CREATED, event::BINDING_CREATED].contains(&told.kind())
 }
 
 /// Whether a poll is about an operation: it names it, or it names none, or the broker gave no name. One public checker says what

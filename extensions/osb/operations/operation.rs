@@ -173,6 +173,18 @@ impl Operation {
         self.state == OperationState::Requested
     }
 
+    /// Whether standpipe deletes what it leaves, should it fail or be lost and the platform not do so.
+    pub(in crate::osb) fn is_cleaned_up_here(&self) -> bool {
+        self.kind == OperationKind::Create && self.reconciled == Reconciled::Here && self.made == Made::Here
+    }
+
+    /// Whether it creates anew what another deletes: it began after that.
+    pub(super) fn outlives(&self, other: &Self) -> bool {
+        let kinds = (self.kind, other.kind) == (OperationKind::Create, OperationKind::Delete);
+        let is_of_it = self.resource == other.resource && self.provider == other.provider;
+        kinds && is_of_it && self.started_at > other.started_at
+    }
+
     /// As it is kept.
     pub(super) fn written(&self) -> bytes::Bytes {
         serde_json::to_vec(self).unwrap_or_default().into()

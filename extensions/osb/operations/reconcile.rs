@@ -1,311 +1,264 @@
 //! What nobody asks about: overdue operations come to an end, and, where the operator wants it, standpipe asks and cleans up
-//! itself (spec, "Orphan Mitigation").
+//! itself (`asking`), broker by broker (`lanes`).
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use http::{Method, StatusCode};
-use serde_json::{Map, Value};
-use standpipe_api::{Answer, Background, Provider, Result, Target, Timestamp, backoff};
-use tokio::time::{sleep, timeout};
+use standpipe_api::{Background, Error, Provider, ProviderId, Result, Timestamp};
+use tokio::time::{Instant, sleep};
 
+use super::asking::{clean_up, may_be_deleted, poll, set_down};
+use super::lanes::{Due, Lanes, Turn};
 use super::left_behind::{self, left_behind};
-use super::operation::{ACTIVE, Made, Operation, OperationKind, OperationState};
-use super::step::{CLEANING, LONGEST_WAIT, Step, gone, is_left, is_overdue, left, step, succeeded, text};
-use super::{Heard, Operations, object, read};
-use crate::osb::question::{self, Asked};
+use super::operation::{ACTIVE, Operation, OperationState};
+use super::step::{CLEANING, Step, is_left, is_overdue, left};
+use super::{Heard, Operations, read};
 use crate::osb::settings::ProviderSettings;
 
 /// Why an operation comes to an end that nobody reported.
 const TOO_LATE: &str = "nobody found out in time";
-/// How often the open operations are looked through.
+/// How often the open operations are looked through; rarer where that takes long, so that it never is most of what is done.
 const EVERY: Duration = Duration::from_secs(2);
-/// How many are read at once, and asked about at once.
+const REST: u32 = 4;
+/// How many are read, and how many changed, at once.
 const PAGE: usize = 200;
 const AT_ONCE: usize = 16;
-/// How long one question may take.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// Waits between attempts to clean up.
-const WAITS: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(3600));
 /// A request is on its way no longer than this.
 const LONGEST_CALL: Duration = Duration::from_secs(3600);
 
 /// Looks after open operations until the end.
 pub(in crate::osb) async fn reconcile(operations: Arc<Operations>, background: Rc<dyn Background>) {
-    let began = Timestamp::now();
+    let reconciler = Rc::new(Reconciler::new(operations, background.handle(), Timestamp::now()));
     loop {
-        if let Err(error) = round(&operations, &*background, began).await {
+        let began = Instant::now();
+        if let Err(error) = reconciler.round().await {
             tracing::warn!(error = error.log_text(), "open operations cannot be looked through");
         }
         tokio::select! {
-            () = background.stopped() => return,
-            () = sleep(EVERY) => {}
+            () = background.stopped() => return reconciler.lanes.close(),
+            () = sleep(EVERY.max(began.elapsed().saturating_mul(REST))) => {}
         }
     }
 }
 
-pub(super) async fn round(
-    operations: &Operations,
-    background: &dyn Background,
+/// Looks through the open operations, and asks about those that are due. A look waits for no broker.
+pub(super) struct Reconciler {
+    operations: Arc<Operations>,
+    background: Rc<dyn Background>,
     began: Timestamp,
-) -> Result<()> {
-    let providers = background.with_left_out();
-    let mut after = None;
-    loop {
-        let page = operations.state()?.list(ACTIVE, after.as_deref(), PAGE).await?;
-        let Some(last) = page.last() else { return left_behind::note(operations, background).await };
-        after = Some(last.key.clone());
-        let open = futures_util::stream::iter(page.iter().filter_map(read));
-        open.for_each_concurrent(AT_ONCE, |operation| async {
-            let provider = providers.iter().find(|provider| provider.id == operation.provider);
-            if let Err(error) = care(operations, background, provider, operation, began).await {
-                tracing::warn!(error = error.log_text(), "an open operation cannot be settled now");
+    lanes: Lanes,
+}
+
+impl Reconciler {
+    /// What was on its way before `began` was sent by nobody here.
+    pub(super) fn new(operations: Arc<Operations>, background: Rc<dyn Background>, began: Timestamp) -> Self {
+        Self { operations, background, began, lanes: Lanes::default() }
+    }
+
+    /// Looks through them once.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub(super) async fn round(self: &Rc<Self>) -> Result<()> {
+        let providers: BTreeMap<ProviderId, (Provider, ProviderSettings)> = self
+            .background
+            .with_left_out()
+            .into_iter()
+            .map(|provider| (provider.id.clone(), (provider.clone(), ProviderSettings::of(&provider))))
+            .collect();
+        let asked = providers.values().filter(|(_, settings)| settings.reconcile);
+        let due = RefCell::new(Due::of(asked.map(|(provider, _)| provider.clone()).collect()));
+        let mut after = None;
+        loop {
+            let page = self.operations.state()?.list(ACTIVE, after.as_deref(), PAGE).await?;
+            let Some(last) = page.last() else { break };
+            after = Some(last.key.clone());
+            let (providers, due) = (&providers, &due);
+            let open = page.iter().filter_map(read).filter(|operation| !self.lanes.is_asked(operation));
+            futures_util::stream::iter(open)
+                .for_each_concurrent(AT_ONCE, |operation| async move {
+                    let settings = providers.get(&operation.provider).map(|(_, settings)| settings);
+                    match self.care(settings, &operation).await {
+                        Ok(Asking::Now) => due.borrow_mut().add(&operation),
+                        Ok(Asking::NotNow) => {}
+                        Err(error) => unsettled(&error),
+                    }
+                })
+                .await;
+        }
+        for turn in self.lanes.begin(due.into_inner()) {
+            let this = self.clone();
+            self.background.spawn(Box::pin(async move { this.ask_from(turn).await }));
+        }
+        left_behind::note(&self.operations, &*self.background).await
+    }
+
+    /// Asks about an operation and those whose turn it is behind it.
+    async fn ask_from(&self, first: Turn) {
+        let mut turn = Some(first);
+        while let Some(now) = turn {
+            if let Err(error) = self.ask_about(&now).await {
+                unsettled(&error);
             }
-        })
-        .await;
+            turn = self.lanes.next(&now);
+        }
     }
-}
 
-async fn care(
-    operations: &Operations,
-    background: &dyn Background,
-    provider: Option<&Provider>,
-    operation: Operation,
-    began: Timestamp,
-) -> Result<()> {
-    let now = Timestamp::now();
-    let settings = provider.map(ProviderSettings::of).unwrap_or_default();
-    let sent_by_nobody_here = operation.started_at < began || now > operation.started_at.plus(LONGEST_CALL);
-    match operation.state {
-        OperationState::Requested if sent_by_nobody_here => {
-            return operations.heard(&operation, Heard::Lost).await;
+    async fn ask_about(&self, turn: &Turn) -> Result<()> {
+        // It may have changed since it was found.
+        let record = self.operations.state()?.get(&turn.key).await?;
+        let Some(operation) = record.as_ref().and_then(read) else { return Ok(()) };
+        let settings = ProviderSettings::of(&turn.provider);
+        if self.care(Some(&settings), &operation).await? == Asking::NotNow {
+            return Ok(());
         }
-        OperationState::Requested => return Ok(()),
-        // One round ends before the next: nobody here is at it any more.
-        OperationState::Cleaning => return operations.rewrite(&operation.key(), set_down).await,
-        // Nobody asks how it goes, and nobody is to be kept from the resource.
-        OperationState::Removing if !settings.reconcile => {
-            return operations.rewrite(&operation.key(), set_down).await;
+        let (operations, background) = (&*self.operations, &*self.background);
+        match operation.state {
+            OperationState::Lost => {
+                clean_up(operations, background, &turn.provider, &settings, operation).await
+            }
+            _ => poll(operations, background, &turn.provider, &settings, operation).await,
         }
-        _ => {}
     }
-    let provider = provider.filter(|_| settings.reconcile);
-    if is_overdue(&operation, now) {
+
+    /// Settles what can be settled without its broker, whose settings are `None` when it is no longer there.
+    async fn care(&self, settings: Option<&ProviderSettings>, operation: &Operation) -> Result<Asking> {
+        let operations = &self.operations;
+        let now = Timestamp::now();
+        let settings = settings.cloned().unwrap_or_default();
+        let sent_by_nobody_here =
+            operation.started_at < self.began || now > operation.started_at.plus(LONGEST_CALL);
+        match operation.state {
+            OperationState::Requested if sent_by_nobody_here => {
+                operations.heard(operation, Heard::Lost).await?;
+                return Ok(Asking::NotNow);
+            }
+            OperationState::Requested => return Ok(Asking::NotNow),
+            // What somebody here is at does not come here: nobody is at it any more.
+            OperationState::Cleaning => {
+                operations.rewrite(&operation.key(), set_down).await?;
+                return Ok(Asking::NotNow);
+            }
+            // Nobody asks how it goes, and nobody is to be kept from the resource.
+            OperationState::Removing if !settings.reconcile => {
+                operations.rewrite(&operation.key(), set_down).await?;
+                return Ok(Asking::NotNow);
+            }
+            _ => {}
+        }
+        if is_overdue(operation, now) {
+            self.end(&settings, operation, now).await?;
+            return Ok(Asking::NotNow);
+        }
+        let quiet = operation.asked_at.plus(settings.reconcile_after);
+        let is_due = settings.reconcile && now >= quiet && now >= operation.ask_after;
+        let is_open = matches!(
+            operation.state,
+            OperationState::Accepted | OperationState::Removing | OperationState::Lost
+        );
+        Ok(if is_due && is_open { Asking::Now } else { Asking::NotNow })
+    }
+
+    /// Brings an operation to an end that is overdue, or gives it another term.
+    async fn end(&self, settings: &ProviderSettings, operation: &Operation, now: Timestamp) -> Result<()> {
+        let operations = &self.operations;
         let term = settings.maximum_polling_duration.max(CLEANING);
         // A broker that is at it for ever gets no third term (decision 51).
         let has_another = operation.deadline < operation.started_at.plus(term.saturating_mul(2));
         let is_under_way = operation.state == OperationState::Accepted && has_another;
-        if provider.is_some() && is_under_way && may_be_deleted(&operation) {
+        if settings.reconcile && is_under_way && may_be_deleted(operation) {
             let later = now.plus(term);
             let lost = |operation| Step::GoesOn(Box::new(Operation { deadline: later, ..left(operation) }));
             return operations.rewrite(&operation.key(), lost).await;
         }
-        if provider.is_some() && is_left(&operation) {
+        if settings.reconcile && is_left(operation) {
             tracing::warn!(provider = %operation.provider, resource = %operation.resource, "cleaning up is given up; something may be left");
             return operations.rewrite(&operation.key(), |operation| left_behind(operation, TOO_LATE)).await;
         }
-        return operations.give_up(&operation, TOO_LATE).await;
+        operations.give_up(operation, TOO_LATE).await
     }
-    let Some(provider) = provider else { return Ok(()) };
-    let quiet = operation.asked_at.plus(settings.reconcile_after);
-    if now < quiet || now < operation.ask_after {
-        return Ok(());
-    }
-    match operation.state {
-        OperationState::Accepted | OperationState::Removing => {
-            poll(operations, background, provider, &settings, operation).await
+}
+
+/// Whether an operation's broker is to be asked about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asking {
+    Now,
+    NotNow,
+}
+
+fn unsettled(error: &Error) {
+    tracing::warn!(error = error.log_text(), "an open operation cannot be settled now");
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::future::join_all;
+    use http::StatusCode;
+    use serde_json::json;
+    use standpipe_api::testing::{FakeBackground, json_answer, provider};
+    use standpipe_api::{Change, Resource, Settings, State as _};
+
+    use super::super::OperationKind;
+    use super::super::tests::operation;
+    use super::*;
+    use crate::osb::dialect::{INSTANCE, NAME};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_broker_that_never_ends_its_answers_holds_up_no_other_and_what_is_asked_of_it_is_left_alone() {
+        let settings = ProviderSettings { reconcile: true, ..ProviderSettings::default() };
+        let reconciled =
+            |name| Provider { settings: Settings::new(settings.clone()), ..provider(name, NAME) };
+        let background =
+            FakeBackground::answering(vec![reconciled("alpha"), reconciled("beta")], |target, _| {
+                let done = json_answer(StatusCode::OK, &json!({ "state": "succeeded" }));
+                (target.provider == "beta".into()).then_some(Ok(done))
+            });
+        let (operations, memory) = (Arc::new(Operations::default()), background.memory());
+        operations.open(background.state());
+        let begin = async |at: &str, id: String, state| {
+            let resource = Resource::new(INSTANCE, id);
+            let deadline = Timestamp::now().plus(LONGEST_CALL);
+            let row = Operation {
+                provider: at.into(),
+                resource,
+                state,
+                deadline,
+                ..operation(OperationKind::Create)
+            };
+            let put = Change::Put { key: row.key(), value: row.written(), expected: None };
+            memory.commit(vec![put]).await.unwrap().unwrap();
+            row.resource
+        };
+        for number in 0..20 {
+            begin("alpha", format!("accepted {number}"), OperationState::Accepted).await;
         }
-        OperationState::Lost => clean_up(operations, background, provider, &settings, operation).await,
-        _ => Ok(()),
-    }
-}
+        let lost = begin("alpha", "a lost one".into(), OperationState::Lost).await;
+        // The last to be found.
+        let others = begin("beta", "other".into(), OperationState::Accepted).await;
 
-/// Asks a broker how an operation goes.
-async fn poll(
-    operations: &Operations,
-    background: &dyn Background,
-    provider: &Provider,
-    settings: &ProviderSettings,
-    operation: Operation,
-) -> Result<()> {
-    let asked = Asked {
-        method: Method::GET,
-        resource: &operation.resource,
-        service_id: &operation.service_id,
-        plan_id: &operation.plan_id,
-    };
-    let query = question::last_operation(&asked, operation.external.as_deref(), &settings.api_version);
-    let Some(answer) = ask(background, provider, query).await else {
-        return operations.rewrite(&operation.key(), again).await;
-    };
-    let body = object(answer.body());
-    let (status, wait) = (answer.status(), question::retry_after(answer.headers()));
-    let heard = |operation: Operation| match operation.state {
-        OperationState::Removing => removing(operation, status, &body, wait),
-        _ => match step(operation.clone(), Heard::Polled(status, &body, wait)) {
-            Step::Stays => no_news(operation, status, &body),
-            step => step,
-        },
-    };
-    operations.rewrite(&operation.key(), heard).await
-}
-
-/// What it means that a broker had nothing to say. One that is at it is asked again in its time; one that says it knows nothing of
-/// an operation may be one that is just not there: only the answer to a DELETE settles what became of the resource.
-fn no_news(operation: Operation, status: StatusCode, body: &Map<String, Value>) -> Step {
-    match (status, text(body, "state").as_deref()) {
-        (StatusCode::OK, Some("in progress")) => Step::GoesOn(Box::new(operation.asked(Duration::ZERO))),
-        (StatusCode::NOT_FOUND | StatusCode::GONE, _) if may_be_deleted(&operation) => {
-            Step::GoesOn(Box::new(left(operation)))
-        }
-        _ => again(operation),
-    }
-}
-
-/// Whether its resource is there because of it, or is to go because of it.
-fn may_be_deleted(operation: &Operation) -> bool {
-    match operation.kind {
-        OperationKind::Create => operation.made == Made::Here,
-        OperationKind::Update => false,
-        OperationKind::Delete => true,
-    }
-}
-
-/// Deletes what may be left of a creation, or deletes again.
-async fn clean_up(
-    operations: &Operations,
-    background: &dyn Background,
-    provider: &Provider,
-    settings: &ProviderSettings,
-    operation: Operation,
-) -> Result<()> {
-    let asked = Asked {
-        method: Method::DELETE,
-        resource: &operation.resource,
-        service_id: &operation.service_id,
-        plan_id: &operation.plan_id,
-    };
-    let query = question::request(&asked, &settings.api_version);
-    if !fenced(operations, &operation).await? {
-        return Ok(());
-    }
-    let Some(answer) = ask(background, provider, query).await else {
-        return operations.rewrite(&operation.key(), again).await;
-    };
-    let (status, body) = (answer.status(), object(answer.body()));
-    operations.rewrite(&operation.key(), |operation| cleaned_up(operation, status, &body)).await
-}
-
-/// Keeps calls of the platform off the resource while what may be left of it is deleted; `false`: the platform is at it.
-async fn fenced(operations: &Operations, operation: &Operation) -> Result<bool> {
-    let others = async || -> Result<bool> {
-        let known = operations.of(&operation.resource).await?;
-        Ok(known.iter().any(|other| other.id != operation.id && other.state != OperationState::Lost))
-    };
-    if others().await? {
-        return Ok(false);
-    }
-    let clean = |now: Operation| match now.state {
-        OperationState::Lost => {
-            let now = now.asked(Duration::ZERO);
-            Step::GoesOn(Box::new(Operation { state: OperationState::Cleaning, ..now }))
-        }
-        _ => Step::Stays,
-    };
-    operations.rewrite(&operation.key(), clean).await?;
-    let known = operations.of(&operation.resource).await?;
-    let is_mine = |other: &Operation| other.id == operation.id && other.state == OperationState::Cleaning;
-    if !known.iter().any(is_mine) {
-        return Ok(false);
-    }
-    if others().await? {
-        operations.rewrite(&operation.key(), again).await?;
-        return Ok(false);
-    }
-    Ok(true)
-}
-
-/// What the answer to a DELETE means that cleans up after an operation.
-pub(super) fn cleaned_up(operation: Operation, status: StatusCode, body: &Map<String, Value>) -> Step {
-    match status {
-        StatusCode::OK | StatusCode::GONE if operation.kind == OperationKind::Create => removed(operation),
-        StatusCode::OK | StatusCode::GONE => {
-            let changes = succeeded(&operation);
-            Step::Settled(Box::new(operation.ended(OperationState::Succeeded, None)), changes)
-        }
-        StatusCode::ACCEPTED => match step(operation, Heard::Answered(status, body)) {
-            Step::GoesOn(mut operation) => {
-                if operation.kind == OperationKind::Create {
-                    operation.state = OperationState::Removing;
-                }
-                Step::GoesOn(Box::new(operation.asked(Duration::ZERO)))
+        let reconciler =
+            Rc::new(Reconciler::new(operations.clone(), background.handle(), Timestamp::from_millis(0)));
+        reconciler.round().await.unwrap();
+        let stuck = join_all(background.spawned_work());
+        let look = async {
+            // Time stands still while there is something to do.
+            while !operations.of(&others).await.unwrap().is_empty() {
+                tokio::task::yield_now().await;
             }
-            other => other,
-        },
-        _ => again(operation),
-    }
-}
-
-/// What a broker says of the deletion of what a creation may have left.
-pub(super) fn removing(
-    operation: Operation,
-    status: StatusCode,
-    body: &Map<String, Value>,
-    wait: Option<Duration>,
-) -> Step {
-    match (status, text(body, "state").as_deref()) {
-        (StatusCode::OK, Some("succeeded")) | (StatusCode::GONE, _) => removed(operation),
-        (StatusCode::OK, Some("in progress")) => {
-            let wait = wait.unwrap_or_default().min(LONGEST_WAIT);
-            Step::GoesOn(Box::new(operation.asked(wait)))
+            let cleaned = async || operations.of(&lost).await.unwrap()[0].state;
+            assert_eq!(cleaned().await, OperationState::Cleaning);
+            reconciler.round().await.unwrap();
+            assert_eq!(cleaned().await, OperationState::Cleaning, "its DELETE is still on its way");
+            assert!(background.spawned_work().is_empty(), "all places of that broker are taken");
+        };
+        tokio::select! {
+            biased;
+            _ = stuck => unreachable!("what was not answered came to an end"),
+            () = look => {}
         }
-        (StatusCode::OK, Some("failed")) | (StatusCode::NOT_FOUND, _) => set_down(operation),
-        _ => again(operation),
-    }
-}
-
-/// Nothing is left of a creation.
-fn removed(operation: Operation) -> Step {
-    let changes = gone(&operation);
-    let said = "nobody knew what became of it, and it was deleted".to_owned();
-    let said = operation.settled_at.is_none().then_some(said);
-    Step::Settled(Box::new(operation.ended(OperationState::Failed, said)), changes)
-}
-
-/// Not now; the next attempt waits longer.
-fn again(mut operation: Operation) -> Step {
-    let wait = backoff(operation.attempts, WAITS);
-    operation.attempts = operation.attempts.saturating_add(1);
-    if operation.state == OperationState::Cleaning {
-        operation.state = OperationState::Lost;
-    }
-    Step::GoesOn(Box::new(operation.asked(wait)))
-}
-
-/// The same; nobody is kept from the resource until then.
-fn set_down(operation: Operation) -> Step {
-    match operation.state {
-        OperationState::Cleaning | OperationState::Removing => {
-            again(Operation { state: OperationState::Lost, ..operation })
-        }
-        _ => Step::Stays,
-    }
-}
-
-async fn ask(
-    background: &dyn Background,
-    provider: &Provider,
-    query: Option<standpipe_api::Query>,
-) -> Option<Answer> {
-    let target = Target::from(provider);
-    match timeout(PATIENCE, background.query(&target, query?)).await {
-        Ok(Ok(answer)) => Some(answer),
-        Ok(Err(error)) => {
-            tracing::debug!(provider = %provider.id, error = error.log_text(), "no answer about an operation");
-            None
-        }
-        Err(_) => None,
     }
 }

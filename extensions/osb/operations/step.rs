@@ -84,10 +84,6 @@ fn answered(mut operation: Operation, status: StatusCode, body: &Map<String, Val
         }
         // What the creation beside it comes to says more than that there was nothing yet, or something no longer.
         StatusCode::GONE if is_delete && operation.beside == Beside::Creation => Step::Leaves(Vec::new()),
-        StatusCode::OK if is_delete && operation.beside == Beside::Creation => {
-            let told = Change::Event(event_of(&operation, deleted(&operation), operation.resource.clone()));
-            Step::Leaves(vec![moved(&operation, MappingState::Maybe), told])
-        }
         StatusCode::OK if is_delete => Step::Leaves(succeeded(&operation)),
         // It exists already: nothing has happened, and whatever was lost before has worked.
         StatusCode::OK | StatusCode::CONFLICT if operation.kind == OperationKind::Create => {
@@ -119,11 +115,7 @@ fn polled(
             let changes = succeeded(&operation);
             Step::Settled(Box::new(operation.ended(OperationState::Succeeded, said)), changes)
         }
-        (StatusCode::OK, Some("failed"))
-            if operation.kind == OperationKind::Create
-                && operation.reconciled == Reconciled::Here
-                && operation.made == Made::Here =>
-        {
+        (StatusCode::OK, Some("failed")) if operation.is_cleaned_up_here() => {
             Step::GoesOn(Box::new(left(operation.ended(OperationState::Failed, said))))
         }
         (StatusCode::OK, Some("failed")) => {
@@ -170,6 +162,10 @@ pub(super) fn succeeded(operation: &Operation) -> Vec<Change> {
         OperationKind::Update => {
             let event = Change::Event(event_of(operation, event::INSTANCE_UPDATED, resource));
             return vec![moved(operation, MappingState::Live), of_plan(operation), event];
+        }
+        // Whether the creation beside it came first nobody knows.
+        OperationKind::Delete if operation.beside == Beside::Creation => {
+            (deleted(operation), moved(operation, MappingState::Maybe))
         }
         OperationKind::Delete => (deleted(operation), moved(operation, MappingState::Gone)),
     };
@@ -252,6 +248,10 @@ pub(super) fn under_way(before: &Operation, now: &Operation) -> Vec<Change> {
     if before.state == OperationState::Requested && now.state == OperationState::Accepted {
         let leaving = (now.kind == OperationKind::Delete).then(|| moved(now, MappingState::Deleting));
         return std::iter::once(told(now)).chain(leaving).collect();
+    }
+    // What is to be deleted, whatever the broker makes of it, is not known to live.
+    if before.state == OperationState::Accepted && now.settled_at.is_none() && is_left(now) {
+        return vec![moved(now, MappingState::Maybe)];
     }
     if before.settled_at.is_none() && now.settled_at.is_some() {
         // To delete what it has left may take long; that it failed is known now.

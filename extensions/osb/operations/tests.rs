@@ -1,3 +1,4 @@
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -6,8 +7,10 @@ use serde_json::{Map, Value, json};
 use standpipe_api::testing::{FakeBackground, MemoryState, provider};
 use standpipe_api::{Change, Kind, Mapping, MappingState, Resource, Scope, State as _, Timestamp};
 
-use super::reconcile::{cleaned_up, removing, round};
+use super::asking::{cleaned_up, removing};
+use super::reconcile::Reconciler;
 use super::step::{Step, step};
+use super::superseded::BINDINGS_AT_ONCE;
 use super::*;
 use crate::osb::cleanup::Removes;
 use crate::osb::dialect::{BINDING, INSTANCE, NAME};
@@ -110,8 +113,8 @@ fn a_poll_settles_only_what_it_is_about() {
     assert_eq!(told(failed), ("goes on", Some(Lost)), "it is cleaned up after, if the platform does not");
 }
 
-async fn opened() -> (Operations, Arc<MemoryState>) {
-    let (operations, memory) = (Operations::default(), Arc::new(MemoryState::default()));
+pub(super) async fn opened() -> (Arc<Operations>, Arc<MemoryState>) {
+    let (operations, memory) = (Arc::new(Operations::default()), Arc::new(MemoryState::default()));
     operations.open(memory.clone());
     let instance = Resource::new(INSTANCE, "i");
     let mapping = Mapping::learned(instance, "alpha".into(), Timestamp::now());
@@ -119,11 +122,11 @@ async fn opened() -> (Operations, Arc<MemoryState>) {
     (operations, memory)
 }
 
-fn mapped(memory: &MemoryState) -> Option<MappingState> {
+pub(super) fn mapped(memory: &MemoryState) -> Option<MappingState> {
     memory.mappings().first().map(|mapping| mapping.state)
 }
 
-fn kinds(memory: &MemoryState) -> Vec<String> {
+pub(super) fn kinds(memory: &MemoryState) -> Vec<String> {
     memory.events().into_iter().map(|event| event.kind).collect()
 }
 
@@ -242,7 +245,8 @@ async fn nobody_is_kept_from_a_resource_when_nobody_cleans_up_any_more() {
         let busy = operations.begin(&operation(OperationKind::Create)).await.unwrap_err();
         assert_eq!(busy.kind(), standpipe_api::ErrorKind::Busy);
         // Its provider is no longer to be reconciled.
-        round(&operations, &*FakeBackground::new(vec![provider("alpha", NAME)]), now).await.unwrap();
+        let background = FakeBackground::new(vec![provider("alpha", NAME)]);
+        Rc::new(Reconciler::new(operations.clone(), background, now)).round().await.unwrap();
         operations.begin(&operation(OperationKind::Create)).await.unwrap();
         let left = operations.of(&row.resource).await.unwrap();
         assert!(left.iter().any(|left| left.id == row.id && left.state == OperationState::Lost), "{left:?}");

@@ -191,6 +191,10 @@ impl State for Contended {
         self.memory.get(key).await
     }
 
+    async fn mapping(&self, resource: &standpipe_api::Resource) -> Result<Option<standpipe_api::Mapping>> {
+        self.memory.mapping(resource).await
+    }
+
     async fn within(
         &self,
         kind: &standpipe_api::Kind,

@@ -1,0 +1,281 @@
+//! What becomes of other operations on a resource, and of an instance's bindings, when one of them shows that it is gone or lives.
+
+use standpipe_api::{Change, Error, MappingState, ProviderId, Record, Resource, Result, Timestamp};
+
+use super::operation::{ACTIVE, Beside, LEFT_BEHIND, Operation, OperationKind, OperationState, UNKNOWN};
+use super::step::{succeeded, told};
+use super::{Operations, left_behind, read};
+use crate::osb::dialect::{BINDING, INSTANCE};
+use crate::osb::event::kind as event;
+use crate::osb::tell;
+
+/// Bindings of an instance that are read, and moved, at once.
+pub(super) const BINDINGS_AT_ONCE: usize = 200;
+
+/// What an operation shows of its resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shown {
+    Gone,
+    Lives,
+}
+
+impl Operations {
+    /// With its deletion, whatever else is still open of a resource at its provider is over, but for creations that began after it:
+    /// whether it lives is theirs to say. With proof that it lives, so is what was lost of its creation, so that nobody deletes it;
+    /// and with a creation the deletion that was under way before it.
+    pub(super) async fn superseded(
+        &self,
+        operation: &Operation,
+        mut changes: Vec<Change>,
+    ) -> Result<Vec<Change>> {
+        let Some(shown) = shown(operation, &changes) else { return Ok(changes) };
+        let is_gone = shown == Shown::Gone;
+        let is_created = changes.iter().any(tells_creation);
+        let mut records = self.rows(ACTIVE, &operation.resource).await?;
+        records.extend(self.rows(LEFT_BEHIND, &operation.resource).await?);
+        if is_gone || is_created {
+            // Of what is told here nothing is to be found out any more.
+            records.extend(self.rows(UNKNOWN, &operation.resource).await?);
+        }
+        let younger = records.iter().filter_map(read).filter(|other| is_gone && other.outlives(operation));
+        let younger = younger.map(|creation| creation.started_at).min();
+        if younger.is_some() {
+            changes.iter_mut().for_each(leave_open);
+        }
+        if is_created {
+            self.end_deletions(operation, &mut records, &mut changes).await?;
+        }
+        records.extend(self.beside(operation, shown).await?);
+        if is_gone && operation.resource.kind == INSTANCE {
+            self.unbind(&operation.provider, &operation.resource, younger).await?;
+        }
+        for record in records {
+            let Some(other) = read(&record).filter(|other| other.provider == operation.provider) else {
+                continue;
+            };
+            let is_left_behind = record.key.starts_with(LEFT_BEHIND);
+            let is_over = if is_gone {
+                other.resource == operation.resource
+            } else {
+                matches!(other.state, OperationState::Lost | OperationState::Unknown)
+            };
+            let is_another = other.id != operation.id && !(is_gone && other.outlives(operation));
+            if is_left_behind || is_over && is_another {
+                changes.push(Change::Remove { key: record.key, expected: record.revision });
+            }
+        }
+        Ok(changes)
+    }
+
+    /// The rows of other resources that an operation on this one is news of.
+    async fn beside(&self, operation: &Operation, shown: Shown) -> Result<Vec<Record>> {
+        if shown == Shown::Gone {
+            let of_bindings = left_behind::of_bindings(&operation.resource);
+            return match operation.resource.kind == INSTANCE {
+                true => self.state()?.list(&of_bindings, None, BINDINGS_AT_ONCE).await,
+                false => Ok(Vec::new()),
+            };
+        }
+        let Some(instance) = &operation.resource.parent else { return Ok(Vec::new()) };
+        // A binding is proof that its instance lives.
+        let instance =
+            Resource { scope: operation.resource.scope.clone(), ..Resource::new(INSTANCE, instance.clone()) };
+        let mut records = self.rows(ACTIVE, &instance).await?;
+        records.extend(self.rows(LEFT_BEHIND, &instance).await?);
+        Ok(records)
+    }
+
+    /// What was created anew had been deleted before: the feed hears of that first, and what is heard of the deletion later says
+    /// nothing about what is there now.
+    async fn end_deletions(
+        &self,
+        creation: &Operation,
+        records: &mut Vec<Record>,
+        changes: &mut Vec<Change>,
+    ) -> Result<()> {
+        let ended = records.extract_if(.., |record| {
+            read(record).is_some_and(|other| {
+                let is_under_way = other.state == OperationState::Accepted;
+                is_under_way && other.beside == Beside::Nothing && creation.outlives(&other)
+            })
+        });
+        let mut before = Vec::new();
+        for record in ended {
+            let Some(deletion) = read(&record) else { continue };
+            let done = deletion.ended(OperationState::Succeeded, None);
+            let remove = Change::Remove { key: record.key, expected: record.revision };
+            let put = Change::Put { key: done.settled_key(), value: done.written(), expected: None };
+            let deleted = succeeded(&done).into_iter().filter(|change| matches!(change, Change::Event(_)));
+            before.extend([remove, put, told(&done)].into_iter().chain(deleted));
+        }
+        if !before.is_empty() && creation.resource.kind == INSTANCE {
+            self.unbind(&creation.provider, &creation.resource, Some(creation.started_at)).await?;
+        }
+        changes.splice(0..0, before);
+        Ok(())
+    }
+
+    /// With an instance go its bindings, of one that was created anew those that were there `before`. They go first: if this breaks
+    /// off, so does the instance's end, and it is tried again.
+    async fn unbind(
+        &self,
+        provider: &ProviderId,
+        instance: &Resource,
+        before: Option<Timestamp>,
+    ) -> Result<()> {
+        let state = self.state()?;
+        let mut after = None;
+        loop {
+            let page = state.within(&BINDING, &instance.id, after.as_ref(), BINDINGS_AT_ONCE).await?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = Some(last.resource.clone());
+            let of_it = page.into_iter().filter(|binding| {
+                let is_its = binding.provider == *provider && binding.resource.scope == instance.scope;
+                let was_there = before.is_none_or(|before| binding.created_at < before);
+                is_its && was_there && binding.state != MappingState::Gone
+            });
+            let changes: Vec<Change> = of_it
+                .flat_map(|binding| {
+                    let told = tell::unbound(&binding);
+                    [
+                        Change::Move(binding.resource, binding.provider, MappingState::Gone),
+                        Change::Event(told),
+                    ]
+                })
+                .collect();
+            if !changes.is_empty() {
+                let written = state.commit(changes).await?;
+                written.map_err(|conflict| Error::internal(format!("{} is no record here", conflict.key)))?;
+            }
+        }
+    }
+}
+
+fn shown(operation: &Operation, changes: &[Change]) -> Option<Shown> {
+    let moved_to =
+        |wanted| move |change: &Change| matches!(change, Change::Move(_, _, state) if *state == wanted);
+    if changes.iter().any(moved_to(MappingState::Gone)) {
+        return Some(Shown::Gone);
+    }
+    let accepted = operation.state == OperationState::Accepted && operation.kind != OperationKind::Delete;
+    (accepted || changes.iter().any(moved_to(MappingState::Live))).then_some(Shown::Lives)
+}
+
+/// What would be gone may live by a creation that is not settled.
+fn leave_open(change: &mut Change) {
+    if let Change::Move(_, _, state @ MappingState::Gone) = change {
+        *state = MappingState::Maybe;
+    }
+}
+
+fn tells_creation(change: &Change) -> bool {
+    let Change::Event(told) = change else { return false };
+    [event::INSTANCE_CREATED, event::BINDING_CREATED].contains(&told.kind())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use http::StatusCode;
+    use serde_json::{Map, Value, json};
+    use standpipe_api::State as _;
+    use standpipe_api::testing::MemoryState;
+
+    use super::super::tests::{kinds, mapped, opened, operation};
+    use super::super::{Heard, OperationId};
+    use super::*;
+
+    const ACCEPTED: StatusCode = StatusCode::ACCEPTED;
+
+    fn said(word: &str) -> Map<String, Value> {
+        json!({ "state": "succeeded", "operation": word }).as_object().cloned().unwrap()
+    }
+
+    /// An operation that begins some milliseconds after the others, and is answered.
+    async fn begun(operations: &Operations, kind: OperationKind, after: i64, answer: (StatusCode, &str)) {
+        let started_at = Timestamp::from_millis(1_000_000 + after);
+        let id = OperationId(answer.1.to_owned());
+        let row = Operation { id, started_at, ..operation(kind) };
+        operations.begin(&row).await.unwrap();
+        operations.heard(&row, Heard::Answered(answer.0, &said(answer.1))).await.unwrap();
+    }
+
+    async fn polled(operations: &Operations, named: &str) {
+        let (provider, resource) = ("alpha".into(), operation(OperationKind::Delete).resource);
+        let heard = Heard::Polled(StatusCode::OK, &said(named), None);
+        operations.polled((&provider, &resource), Some(named), heard).await.unwrap();
+    }
+
+    /// With an instance that is being deleted.
+    async fn deleting() -> (Arc<Operations>, Arc<MemoryState>) {
+        let (operations, memory) = opened().await;
+        begun(&operations, OperationKind::Delete, 0, (ACCEPTED, "d1")).await;
+        assert_eq!(mapped(&memory), Some(MappingState::Deleting));
+        (operations, memory)
+    }
+
+    #[tokio::test]
+    async fn what_was_created_after_a_deletion_began_is_not_buried_by_its_end() {
+        let (operations, memory) = deleting().await;
+        begun(&operations, OperationKind::Create, 1, (StatusCode::CREATED, "c1")).await;
+        polled(&operations, "d1").await;
+        assert_eq!(mapped(&memory), Some(MappingState::Live));
+        let told = ["operation.started", "operation.settled", "instance.deleted", "instance.created"];
+        assert_eq!(kinds(&memory), told);
+
+        for ends_first in ["d1", "c1"] {
+            let (operations, memory) = deleting().await;
+            begun(&operations, OperationKind::Create, 1, (ACCEPTED, "c1")).await;
+            polled(&operations, ends_first).await;
+            let expected = if ends_first == "d1" { MappingState::Maybe } else { MappingState::Live };
+            assert_eq!(mapped(&memory), Some(expected), "{ends_first} ends first");
+            polled(&operations, if ends_first == "d1" { "c1" } else { "d1" }).await;
+            assert_eq!(mapped(&memory), Some(MappingState::Live));
+            let told = kinds(&memory);
+            let about = told.iter().filter(|kind| kind.starts_with("instance.")).collect::<Vec<_>>();
+            assert_eq!(about, ["instance.deleted", "instance.created"], "{ends_first} ends first");
+            assert_eq!(told.iter().filter(|kind| *kind == "operation.settled").count(), 2);
+            assert!(memory.list(ACTIVE, None, 1).await.unwrap().is_empty());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_deletion_that_began_after_a_creation_counts() {
+        let (operations, memory) = opened().await;
+        begun(&operations, OperationKind::Create, 0, (ACCEPTED, "c1")).await;
+        begun(&operations, OperationKind::Delete, 1, (ACCEPTED, "d1")).await;
+        polled(&operations, "c1").await;
+        polled(&operations, "d1").await;
+        assert_eq!(mapped(&memory), None);
+        assert_eq!(kinds(&memory).last().map(String::as_str), Some("instance.deleted"));
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_deletion_beside_a_creation_leaves_open_which_came_first() {
+        let (operations, memory) = opened().await;
+        let [create, delete] = [OperationKind::Create, OperationKind::Delete].map(operation);
+        for row in [&create, &delete] {
+            operations.begin(row).await.unwrap();
+        }
+        operations.heard(&delete, Heard::Answered(ACCEPTED, &said("d1"))).await.unwrap();
+        operations.heard(&create, Heard::Answered(StatusCode::CREATED, &Map::new())).await.unwrap();
+        polled(&operations, "d1").await;
+        assert_eq!(mapped(&memory), Some(MappingState::Maybe));
+    }
+
+    #[tokio::test]
+    async fn bindings_of_what_was_deleted_go_and_those_of_what_was_created_anew_stay() {
+        let (operations, memory) = deleting().await;
+        let bound = [("old", 0), ("new", 9)].map(|(id, after)| {
+            let resource = Resource::new(BINDING, id).within("i");
+            let at = Timestamp::from_millis(1_000_000 + after);
+            Change::Learn(standpipe_api::Mapping::learned(resource, "alpha".into(), at))
+        });
+        memory.commit(bound.to_vec()).await.unwrap().unwrap();
+        begun(&operations, OperationKind::Create, 5, (StatusCode::CREATED, "c1")).await;
+        polled(&operations, "d1").await;
+        let left = memory.mappings().into_iter().map(|row| row.resource.id.to_string());
+        assert_eq!(left.collect::<Vec<_>>(), ["new", "i"]);
+    }
+}
