@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::osb::{VERSION, call, put, said};
+use crate::osb_operations::events;
 use crate::support::osb::{Answered, broker, front, message, service, telling, tenants};
 use crate::support::{House, Origin, Standpipe, until};
 
@@ -345,5 +346,41 @@ fn nothing_is_buried_by_a_deletion_that_overtook_its_creation() {
         assert!(events.contains("instance.created"), "the creation is still followed: {events}");
         assert_eq!(call(&standpipe, "DELETE", path, "").status, 410);
         assert!(shown(&house, "i").contains("gone"), "alone, it counts");
+    }
+}
+
+#[test]
+fn an_operation_whose_name_is_lost_on_the_way_is_one_all_the_same() {
+    for settings in ["", "reconcile = true\nreconcile_after = \"1s\""] {
+        let alpha = telling(&[service("a", "db")], |request, told| {
+            let broken = "HTTP/1.1 202 Accepted\r\ncontent-length: 100\r\n\r\n{\"operation\"".to_owned();
+            Some(match request.split(' ').next() {
+                Some("DELETE") if told => message("200 OK", "{}"),
+                Some("PUT" | "DELETE") => broken,
+                _ => message("200 OK", r#"{"state":"succeeded"}"#),
+            })
+        });
+        let (beta, more) = (other(), format!("idle_timeout = \"1s\"\n{settings}"));
+        let house = front(&[("alpha", &alpha, &more), ("beta", &beta, "")], "");
+        let standpipe = served(&house);
+        let instance = "/v2/service_instances/i";
+        assert_eq!(put(&standpipe, "i", "a").status, 502);
+        assert_eq!(events(&standpipe), ["operation.started"]);
+        if settings.is_empty() {
+            assert!(shown(&house, "i").contains("live"), "as any that was accepted: {}", shown(&house, "i"));
+            let poll = format!("{instance}/last_operation");
+            assert_eq!(call(&standpipe, "GET", &poll, "").json()["state"], "succeeded");
+            assert_eq!(events(&standpipe)[1..], ["operation.settled", "instance.created"]);
+            assert_eq!(call(&standpipe, "DELETE", instance, "").status, 502);
+            assert!(shown(&house, "i").contains("deleting"), "{}", shown(&house, "i"));
+            assert_eq!(events(&standpipe)[3..], ["operation.started"]);
+        } else {
+            assert!(shown(&house, "i").contains("maybe"), "it is to be deleted: {}", shown(&house, "i"));
+            alpha.tell();
+            until("what the platform believes to have failed is gone", || {
+                shown(&house, "i").contains("gone")
+            });
+            assert_eq!(events(&standpipe)[1..], ["operation.settled", "instance.deleted"]);
+        }
     }
 }
