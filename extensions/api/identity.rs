@@ -191,16 +191,26 @@ impl<'a> CredentialRequest<'a> {
     pub fn bearer(&self) -> Option<&'a str> {
         bearer(self.head?)
     }
+
+    /// The same, unread.
+    pub fn bearer_octets(&self) -> Option<&'a [u8]> {
+        bearer_octets(self.head?)
+    }
 }
 
 /// The bearer token of a request (RFC 6750, section 2.1); `None` when there is none, or an empty one.
 pub fn bearer(headers: &HeaderMap) -> Option<&str> {
-    // Every call of a caller with a token pays for each byte of it, and many bytes are looked at at once.
+    std::str::from_utf8(bearer_octets(headers)?).ok()
+}
+
+/// The same for whoever only looks it up: every call of a caller with a token pays for each byte of it, and to read it as text
+/// costs as much again. All of it is ASCII.
+pub fn bearer_octets(headers: &HeaderMap) -> Option<&[u8]> {
     let value = headers.get(AUTHORIZATION)?.as_bytes();
     let (scheme, token) = value.split_at_checked("bearer ".len())?;
     let token = token.trim_ascii();
     let is_one = scheme.eq_ignore_ascii_case(b"bearer ") && !token.is_empty() && token.is_ascii();
-    if is_one { std::str::from_utf8(token).ok() } else { None }
+    is_one.then_some(token)
 }
 
 /// What a request to a provider carries to be let in.

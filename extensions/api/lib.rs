@@ -62,7 +62,7 @@ mod identity;
 pub use identity::{
     Authenticator, CallerAuthorization, Challenged, Credential, CredentialRequest, CredentialSource,
     CredentialStrategy, Identified, Keeping, SecretFollower, Secrets, Signer, SigningAlgorithm, Stamp,
-    Verifier, bearer,
+    Verifier, bearer, bearer_octets,
 };
 
 pub mod testing;

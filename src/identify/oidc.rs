@@ -8,7 +8,7 @@ use http::HeaderValue;
 use http::request::Parts;
 use moka::sync::Cache;
 use serde_json::Value;
-use standpipe_api::{Authenticator, Caller, Connection, Identified, Timestamp, bearer};
+use standpipe_api::{Authenticator, Caller, Connection, Identified, Timestamp, bearer, bearer_octets};
 
 use crate::config::TrustedIssuer;
 use crate::fingerprint::Fingerprints;
@@ -108,11 +108,11 @@ impl Authenticator for Oidc {
     }
 
     fn applies(&self, head: &Parts, _connection: &Connection) -> bool {
-        bearer(&head.headers).is_some()
+        bearer_octets(&head.headers).is_some()
     }
 
     fn recall(&self, head: &Parts, _connection: &Connection) -> Option<Arc<Caller>> {
-        let known = self.remembered.get(&self.fingerprints.of(&[bearer(&head.headers)?.as_bytes()]))?;
+        let known = self.remembered.get(&self.fingerprints.of(&[bearer_octets(&head.headers)?]))?;
         (known.until > Timestamp::now()).then_some(known.caller)
     }
 

@@ -71,7 +71,7 @@ fn token_type(word: &str) -> String {
 #[async_trait(?Send)]
 impl CredentialSource for Exchanged {
     fn keeping<'a>(&self, request: &CredentialRequest<'a>) -> Keeping<'a> {
-        request.bearer().map_or(Keeping::Nobody, |token| Keeping::Token(token.as_bytes()))
+        request.bearer_octets().map_or(Keeping::Nobody, Keeping::Token)
     }
 
     async fn obtain(&self, request: &CredentialRequest<'_>) -> Result<Credential> {

@@ -36,7 +36,7 @@ impl CredentialStrategy for JwtBearer {
 #[async_trait(?Send)]
 impl CredentialSource for Asserted {
     fn keeping<'a>(&self, request: &CredentialRequest<'a>) -> Keeping<'a> {
-        request.bearer().map_or(Keeping::Nobody, |token| Keeping::Token(token.as_bytes()))
+        request.bearer_octets().map_or(Keeping::Nobody, Keeping::Token)
     }
 
     async fn obtain(&self, request: &CredentialRequest<'_>) -> Result<Credential> {
