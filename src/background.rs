@@ -12,8 +12,8 @@ use async_trait::async_trait;
 use futures_util::FutureExt as _;
 use secrecy::SecretString;
 use standpipe_api::{
-    Answer, Background, Hint, JobOutcome, Outbound, Provider, ProviderId, Query, Result, Signer as _,
-    SigningAlgorithm, State, Target, Timestamp, Verifier,
+    Answer, Background, Error, ErrorKind, Fault, Hint, JobOutcome, Outbound, Provider, ProviderId, Query,
+    Result, Signer as _, SigningAlgorithm, State, Target, Timestamp, Verifier,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
@@ -309,14 +309,22 @@ impl Background for Handle {
     }
 
     async fn query(&self, target: &Target, query: Query) -> Result<Answer> {
+        let (running, end) = (self.shared.engine.running.load_full(), now() + PATIENCE);
+        let turn = running.provider(&target.provider)?.background_turns.clone().acquire_owned();
+        let turn = self.shared.forward.deadlines().within(|| end, turn).await;
+        let busy = |_| {
+            let text = format!("all that background work may ask {} at once is under way", target.provider);
+            Error::new(ErrorKind::CouldNotAsk, Fault::Proxy, text)
+        };
+        let _turn = turn.map_err(busy)?;
         let querier = Querier {
             engine: self.shared.engine.clone(),
             forward: self.shared.forward.clone(),
-            running: self.shared.engine.running.load_full(),
+            running,
             caller: None,
             on_behalf: crate::call::OnBehalf::default(),
             hops: 0,
-            deadline: now() + PATIENCE,
+            deadline: end,
         };
         querier.ask(target, None, query).await
     }

@@ -42,6 +42,8 @@ pub struct Provider {
     pub credentials: Arc<Credentials>,
     /// The concurrency limit; a permit is held until an answer's body has ended.
     pub turns: Arc<Semaphore>,
+    /// Half of these, for what is asked in the background: callers find room whatever it waits for.
+    pub background_turns: Arc<Semaphore>,
     /// Its health.
     pub breaker: Arc<Breaker>,
     /// Open connections of all cores.
@@ -151,9 +153,9 @@ impl Provider {
         credentials: Credentials,
         metrics: ProviderMetrics,
     ) -> Self {
-        let turns = Arc::new(Semaphore::new(
-            usize::try_from(config.concurrency.get()).unwrap_or(Semaphore::MAX_PERMITS),
-        ));
+        let limit = usize::try_from(config.concurrency.get()).unwrap_or(Semaphore::MAX_PERMITS);
+        let turns = Arc::new(Semaphore::new(limit));
+        let background_turns = Arc::new(Semaphore::new((limit / 2).max(1)));
         let breaker = Arc::new(Breaker::new(config.breaker, now()));
         let connections = Connections::default();
         // A configured name fits a field: the configuration has checked its characters.
@@ -166,6 +168,7 @@ impl Provider {
             place,
             credentials: Arc::new(credentials),
             turns,
+            background_turns,
             breaker,
             connections,
             metrics,

@@ -98,7 +98,7 @@ pub(super) async fn begin(
     Ok(())
 }
 
-/// Whether a creation is of something new: its claim has just been made.
+/// Whether a creation is of something new: its claim has just been made, or what was there is being deleted.
 ///
 /// # Errors
 /// The store does not answer.
@@ -106,7 +106,9 @@ pub(super) async fn made(kind: OperationKind, resource: &Resource, fed: &dyn Fed
     if kind != OperationKind::Create {
         return Ok(Made::Earlier);
     }
-    let is_new = |row: Mapping| matches!(row.state, MappingState::Intent | MappingState::Gone);
+    let is_new = |row: Mapping| {
+        matches!(row.state, MappingState::Intent | MappingState::Deleting | MappingState::Gone)
+    };
     Ok(if mapping(fed, resource).await?.is_none_or(is_new) { Made::Here } else { Made::Earlier })
 }
 

@@ -38,6 +38,7 @@ mod osb_hostile;
 mod osb_left_out;
 mod osb_operations;
 mod osb_pipes;
+mod osb_reconcile;
 mod outage;
 mod peer_tokens;
 mod peers;

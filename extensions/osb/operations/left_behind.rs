@@ -124,7 +124,16 @@ mod tests {
                 let id = OperationId(format!("{state:?} before {ends:?} {status}"));
                 let settled_at = (state == OperationState::Lost).then(Timestamp::now);
                 let resource = resource.clone();
-                let row = Operation { id, state, resource, settled_at, ..operation(OperationKind::Create) };
+                // It was tried in vain when its time was over.
+                let asked_at = Timestamp::now();
+                let row = Operation {
+                    id,
+                    state,
+                    resource,
+                    settled_at,
+                    asked_at,
+                    ..operation(OperationKind::Create)
+                };
                 let put = Change::Put { key: row.key(), value: row.written(), expected: None };
                 let mapping = Mapping::learned(row.resource.clone(), "alpha".into(), Timestamp::now());
                 memory.commit(vec![put, Change::Learn(mapping)]).await.unwrap().unwrap();
@@ -154,7 +163,8 @@ mod tests {
         operations.open(background.state());
         let failed_at = Timestamp::from_millis(1_500_000);
         let (state, settled_at) = (OperationState::Lost, Some(failed_at));
-        let row = Operation { state, settled_at, ..operation(OperationKind::Create) };
+        let asked_at = Timestamp::now();
+        let row = Operation { state, settled_at, asked_at, ..operation(OperationKind::Create) };
         let put = Change::Put { key: row.key(), value: row.written(), expected: None };
         let mapping = Mapping::learned(row.resource.clone(), "alpha".into(), failed_at);
         memory.commit(vec![put, Change::Learn(mapping)]).await.unwrap().unwrap();

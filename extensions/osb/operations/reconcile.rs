@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 use super::asking::{clean_up, may_be_deleted, poll, set_down};
 use super::lanes::{Due, Lanes, Turn};
 use super::left_behind::{self, left_behind};
-use super::operation::{ACTIVE, Operation, OperationState};
+use super::operation::{ACTIVE, Beside, Operation, OperationKind, OperationState};
 use super::step::{CLEANING, Step, is_left, is_overdue, left};
 use super::{Heard, Operations, read};
 use crate::osb::settings::ProviderSettings;
@@ -134,7 +134,7 @@ impl Reconciler {
             operation.started_at < self.began || now > operation.started_at.plus(LONGEST_CALL);
         match operation.state {
             OperationState::Requested if sent_by_nobody_here => {
-                operations.heard(operation, Heard::Lost).await?;
+                self.interrupted(&settings, operation).await?;
                 return Ok(Asking::NotNow);
             }
             OperationState::Requested => return Ok(Asking::NotNow),
@@ -150,17 +150,34 @@ impl Reconciler {
             }
             _ => {}
         }
-        if is_overdue(operation, now) {
-            self.end(&settings, operation, now).await?;
-            return Ok(Asking::NotNow);
-        }
-        let quiet = operation.asked_at.plus(settings.reconcile_after);
-        let is_due = settings.reconcile && now >= quiet && now >= operation.ask_after;
         let is_open = matches!(
             operation.state,
             OperationState::Accepted | OperationState::Removing | OperationState::Lost
         );
-        Ok(if is_due && is_open { Asking::Now } else { Asking::NotNow })
+        let is_asked = settings.reconcile && is_open;
+        if is_overdue(operation, now) {
+            // Its broker may have been at its end all the time, and this process not there to hear it.
+            if is_asked && operation.asked_at <= operation.deadline {
+                return Ok(Asking::Now);
+            }
+            self.end(&settings, operation, now).await?;
+            return Ok(Asking::NotNow);
+        }
+        let quiet = operation.asked_at.plus(settings.reconcile_after);
+        let is_due = now >= quiet && now >= operation.ask_after;
+        Ok(if is_due && is_asked { Asking::Now } else { Asking::NotNow })
+    }
+
+    /// What becomes of an operation whose request was on its way when its process ended. A deletion was asked for, and nobody was
+    /// told what came of it.
+    async fn interrupted(&self, settings: &ProviderSettings, operation: &Operation) -> Result<()> {
+        let is_to_go = operation.kind == OperationKind::Delete && operation.beside == Beside::Nothing;
+        if settings.reconcile && is_to_go {
+            let deadline = operation.deadline.max(Timestamp::now().plus(CLEANING));
+            let again = |now| Step::GoesOn(Box::new(Operation { deadline, ..left(now) }));
+            return self.operations.rewrite(&operation.key(), again).await;
+        }
+        self.operations.heard(operation, Heard::Lost).await
     }
 
     /// Brings an operation to an end that is overdue, or gives it another term.
@@ -202,7 +219,6 @@ mod tests {
     use standpipe_api::testing::{FakeBackground, json_answer, provider};
     use standpipe_api::{Change, Resource, Settings, State as _};
 
-    use super::super::OperationKind;
     use super::super::tests::operation;
     use super::*;
     use crate::osb::dialect::{INSTANCE, NAME};
