@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 use standpipe_api::{Error, ErrorKind, Fault, Federation, Result};
 
-use super::record::documentation;
+use super::record::{Addon, Plan, documentation};
+use super::stage::Stage;
 use crate::osb::Brokers;
 use crate::osb::event::Cost;
 use crate::osb::offered::Offered;
@@ -19,6 +20,25 @@ pub(super) async fn offered(brokers: &Brokers, fed: &dyn Federation) -> Vec<Offe
     }
     brokers.first_round(fed).await;
     brokers.offered(fed)
+}
+
+/// The plan that a service's and a plan's name stand for. The one an add-on has is its own, whether or not it is still offered.
+///
+/// # Errors
+/// As [`choose`].
+pub(super) fn plan(
+    offered: &[Offered],
+    (name, plan): (&str, Option<&str>),
+    own: Option<&Addon>,
+) -> Result<Plan> {
+    let is_there = |addon: &&Addon| !matches!(addon.stage, Stage::Failed(_));
+    let own = own.filter(is_there).map(|addon| &addon.plan);
+    let own = own.filter(|own| plan.is_none_or(|plan| plan == own.name));
+    match (choose(offered, name, plan), own) {
+        (Ok(chosen), _) => Ok(Plan::of(chosen)),
+        (Err(_), Some(own)) => Ok(own.clone()),
+        (Err(error), None) => Err(error),
+    }
 }
 
 /// Services and their plans, in the order of the catalog.
@@ -66,7 +86,7 @@ fn service(first: &Offered, plans: &[Offered]) -> Value {
 ///
 /// # Errors
 /// As [`one`]; or the service has several plans and none is named.
-pub(super) fn choose<'a>(offered: &'a [Offered], name: &str, plan: Option<&str>) -> Result<&'a Offered> {
+fn choose<'a>(offered: &'a [Offered], name: &str, plan: Option<&str>) -> Result<&'a Offered> {
     let plans = plans(offered, name)?;
     let names = || plans.iter().map(|offered| offered.plan.as_str());
     match plan {

@@ -120,12 +120,11 @@ impl Addons {
         let wanted: Wanted = read(call, request).await?;
         let at = named(fed, [&wanted.app, &wanted.channel, &wanted.name])?;
         let offered = choice::offered(&self.brokers, fed).await;
-        let chosen = choice::choose(&offered, &wanted.name, wanted.plan.as_deref());
-        let plan =
-            Plan::of(chosen.map_err(|error| self.perhaps_missing(error, (&wanted.name, &offered), fed))?);
         let known = fed.state().get(&at.key()).await?;
-        if let Some(record) = &known {
-            let addon = Addon::read(record)?;
+        let own = known.as_ref().map(Addon::read).transpose()?;
+        let plan = choice::plan(&offered, (&wanted.name, wanted.plan.as_deref()), own.as_ref());
+        let plan = plan.map_err(|error| self.perhaps_missing(error, (&wanted.name, &offered), fed))?;
+        if let Some(addon) = &own {
             let same = addon.plan.plan_id == plan.plan_id && addon.plan.provider == plan.provider;
             match &addon.stage {
                 Stage::Working(work) if same && matches!(work.task, Task::Provision | Task::Bind) => {
@@ -141,7 +140,7 @@ impl Addons {
                     return Ok(answer(StatusCode::OK, &addon.shown()));
                 }
                 Stage::Failed(Left::Nothing) => {}
-                _ => return Err(occupied(&addon)),
+                _ => return Err(occupied(addon)),
             }
         }
         let addon = Addon::new(at, plan, wanted.parameters, Timestamp::now());
@@ -159,10 +158,8 @@ impl Addons {
         let offered = choice::offered(&self.brokers, fed).await;
         let plan = match &changed.plan {
             Some(plan) => {
-                let chosen = choice::choose(&offered, &addon.at.name, Some(plan));
-                Plan::of(
-                    chosen.map_err(|error| self.perhaps_missing(error, (&addon.at.name, &offered), fed))?,
-                )
+                let plan = choice::plan(&offered, (&addon.at.name, Some(plan)), Some(&addon));
+                plan.map_err(|error| self.perhaps_missing(error, (&addon.at.name, &offered), fed))?
             }
             None if changed.parameters.is_none() => {
                 return Err(Error::invalid("nothing is to change").advise("give a plan or parameters"));

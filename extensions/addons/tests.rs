@@ -6,6 +6,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 use standpipe_api::Timestamp;
 
+use super::choice;
 use super::record::{Addon, At, Bound, Plan};
 use super::stage::{Heard, Left, Progress, Stage, Task, Update, Why};
 use crate::osb::client::Reply;
@@ -162,4 +163,15 @@ fn ids_are_of_tenant_app_channel_and_name_and_never_change() {
     let caller = at(Some("acme")).caller();
     assert_eq!(At::group(&caller, Some("my/app"), None), "tenant/acme/my%2Fapp/");
     assert!(At { app: "my".into(), ..at(None) }.key() != At { channel: "app".into(), ..at(None) }.key());
+}
+
+#[test]
+fn the_plan_of_an_addon_is_its_own_although_nobody_offers_it_any_more() {
+    let ready = Addon { stage: Stage::Ready, ..addon(Task::Bind) };
+    let own = |plan, addon| choice::plan(&[], ("mysql", plan), Some(addon)).ok();
+    assert_eq!(own(None, &ready), Some(ready.plan.clone()));
+    assert_eq!(own(Some("free"), &ready), Some(ready.plan.clone()));
+    assert_eq!(own(Some("large"), &ready), None);
+    let nothing = Addon { stage: Stage::Failed(Left::Nothing), ..ready.clone() };
+    assert_eq!(own(None, &nothing), None, "nothing is there");
 }
