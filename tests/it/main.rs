@@ -36,6 +36,7 @@ mod osb_broker;
 mod osb_faults;
 mod osb_hostile;
 mod osb_left_out;
+mod osb_lost;
 mod osb_operations;
 mod osb_pipes;
 mod osb_reconcile;

@@ -124,7 +124,14 @@ async fn fenced(operations: &Operations, operation: &Operation) -> Result<bool> 
         return Ok(false);
     }
     if others().await? {
-        operations.rewrite(&operation.key(), again).await?;
+        // Nothing was sent: this was no attempt.
+        let back = |now: Operation| match now.state {
+            OperationState::Cleaning => {
+                Step::GoesOn(Box::new(Operation { state: OperationState::Lost, ..now.asked(Duration::ZERO) }))
+            }
+            _ => Step::Stays,
+        };
+        operations.rewrite(&operation.key(), back).await?;
         return Ok(false);
     }
     Ok(true)

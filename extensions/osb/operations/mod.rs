@@ -5,6 +5,7 @@
 //! and the feed. Polls of platforms settle operations; what nobody asks about, `reconcile` does.
 
 mod asking;
+mod found_out;
 mod lanes;
 mod left_behind;
 mod operation;
@@ -17,17 +18,16 @@ mod tests;
 
 use std::sync::{Arc, OnceLock};
 
-use http::StatusCode;
 use serde_json::{Map, Value};
-use standpipe_api::{Change, Error, ProviderId, Record, Resource, Result, State};
+use standpipe_api::{Change, Error, Record, Resource, Result, State};
 
 pub(super) use operation::{Beside, Made, Operation, OperationId, OperationKind, OperationState, Reconciled};
 pub(super) use reconcile::reconcile;
 pub(super) use step::Heard;
 pub(super) use sweep::{Schedules, sweep};
 
-use self::operation::{ACTIVE, UNKNOWN, group};
-use self::step::{Step, corrected, given_up, step, told, under_way};
+use self::operation::{ACTIVE, group};
+use self::step::{Step, given_up, step, told, under_way};
 
 /// Unsettled operations of one resource that are looked at.
 const MOST_AT_ONCE: usize = 64;
@@ -97,53 +97,6 @@ impl Operations {
         self.rewrite(&operation.key(), |operation| step(operation, heard)).await
     }
 
-    /// Writes down what a broker said of one of a resource's operations when it was asked how it goes.
-    ///
-    /// # Errors
-    /// The store does not answer.
-    pub(super) async fn polled(
-        &self,
-        (provider, resource): (&ProviderId, &Resource),
-        external: Option<&str>,
-        heard: Heard<'_>,
-    ) -> Result<()> {
-        let mut known = self.of(resource).await?;
-        known.retain(|operation| {
-            operation.provider == *provider && operation.state == OperationState::Accepted
-        });
-        match known.iter().rev().find(|operation| is_meant(operation, external)) {
-            Some(operation) => self.heard(operation, heard).await,
-            None => self.correct((provider, resource), heard, |other| is_meant(other, external)).await,
-        }
-    }
-
-    /// Writes down that a broker has shown a resource: a creation of which nobody knew what became has worked.
-    ///
-    /// # Errors
-    /// The store does not answer.
-    pub(super) async fn shown(&self, at: (&ProviderId, &Resource)) -> Result<()> {
-        let lives = [("state".to_owned(), "succeeded".into())].into_iter().collect();
-        let heard = Heard::Polled(StatusCode::OK, &lives, None);
-        self.correct(at, heard, |other| other.kind == OperationKind::Create).await
-    }
-
-    /// Corrects the last operation that counts as unknown and is the one heard of, unless another is under way.
-    async fn correct(
-        &self,
-        (provider, resource): (&ProviderId, &Resource),
-        heard: Heard<'_>,
-        is_it: impl Fn(&Operation) -> bool,
-    ) -> Result<()> {
-        let unknown = self.rows(UNKNOWN, resource).await?;
-        let mut unknown = unknown.iter().rev().filter_map(read);
-        let found = unknown.find(|other| other.provider == *provider && is_it(other));
-        let Some(operation) = found else { return Ok(()) };
-        if !self.of(resource).await?.is_empty() {
-            return Ok(());
-        }
-        self.rewrite(&operation.settled_key(), |operation| corrected(operation, heard)).await
-    }
-
     /// Brings an operation to an end that nobody reported.
     ///
     /// # Errors
@@ -203,18 +156,6 @@ impl Operations {
         }
         Err(Error::internal("an operation is written by too many at once"))
     }
-}
-
-/// Whether a poll is about an operation: it names it, or it names none, or the broker gave no name. One public checker says what
-/// kind of operation it means, whatever the broker called it.
-fn is_meant(operation: &Operation, external: Option<&str>) -> bool {
-    let Some(named) = external.filter(|named| !named.is_empty()) else { return true };
-    let word = match operation.kind {
-        OperationKind::Create => "provision",
-        OperationKind::Update => "update",
-        OperationKind::Delete => "deprovision",
-    };
-    operation.external.as_deref().is_none_or(|own| own == named || named == word)
 }
 
 fn read(record: &Record) -> Option<Operation> {

@@ -112,7 +112,7 @@ pub(in crate::osb) struct Operation {
     pub beside: Beside,
     /// Whether standpipe itself cleans up after it.
     pub reconciled: Reconciled,
-    /// Attempts to clean up after it.
+    /// Attempts to ask how it goes that brought nothing; of what may be left of it: to delete it.
     pub attempts: u32,
     /// When its end was known. What a creation that failed has left may be cleaned up after that.
     pub settled_at: Option<Timestamp>,

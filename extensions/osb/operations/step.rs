@@ -71,7 +71,7 @@ pub(super) fn left(operation: Operation) -> Operation {
     let is_ours = operation.reconciled == Reconciled::Here && operation.kind == OperationKind::Create;
     let least = if is_ours { Timestamp::now().plus(CLEANING) } else { operation.deadline };
     let deadline = operation.deadline.max(least);
-    Operation { state: OperationState::Lost, deadline, ..operation }.asked(Duration::ZERO)
+    Operation { state: OperationState::Lost, deadline, attempts: 0, ..operation }.asked(Duration::ZERO)
 }
 
 fn answered(mut operation: Operation, status: StatusCode, body: &Map<String, Value>) -> Step {
@@ -137,13 +137,35 @@ fn polled(
     }
 }
 
-/// What a later answer means for an operation that counted as unknown: only its end is news, and the platform cleans up.
+/// What a later answer means for an operation of which nobody knew what became. Of one that was lost only its success is news; of
+/// one that counted as unknown its end, and the platform cleans up.
 pub(super) fn corrected(operation: Operation, heard: Heard<'_>) -> Step {
+    if !is_open_question(&operation) {
+        return Step::Stays;
+    }
+    let was_lost = operation.state == OperationState::Lost;
     let (state, reconciled) = (OperationState::Accepted, Reconciled::ByPlatform);
     match step(Operation { state, reconciled, settled_at: None, ..operation }, heard) {
-        Step::Settled(operation, changes) => Step::Settled(operation, changes),
-        Step::GoesOn(_) | Step::Leaves(_) | Step::Stays => Step::Stays,
+        Step::Settled(operation, changes) if !was_lost || operation.state == OperationState::Succeeded => {
+            Step::Settled(operation, changes)
+        }
+        _ => Step::Stays,
     }
+}
+
+/// Whether nobody knows what became of an operation, and nobody has asked its broker yet to delete what it may have left: a
+/// resource that is shown while a DELETE may be on its way proves nothing.
+pub(super) fn is_open_question(operation: &Operation) -> bool {
+    match operation.state {
+        OperationState::Unknown => true,
+        _ => is_lost_creation(operation) && operation.attempts == 0,
+    }
+}
+
+/// Whether it is a creation of which nobody knows what became; of one that failed, its broker has told.
+pub(super) fn is_lost_creation(operation: &Operation) -> bool {
+    let is_lost = operation.state == OperationState::Lost && operation.settled_at.is_none();
+    is_lost && operation.kind == OperationKind::Create
 }
 
 /// What the world looks like after an operation.

@@ -3,7 +3,7 @@
 use standpipe_api::{Change, Error, MappingState, ProviderId, Record, Resource, Result, Timestamp};
 
 use super::operation::{ACTIVE, Beside, LEFT_BEHIND, Operation, OperationKind, OperationState, UNKNOWN};
-use super::step::{succeeded, told};
+use super::step::{is_lost_creation, moved, succeeded, told};
 use super::{Operations, left_behind, read};
 use crate::osb::dialect::{BINDING, INSTANCE};
 use crate::osb::event::kind as event;
@@ -21,8 +21,8 @@ enum Shown {
 
 impl Operations {
     /// With its deletion, whatever else is still open of a resource at its provider is over, but for creations that began after it:
-    /// whether it lives is theirs to say. With proof that it lives, so is what was lost of its creation, so that nobody deletes it;
-    /// and with a creation the deletion that was under way before it.
+    /// whether it lives is theirs to say. With proof that it lives, what was lost of its creation has worked, so that nobody deletes
+    /// it; and with a creation the deletion that was under way before it is over.
     pub(super) async fn superseded(
         &self,
         operation: &Operation,
@@ -49,6 +49,12 @@ impl Operations {
         if is_gone && operation.resource.kind == INSTANCE {
             self.unbind(&operation.provider, &operation.resource, younger).await?;
         }
+        // What is told here, or will be, is not told again.
+        let is_creating =
+            operation.kind == OperationKind::Create && operation.state == OperationState::Accepted;
+        let mut told: Vec<Resource> =
+            (is_created || is_creating).then(|| operation.resource.clone()).into_iter().collect();
+        let mut before = Vec::new();
         for record in records {
             let Some(other) = read(&record).filter(|other| other.provider == operation.provider) else {
                 continue;
@@ -60,10 +66,18 @@ impl Operations {
                 matches!(other.state, OperationState::Lost | OperationState::Unknown)
             };
             let is_another = other.id != operation.id && !(is_gone && other.outlives(operation));
-            if is_left_behind || is_over && is_another {
+            if !is_left_behind && !(is_over && is_another) {
+                continue;
+            }
+            if !is_gone && is_lost_creation(&other) && !told.contains(&other.resource) {
+                told.push(other.resource.clone());
+                let lives = moved(&other, MappingState::Live);
+                before.extend(worked(record, other).chain([lives]));
+            } else {
                 changes.push(Change::Remove { key: record.key, expected: record.revision });
             }
         }
+        changes.splice(0..0, before);
         Ok(changes)
     }
 
@@ -102,11 +116,7 @@ impl Operations {
         let mut before = Vec::new();
         for record in ended {
             let Some(deletion) = read(&record) else { continue };
-            let done = deletion.ended(OperationState::Succeeded, None);
-            let remove = Change::Remove { key: record.key, expected: record.revision };
-            let put = Change::Put { key: done.settled_key(), value: done.written(), expected: None };
-            let deleted = succeeded(&done).into_iter().filter(|change| matches!(change, Change::Event(_)));
-            before.extend([remove, put, told(&done)].into_iter().chain(deleted));
+            before.extend(worked(record, deletion));
         }
         if !before.is_empty() && creation.resource.kind == INSTANCE {
             self.unbind(&creation.provider, &creation.resource, Some(creation.started_at)).await?;
@@ -161,6 +171,15 @@ fn shown(operation: &Operation, changes: &[Change]) -> Option<Shown> {
     (accepted || changes.iter().any(moved_to(MappingState::Live))).then_some(Shown::Lives)
 }
 
+/// The end of an operation that another one shows to have worked, and what the feed says of it.
+fn worked(record: Record, operation: Operation) -> impl Iterator<Item = Change> {
+    let done = operation.ended(OperationState::Succeeded, None);
+    let remove = Change::Remove { key: record.key, expected: record.revision };
+    let put = Change::Put { key: done.settled_key(), value: done.written(), expected: None };
+    let events = succeeded(&done).into_iter().filter(|change| matches!(change, Change::Event(_)));
+    [remove, put, told(&done)].into_iter().chain(events)
+}
+
 /// What would be gone may live by a creation that is not settled.
 fn leave_open(change: &mut Change) {
     if let Change::Move(_, _, state @ MappingState::Gone) = change {
@@ -183,7 +202,7 @@ mod tests {
     use standpipe_api::testing::MemoryState;
 
     use super::super::tests::{kinds, mapped, opened, operation};
-    use super::super::{Heard, OperationId};
+    use super::super::{Heard, Made, OperationId};
     use super::*;
 
     const ACCEPTED: StatusCode = StatusCode::ACCEPTED;
@@ -277,5 +296,70 @@ mod tests {
         polled(&operations, "d1").await;
         let left = memory.mappings().into_iter().map(|row| row.resource.id.to_string());
         assert_eq!(left.collect::<Vec<_>>(), ["new", "i"]);
+    }
+
+    /// With a creation that was lost, of an instance that may be there.
+    async fn lost() -> (Arc<Operations>, Arc<MemoryState>) {
+        let (operations, memory) = opened().await;
+        for id in ["first", "second"] {
+            let row = Operation { id: OperationId(id.into()), ..operation(OperationKind::Create) };
+            let row = Operation { state: OperationState::Lost, ..row };
+            let put = Change::Put { key: row.key(), value: row.written(), expected: None };
+            let maybe = Change::Move(row.resource, row.provider, MappingState::Maybe);
+            memory.commit(vec![put, maybe]).await.unwrap().unwrap();
+        }
+        (operations, memory)
+    }
+
+    #[tokio::test]
+    async fn a_creation_that_was_lost_is_told_when_its_repetition_or_a_change_shows_that_it_lives() {
+        let worked = ["operation.settled", "instance.created"];
+        for (kind, status, more) in [
+            (OperationKind::Create, 200, &[][..]),
+            (OperationKind::Create, 409, &[]),
+            (OperationKind::Update, 200, &["instance.updated"]),
+        ] {
+            let (operations, memory) = lost().await;
+            for id in ["one", "two"] {
+                let row = Operation { id: OperationId(id.into()), made: Made::Earlier, ..operation(kind) };
+                operations.begin(&row).await.unwrap();
+                let status = StatusCode::from_u16(status).unwrap();
+                operations.heard(&row, Heard::Answered(status, &Map::new())).await.unwrap();
+                let told = if id == "one" { [&worked, more].concat() } else { more.to_vec() };
+                let before = if id == "one" { 0 } else { worked.len() + more.len() };
+                assert_eq!(kinds(&memory)[before..], told, "{kind:?} {status} {id}");
+            }
+            assert_eq!(mapped(&memory), Some(MappingState::Live));
+            assert_eq!(memory.events()[0].payload["state"], "succeeded");
+            assert!(memory.list(ACTIVE, None, 1).await.unwrap().is_empty());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_creation_that_was_lost_is_not_told_beside_one_that_tells_itself() {
+        for (status, after) in [(201, 0), (202, 1)] {
+            let (operations, memory) = lost().await;
+            let row = Operation { made: Made::Earlier, ..operation(OperationKind::Create) };
+            operations.begin(&row).await.unwrap();
+            let status = StatusCode::from_u16(status).unwrap();
+            operations.heard(&row, Heard::Answered(status, &said("c1"))).await.unwrap();
+            polled(&operations, "c1").await;
+            let told = kinds(&memory);
+            let created = told.iter().filter(|kind| *kind == "instance.created").count();
+            let settled = told.iter().filter(|kind| *kind == "operation.settled").count();
+            assert_eq!((created, settled), (1, after), "{told:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_binding_tells_of_the_creation_of_its_instance_that_was_lost() {
+        let (operations, memory) = lost().await;
+        let resource = Resource::new(BINDING, "b").within("i");
+        let row = Operation { resource, ..operation(OperationKind::Create) };
+        operations.begin(&row).await.unwrap();
+        operations.heard(&row, Heard::Answered(StatusCode::CREATED, &Map::new())).await.unwrap();
+        assert_eq!(kinds(&memory), ["operation.settled", "instance.created", "binding.created"]);
+        assert_eq!(memory.events()[1].subject.as_ref().map(|about| about.id.as_str()), Some("i"));
+        assert_eq!(mapped(&memory), Some(MappingState::Live));
     }
 }

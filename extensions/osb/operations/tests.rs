@@ -44,7 +44,7 @@ pub(super) fn operation(kind: OperationKind) -> Operation {
     }
 }
 
-fn body(value: Value) -> Map<String, Value> {
+pub(super) fn body(value: Value) -> Map<String, Value> {
     value.as_object().cloned().unwrap()
 }
 
@@ -272,32 +272,6 @@ async fn with_an_instance_go_its_bindings_at_the_same_broker_and_of_the_same_ten
     let told = kinds(&memory);
     assert_eq!(told.iter().filter(|kind| *kind == "binding.deleted").count(), BINDINGS_AT_ONCE + 1);
     assert_eq!(told.last().map(String::as_str), Some("instance.deleted"));
-}
-
-#[tokio::test]
-async fn a_later_answer_corrects_what_counted_as_unknown_and_is_told_once() {
-    let (ok, succeeded) = (StatusCode::OK, body(json!({ "state": "succeeded" })));
-    let alpha = "alpha".into();
-    for found_by in ["poll", "fetch"] {
-        let (operations, memory) = opened().await;
-        let create = operation(OperationKind::Create);
-        let at = (&alpha, &create.resource);
-        operations.begin(&create).await.unwrap();
-        operations.heard(&create, Heard::Answered(StatusCode::ACCEPTED, &Map::new())).await.unwrap();
-        operations.give_up(&create, "so").await.unwrap();
-        let going = body(json!({ "state": "in progress", "description": "1 of 2" }));
-        operations.polled(at, None, Heard::Polled(ok, &going, None)).await.unwrap();
-        operations.polled((&"beta".into(), at.1), None, Heard::Polled(ok, &succeeded, None)).await.unwrap();
-        assert_eq!(kinds(&memory), ["operation.started", "operation.settled"], "that is no end of it");
-        for _ in 0..2 {
-            match found_by {
-                "poll" => operations.polled(at, None, Heard::Polled(ok, &succeeded, None)).await.unwrap(),
-                _ => operations.shown(at).await.unwrap(),
-            }
-        }
-        assert_eq!(kinds(&memory)[2..], ["operation.settled", "instance.created"], "by {found_by}");
-        assert_eq!(memory.events()[2].payload["state"], "succeeded");
-    }
 }
 
 #[tokio::test]
