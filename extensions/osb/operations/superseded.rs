@@ -73,6 +73,8 @@ impl Operations {
                 told.push(other.resource.clone());
                 let lives = moved(&other, MappingState::Live);
                 before.extend(worked(record, other).chain([lives]));
+            } else if is_gone && other.state == OperationState::Accepted {
+                before.extend(cut_short(record, other));
             } else {
                 changes.push(Change::Remove { key: record.key, expected: record.revision });
             }
@@ -180,6 +182,17 @@ fn worked(record: Record, operation: Operation) -> impl Iterator<Item = Change> 
     [remove, put, told(&done)].into_iter().chain(events)
 }
 
+/// The end of an operation that was under way when what it is about went: whoever follows the feed heard that it began.
+fn cut_short(record: Record, operation: Operation) -> [Change; 3] {
+    let done = match operation.kind {
+        OperationKind::Delete => operation.ended(OperationState::Succeeded, None),
+        _ => operation.ended(OperationState::Failed, Some("what it was about was deleted".to_owned())),
+    };
+    let remove = Change::Remove { key: record.key, expected: record.revision };
+    let put = Change::Put { key: done.settled_key(), value: done.written(), expected: None };
+    [remove, put, told(&done)]
+}
+
 /// What would be gone may live by a creation that is not settled.
 fn leave_open(change: &mut Change) {
     if let Change::Move(_, _, state @ MappingState::Gone) = change {
@@ -232,6 +245,20 @@ mod tests {
         begun(&operations, OperationKind::Delete, 0, (ACCEPTED, "d1")).await;
         assert_eq!(mapped(&memory), Some(MappingState::Deleting));
         (operations, memory)
+    }
+
+    #[tokio::test]
+    async fn what_was_under_way_when_its_resource_went_is_settled() {
+        for kind in [OperationKind::Create, OperationKind::Update, OperationKind::Delete] {
+            let (operations, memory) = opened().await;
+            begun(&operations, kind, 0, (ACCEPTED, "o1")).await;
+            begun(&operations, OperationKind::Delete, 1, (StatusCode::OK, "d2")).await;
+            assert_eq!(
+                kinds(&memory),
+                ["operation.started", "operation.settled", "instance.deleted"],
+                "{kind:?}"
+            );
+        }
     }
 
     #[tokio::test]
