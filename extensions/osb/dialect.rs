@@ -131,14 +131,22 @@ impl Dialect for OsbDialect {
         service.into_iter().chain(ids.plan.map(|id| Hint::new(PLAN, id))).collect()
     }
 
-    fn prefer(&self, hint: &Hint, candidates: &[ProviderId]) -> Preference {
+    fn prefer(
+        &self,
+        hint: &Hint,
+        candidates: &[ProviderId],
+        sees: &dyn Fn(&ProviderId) -> bool,
+    ) -> Preference {
         // An id that several services have leads nowhere; the service does.
         if hint.kind == PLAN {
-            return Preference::Nobody;
+            return match candidates {
+                [only] => Preference::One(only.clone()),
+                _ => Preference::Nobody,
+            };
         }
         self.brokers
             .catalogs
-            .first_with(hint.value.as_str(), candidates)
+            .first_with(hint.value.as_str(), candidates, sees)
             .map_or(Preference::Nobody, Preference::One)
     }
 

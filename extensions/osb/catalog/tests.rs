@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
-use standpipe_api::testing;
+use standpipe_api::{Availability, ProviderId, testing};
 
 use super::names::Names;
 use super::snapshot::{BadCatalog, Snapshot};
@@ -117,10 +117,34 @@ fn an_id_leads_to_the_first_that_has_it_and_then_to_who_had_it() {
     old.withdrawn = Arc::new(["a".to_owned()].into());
     let members = vec![old, member("beta", "", &[service("a", "db")])];
     catalogs.replace(Generation::new(members, Names::default()));
-    let both = ["alpha".into(), "beta".into()];
-    assert_eq!(catalogs.first_with("a", &both), Some("beta".into()));
-    assert_eq!(catalogs.first_with("a", &both[..1]), Some("alpha".into()));
-    assert_eq!(catalogs.first_with("b", &both), None);
+    let both: [ProviderId; 2] = ["alpha".into(), "beta".into()];
+    let only_alpha = |id: &ProviderId| *id == both[0];
+    assert_eq!(catalogs.first_with("a", &both, &|_| true), Some("beta".into()));
+    assert_eq!(catalogs.first_with("a", &both[..1], &only_alpha), Some("alpha".into()));
+    assert_eq!(catalogs.first_with("b", &both, &|_| true), None);
+}
+
+#[test]
+fn an_id_stays_with_one_that_drains_and_only_the_same_offering_steps_in() {
+    let drained = |others: &[(&str, &str)]| {
+        let mut alpha = member("alpha", "", &[service("a", "db")]);
+        alpha.provider.availability = Availability::Draining;
+        let others = others.iter().map(|(name, offers)| member(name, "", &[service("a", offers)]));
+        let members: Vec<Member> = std::iter::once(alpha).chain(others).collect();
+        let hidden: Vec<String> =
+            merge::hidden(&members).into_iter().map(|one| one.provider.to_string()).collect();
+        let candidates: Vec<ProviderId> = members[1..].iter().map(|one| one.provider.id.clone()).collect();
+        let catalogs = Catalogs::default();
+        catalogs.replace(Generation::new(members.clone(), Names::default()));
+        let leads = catalogs.first_with("a", &candidates, &|_| true).unwrap().to_string();
+        let unseen = catalogs.first_with("a", &candidates, &|id| candidates.contains(id)).unwrap();
+        assert_eq!(unseen, candidates[0], "to whom alpha is not there, the id is the next one's");
+        let shown = merged(members)["services"].as_array().unwrap().len();
+        (shown, leads, hidden)
+    };
+    assert_eq!(drained(&[("beta", "sql")]), (0, "alpha".into(), vec!["beta".into()]));
+    assert_eq!(drained(&[("beta", "db")]), (1, "beta".into(), vec![]));
+    assert_eq!(drained(&[("beta", "sql"), ("gamma", "db")]), (1, "gamma".into(), vec!["beta".into()]));
 }
 
 #[test]
