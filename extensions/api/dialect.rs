@@ -59,6 +59,12 @@ pub trait Dialect: Send + Sync + 'static {
         operation.effect == Effect::Create
     }
 
+    /// Whether the operation begins something new at a provider, which one that drains does not take; by default whatever
+    /// creates. What is made within something that callers made there before, as a binding within an instance, begins nothing.
+    fn begins(&self, operation: Operation) -> bool {
+        operation.effect == Effect::Create
+    }
+
     /// The kind of resource that an operation brings into being although the request may leave its id to the provider,
     /// so that it is not claimed. Quotas count by it.
     fn creates(&self, _operation: Operation) -> Option<Kind> {

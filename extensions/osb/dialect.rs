@@ -125,6 +125,10 @@ impl Dialect for OsbDialect {
         true
     }
 
+    fn begins(&self, operation: Operation) -> bool {
+        operation == PROVISION
+    }
+
     fn hints(&self, operation: Operation, request: &RequestView<'_>) -> Vec<Hint> {
         let ids = ids(self.needs_body(operation), request);
         let service = ids.service.map(|id| Hint::new(SERVICE, id));

@@ -37,7 +37,7 @@ pub struct Wanted<'a> {
     pub resources: &'a [Resource],
     /// The one it brings into being, which nobody can be asked for yet.
     pub creates: Option<&'a Resource>,
-    /// Whether it brings something into being, known by an id or not.
+    /// Whether it begins something new ([`Dialect::begins`]).
     pub purpose: Purpose,
     /// Ids that an index may know.
     pub hints: &'a [Hint],
@@ -50,9 +50,9 @@ pub struct Wanted<'a> {
 /// What a request is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// It brings something into being: a provider that drains is chosen for it only by name.
+    /// It begins something new: a provider that drains is chosen for it only by name.
     New,
-    /// It is about what there is.
+    /// It is about what there is, and what is made within it.
     Known,
 }
 

@@ -198,18 +198,21 @@ fn the_ids_of_one_that_drains_stay_its_own() {
         assert!(new.status == 503 && new.body.contains("alpha is being drained"), "{}", new.body);
     };
     drained(&left);
+    let body = json!({"service_id": "x-s", "plan_id": "x-s-small"}).to_string();
+    let binding = "/v2/service_instances/unmapped/service_bindings/b";
+    assert_eq!(call(&left.standpipe, "PUT", binding, &body).status, 201, "bound as ever");
     assert_eq!(left.delete("unmapped", "x-s").status, 200);
     assert_eq!(left.delete("old", "x-s").status, 200);
     left.restart_without();
     until("the catalogs are there", || is_read(&left.catalog(), 1));
     drained(&left);
-    assert_eq!((said(&left.alpha, "PUT"), said(&left.alpha, "DELETE")), (1, 2));
+    assert_eq!((said(&left.alpha, "PUT"), said(&left.alpha, "DELETE")), (2, 2));
     assert_eq!((said(&left.beta, "PUT"), said(&left.beta, "DELETE")), (0, 0));
     left.hide_nothing();
     assert_eq!(left.house.command(&["providers", "refresh", "alpha"]).0, 0);
     assert_eq!(left.house.command(&["providers", "drain", "alpha", "--undo"]).0, 0);
     assert_eq!(left.put("new", "x-s").status, 201);
-    assert_eq!((said(&left.alpha, "PUT"), said(&left.beta, "PUT")), (2, 0));
+    assert_eq!((said(&left.alpha, "PUT"), said(&left.beta, "PUT")), (3, 0));
 }
 
 #[test]
