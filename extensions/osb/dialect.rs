@@ -141,17 +141,15 @@ impl Dialect for OsbDialect {
         candidates: &[ProviderId],
         sees: &dyn Fn(&ProviderId) -> bool,
     ) -> Preference {
-        // An id that several services have leads nowhere; the service does.
+        let (catalogs, id) = (&self.brokers.catalogs, hint.value.as_str());
         if hint.kind == PLAN {
             return match candidates {
-                [only] => Preference::One(only.clone()),
+                [only] if catalogs.shows_plan(id, only, sees) => Preference::One(only.clone()),
+                // An id that several services have leads nowhere; the service does.
                 _ => Preference::Nobody,
             };
         }
-        self.brokers
-            .catalogs
-            .first_with(hint.value.as_str(), candidates, sees)
-            .map_or(Preference::Nobody, Preference::One)
+        catalogs.first_with(id, candidates, sees).map_or(Preference::Nobody, Preference::One)
     }
 
     fn unroutable(&self, operation: Operation, request: &RequestView<'_>, seen: &[ProviderId]) -> Unroutable {

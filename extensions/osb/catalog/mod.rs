@@ -119,6 +119,19 @@ impl Catalogs {
         found.map(|member| member.provider.id.clone())
     }
 
+    /// Whether something new may begin at a provider that a plan's id alone leads to: not if all its services that have the plan
+    /// are hidden from the caller behind others' of their ids. An id that is in no catalog is the broker's to judge.
+    pub(super) fn shows_plan(&self, plan: &str, at: &ProviderId, sees: &dyn Fn(&ProviderId) -> bool) -> bool {
+        let now = self.now.load();
+        let Some(member) = now.member(at) else { return true };
+        let services = member.snapshot.iter().flat_map(|snapshot| &snapshot.services);
+        let having: Vec<&Service> = services.filter(|service| member.plan(service, plan).is_some()).collect();
+        let is_shown = |service: &&Service| {
+            now.group(&member.federated(service), sees).any(|one| one.provider.id == *at)
+        };
+        having.is_empty() || having.iter().any(is_shown)
+    }
+
     /// Those of some providers whose catalog nobody has ever seen.
     pub(super) fn unheard(&self, among: &[ProviderId]) -> Vec<ProviderId> {
         let now = self.now.load();
