@@ -138,6 +138,28 @@ pub(super) fn hidden(members: &[Member]) -> Vec<Hidden> {
     hidden
 }
 
+/// What an operator has to know of each provider's part in the merged catalog: services that it does not show, and services shown
+/// whose dashboard has an OAuth client that another broker's has too, which platforms refuse (spec, "Dashboard Client Object").
+pub(super) fn conflicts(members: &[Member]) -> Vec<(ProviderId, String)> {
+    let hidden = hidden(members).into_iter();
+    let mut conflicts: Vec<(ProviderId, String)> = hidden
+        .map(|one| (one.provider, format!("{} is hidden: {} has this id", one.service, one.first)))
+        .collect();
+    let mut clients: HashMap<&str, (&ProviderId, &str)> = HashMap::new();
+    for (member, service) in offerings(members) {
+        let Some(client) = &service.dashboard_client else { continue };
+        let provider = &member.provider.id;
+        let (first, other) = *clients.entry(client).or_insert((provider, &service.id));
+        if first != provider {
+            let id = member.federated(service);
+            let text =
+                format!("{id} has the dashboard_client.id of {other} of {first}: platforms need another");
+            conflicts.push((provider.clone(), text));
+        }
+    }
+    conflicts
+}
+
 /// Whether two brokers offer the very same: equal JSON, whatever its spaces and order of keys.
 pub(super) fn is_same(one: &Service, other: &Service) -> bool {
     let (first, second) = (one.fields(), other.fields());

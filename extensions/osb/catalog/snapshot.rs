@@ -37,6 +37,8 @@ pub(in crate::osb) struct Service {
     pub name_at: Range<usize>,
     /// Where in the text the list of plans stands.
     pub plans_at: Range<usize>,
+    /// The id of its dashboard's OAuth client, which a platform needs to be unique.
+    pub dashboard_client: Option<String>,
 }
 
 /// A plan.
@@ -160,7 +162,14 @@ fn service(raw: &RawValue, path: &str) -> Result<Service, BadCatalog> {
         return Err(wrong(plans_path, "must have at least one plan"));
     }
     let plans_at = place(listed, raw);
-    Ok(Service { text: raw.get().to_owned(), id, name, plans, id_at, name_at, plans_at })
+    let dashboard_client = dashboard_client(&members);
+    Ok(Service { text: raw.get().to_owned(), id, name, plans, id_at, name_at, plans_at, dashboard_client })
+}
+
+/// The id of a dashboard's OAuth client; what is no text there is the platform's to judge.
+fn dashboard_client(service: &Members<'_>) -> Option<String> {
+    let client: Members<'_> = serde_json::from_str(service.get("dashboard_client")?.get()).ok()?;
+    serde_json::from_str(client.get("id")?.get()).ok()
 }
 
 fn plan(raw: &RawValue, path: &str) -> Result<Plan, BadCatalog> {

@@ -101,6 +101,24 @@ fn one_id_is_shown_once_and_only_a_different_offering_is_a_conflict() {
 }
 
 #[test]
+fn one_dashboard_client_of_two_brokers_is_told_and_hides_nothing() {
+    let with = |id: &str, name: &str, client: &str| {
+        let mut service = service(id, name);
+        service["dashboard_client"] = json!({"id": client, "secret": "s", "redirect_uri": "u"});
+        service
+    };
+    let alpha = member("alpha", "", &[with("a", "db", "one")]);
+    let alike = member("beta", "", &[with("a", "db", "one"), with("b", "mq", "two")]);
+    let gamma = member("gamma", "g.", &[with("c", "web", "one"), with("d", "log", "three")]);
+    let members = vec![alpha, alike, gamma];
+    let told = merge::conflicts(&members);
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!(told[0].0.as_str(), "gamma");
+    assert!(told[0].1.starts_with("g.c has the dashboard_client.id of a of alpha"), "{}", told[0].1);
+    assert_eq!(merged(members)["services"].as_array().unwrap().len(), 4);
+}
+
+#[test]
 fn a_prefix_stands_before_ids_of_services_and_plans() {
     let members =
         vec![member("alpha", "", &[service("a", "db")]), member("beta", "b.", &[service("a", "sql")])];
