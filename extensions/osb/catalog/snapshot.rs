@@ -11,6 +11,9 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use standpipe_api::Answer;
 
+/// Lists and objects within each other in a catalog; many JSON readers go no deeper than 100 to 128.
+const DEEPEST: usize = 100;
+
 /// A catalog that was checked.
 #[derive(Debug)]
 pub(in crate::osb) struct Snapshot {
@@ -93,6 +96,9 @@ impl Snapshot {
     pub(in crate::osb) fn read(body: Bytes) -> Result<Self, BadCatalog> {
         let bad = |text: String| BadCatalog { path: "$".into(), text };
         let text = std::str::from_utf8(&body).map_err(|error| bad(error.to_string()))?;
+        if let Some(at) = too_deep(text) {
+            return Err(bad(format!("it is nested deeper than {DEEPEST}, at byte {at}")));
+        }
         let root: Members<'_> =
             serde_json::from_str(text).map_err(|error| bad(format!("it is no JSON object: {error}")))?;
         let listed = root.get("services").ok_or_else(|| bad("`services` is missing".into()))?;
@@ -128,6 +134,22 @@ impl Plan {
     pub(in crate::osb) fn fields(&self) -> Map<String, Value> {
         serde_json::from_str(&self.text).unwrap_or_default()
     }
+}
+
+/// The first byte of a JSON text at which lists and objects are nested too deep.
+fn too_deep(text: &str) -> Option<usize> {
+    let (mut depth, mut in_text, mut escaped) = (0_usize, false, false);
+    text.bytes().position(|byte| {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_text => escaped = true,
+            b'"' => in_text = !in_text,
+            b'[' | b'{' if !in_text => depth += 1,
+            b']' | b'}' if !in_text => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        depth > DEEPEST
+    })
 }
 
 fn service(raw: &RawValue, path: &str) -> Result<Service, BadCatalog> {

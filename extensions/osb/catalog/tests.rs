@@ -101,6 +101,22 @@ fn one_id_is_shown_once_and_only_a_different_offering_is_a_conflict() {
 }
 
 #[test]
+fn a_catalog_is_as_deep_as_any_reader_goes_and_no_deeper() {
+    let with = |deep: usize| {
+        let unknown = format!("{}{}", "[".repeat(deep), "]".repeat(deep));
+        let text = json!({ "services": [service("a", &"\\\"[{[{".repeat(40))] }).to_string();
+        let begin = r#"{"id":"a""#;
+        assert!(text.contains(begin));
+        let odd = format!(r#"{{"x":{unknown},"id":"a""#);
+        Snapshot::read(Bytes::from(text.replacen(begin, &odd, 1)))
+    };
+    // The catalog, its list and the service are three.
+    assert!(with(97).is_ok());
+    let refused = with(98).unwrap_err();
+    assert_eq!((refused.path.as_str(), &refused.text[..29]), ("$", "it is nested deeper than 100,"));
+}
+
+#[test]
 fn one_dashboard_client_of_two_brokers_is_told_and_hides_nothing() {
     let with = |id: &str, name: &str, client: &str| {
         let mut service = service(id, name);
@@ -196,5 +212,5 @@ fn a_bad_catalog_is_refused_by_its_place() {
     packed.headers_mut().insert(http::header::CONTENT_ENCODING, "identity".parse().unwrap());
     assert!(Snapshot::of(&packed).is_ok());
     let deep = format!("{{\"services\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
-    assert_eq!(refusal(&deep).text, "must be an object");
+    assert_eq!(refusal(&deep).text, "it is nested deeper than 100, at byte 111");
 }
