@@ -59,6 +59,12 @@ pub trait Dialect: Send + Sync + 'static {
         operation.effect == Effect::Create
     }
 
+    /// Whether the operation begins something new at a provider, which one that drains does not take; by default whatever
+    /// creates. What is made within something that callers made there before, as a binding within an instance, begins nothing.
+    fn begins(&self, operation: Operation) -> bool {
+        operation.effect == Effect::Create
+    }
+
     /// The kind of resource that an operation brings into being although the request may leave its id to the provider,
     /// so that it is not claimed. Quotas count by it.
     fn creates(&self, _operation: Operation) -> Option<Kind> {
@@ -76,9 +82,19 @@ pub trait Dialect: Send + Sync + 'static {
         Vec::new()
     }
 
-    /// Which of several providers whose indexes know an id it leads to; the caller sees them all.
-    fn prefer(&self, _hint: &Hint, _candidates: &[ProviderId]) -> Preference {
-        Preference::Ambiguous
+    /// Which of the providers whose indexes know an id it leads to; the caller sees them all. For something new those that drain
+    /// are no candidates, and a candidate that stands alone is asked about too: the id may be another's. `sees` says of any
+    /// provider whether the caller sees it.
+    fn prefer(
+        &self,
+        _hint: &Hint,
+        candidates: &[ProviderId],
+        _sees: &dyn Fn(&ProviderId) -> bool,
+    ) -> Preference {
+        match candidates {
+            [only] => Preference::One(only.clone()),
+            _ => Preference::Ambiguous,
+        }
     }
 
     /// What becomes of a request that neither a pin nor a mapping nor an index leads to one of the several providers that
@@ -280,7 +296,7 @@ pub enum Preference {
     Ambiguous,
     /// To none of them: the next hint decides.
     Nobody,
-    /// This one.
+    /// This one. If it is no candidate because it drains, nothing new is taken.
     One(ProviderId),
 }
 

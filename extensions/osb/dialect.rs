@@ -125,21 +125,31 @@ impl Dialect for OsbDialect {
         true
     }
 
+    fn begins(&self, operation: Operation) -> bool {
+        operation == PROVISION
+    }
+
     fn hints(&self, operation: Operation, request: &RequestView<'_>) -> Vec<Hint> {
         let ids = ids(self.needs_body(operation), request);
         let service = ids.service.map(|id| Hint::new(SERVICE, id));
         service.into_iter().chain(ids.plan.map(|id| Hint::new(PLAN, id))).collect()
     }
 
-    fn prefer(&self, hint: &Hint, candidates: &[ProviderId]) -> Preference {
-        // An id that several services have leads nowhere; the service does.
+    fn prefer(
+        &self,
+        hint: &Hint,
+        candidates: &[ProviderId],
+        sees: &dyn Fn(&ProviderId) -> bool,
+    ) -> Preference {
+        let (catalogs, id) = (&self.brokers.catalogs, hint.value.as_str());
         if hint.kind == PLAN {
-            return Preference::Nobody;
+            return match candidates {
+                [only] if catalogs.shows_plan(id, only, sees) => Preference::One(only.clone()),
+                // An id that several services have leads nowhere; the service does.
+                _ => Preference::Nobody,
+            };
         }
-        self.brokers
-            .catalogs
-            .first_with(hint.value.as_str(), candidates)
-            .map_or(Preference::Nobody, Preference::One)
+        catalogs.first_with(id, candidates, sees).map_or(Preference::Nobody, Preference::One)
     }
 
     fn unroutable(&self, operation: Operation, request: &RequestView<'_>, seen: &[ProviderId]) -> Unroutable {

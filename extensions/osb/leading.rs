@@ -85,10 +85,7 @@ impl Brokers {
         if known.is_some_and(|mapping| !creates || mapping.state != MappingState::Gone) {
             return Ok(Flow::Continue);
         }
-        let has = |member: &&Member| member.service(service).is_some();
-        let members: Vec<&Member> = now.members.iter().filter(has).collect();
-        let seen = members.into_iter().filter(|member| Self::sees(fed, &member.provider.id));
-        let seen: Vec<&Member> = seen.collect();
+        let seen: Vec<&Member> = now.group(service, |id| Self::sees(fed, id)).collect();
         if seen.len() < 2 {
             return Ok(Flow::Continue);
         }

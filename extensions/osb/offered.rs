@@ -1,7 +1,7 @@
 //! What a caller can have: the plans it sees, with their services, as extensions look for them.
 
 use serde_json::{Map, Value};
-use standpipe_api::{Availability, Federation, ProviderId};
+use standpipe_api::{Federation, ProviderId};
 
 use super::Brokers;
 use super::dialect::NAME;
@@ -58,12 +58,8 @@ impl Brokers {
     pub(super) fn offered_to(&self, fed: &dyn Federation, user: &User) -> Vec<Offered> {
         let now = self.catalogs.now();
         let sight = self.visibility().and_then(|rules| rules.of(fed.caller(), user));
-        let active = |provider: &ProviderId| {
-            now.member(provider).is_some_and(|member| member.provider.availability == Availability::Active)
-        };
-        let seen = |provider: &ProviderId| active(provider) && Self::sees(fed, provider);
         let mut offered = Vec::new();
-        for (member, service) in now.shown(seen) {
+        for (member, service) in now.shown(|provider| Self::sees(fed, provider)) {
             let (service_fields, name) = (service.fields(), now.name(member, service));
             let service_id = format!("{}{}", member.prefix, service.id);
             for plan in &service.plans {

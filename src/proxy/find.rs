@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::Response;
 use standpipe_api::{
-    Body, Effect, Error, Mapping, MappingState, Origin, ProviderId, RequestView, Result, Unroutable,
+    Body, Error, Mapping, MappingState, Origin, ProviderId, RequestView, Result, Unroutable,
 };
 
 use super::Proxy;
@@ -44,7 +44,7 @@ impl Proxy {
             speaks,
             resources: &asked.resources,
             creates: asked.creates.as_ref(),
-            purpose: if asked.operation().effect == Effect::Create { Purpose::New } else { Purpose::Known },
+            purpose: if speaks.begins(asked.operation()) { Purpose::New } else { Purpose::Known },
             hints: &[],
             pinned: asked.pinned.as_ref(),
             sight: &sight,

@@ -37,7 +37,7 @@ pub struct Wanted<'a> {
     pub resources: &'a [Resource],
     /// The one it brings into being, which nobody can be asked for yet.
     pub creates: Option<&'a Resource>,
-    /// Whether it brings something into being, known by an id or not.
+    /// Whether it begins something new ([`Dialect::begins`]).
     pub purpose: Purpose,
     /// Ids that an index may know.
     pub hints: &'a [Hint],
@@ -50,9 +50,9 @@ pub struct Wanted<'a> {
 /// What a request is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// It brings something into being: a provider that drains is chosen for it only by name.
+    /// It begins something new: a provider that drains is chosen for it only by name.
     New,
-    /// It is about what there is.
+    /// It is about what there is, and what is made within it.
     Known,
 }
 
@@ -268,8 +268,11 @@ impl Resolver {
                     unseen.iter().for_each(|id| wanted.sight.withhold(id));
                     None
                 }
-                [only] => Some(only.clone()),
-                several => preferred(hint, several, wanted.speaks)?,
+                [only] if wanted.purpose == Purpose::Known => Some(only.clone()),
+                candidates => {
+                    let sees = |id: &ProviderId| is_there(id) && wanted.sight.sees(id);
+                    preferred(wanted.speaks.prefer(hint, candidates, &sees), hint, (candidates, &seen))?
+                }
             };
             if let Some(chosen) = chosen {
                 return running.provider(&chosen).cloned().map(Some);
@@ -319,14 +322,20 @@ fn place(mapping: Arc<Mapping>, wanted: &Wanted<'_>, running: &Running) -> Resul
     Place::of(mapping, running).map(Some)
 }
 
-/// The one of several providers that an id leads to, in the dialect's eyes.
-fn preferred(hint: &Hint, several: &[ProviderId], dialect: &dyn Dialect) -> Result<Option<ProviderId>> {
-    match dialect.prefer(hint, several) {
-        Preference::One(id) => Ok(several.contains(&id).then_some(id)),
-        Preference::Nobody => Ok(None),
+/// The provider that an id leads to in the dialect's eyes, of the candidates among those seen.
+fn preferred(
+    preference: Preference,
+    hint: &Hint,
+    (candidates, seen): (&[ProviderId], &[ProviderId]),
+) -> Result<Option<ProviderId>> {
+    match preference {
+        Preference::One(id) if candidates.contains(&id) => Ok(Some(id)),
+        // What a provider that drains has under an id is nobody else's meanwhile.
+        Preference::One(id) if seen.contains(&id) => Err(draining_only(vec![id])),
+        Preference::One(_) | Preference::Nobody => Ok(None),
         Preference::Ambiguous => {
             let resource = Resource::new(hint.kind.clone(), hint.value.clone());
-            Err(Error::ambiguous(&resource, several.to_vec()))
+            Err(Error::ambiguous(&resource, candidates.to_vec()))
         }
     }
 }

@@ -107,6 +107,25 @@ fn what_leads_nowhere_is_answered_as_the_table_says() {
 }
 
 #[test]
+fn the_plan_of_a_hidden_service_leads_only_to_what_there_is() {
+    let mut other = service("a", "sql");
+    other["plans"][0]["id"] = "hidden".into();
+    let (alpha, beta) =
+        (broker(&[service("a", "db")], created), broker(&[service("b", "mq"), other], created));
+    let standpipe = front(&[("alpha", &alpha, ""), ("beta", &beta, "")], "").run();
+    until("the catalogs are there", || call(&standpipe, "GET", "/v2/catalog", "").status == 200);
+    let body = |plan: &str| json!({"service_id": "nope", "plan_id": plan}).to_string();
+    let instance = "/v2/service_instances/i";
+    let refused = call(&standpipe, "PUT", instance, &body("hidden"));
+    assert!(refused.status == 400 && refused.body.contains("of no service"), "{}", refused.body);
+    assert_eq!((said(&alpha, "PUT"), said(&beta, "PUT")), (0, 0));
+    let ids = format!("{instance}?service_id=nope&plan_id=hidden");
+    assert_eq!(call(&standpipe, "DELETE", &ids, "").status, 200, "what is there already is found");
+    assert_eq!(said(&beta, "DELETE"), 1);
+    assert_eq!(call(&standpipe, "PUT", instance, &body("b-small")).status, 201);
+}
+
+#[test]
 fn nobody_is_said_to_have_nothing_before_every_catalog_was_seen() {
     let alpha = broker(&[service("a", "db")], created);
     let down = Origin::answering("HTTP/1.1 500 Oops\r\ncontent-length: 0\r\n\r\n");

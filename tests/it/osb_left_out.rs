@@ -166,17 +166,53 @@ fn a_reload_that_leaves_one_out_takes_nothing_from_it_either() {
 }
 
 #[test]
-fn one_that_drains_is_offered_nowhere_and_serves_nothing_new() {
+fn one_that_drains_is_offered_nowhere_and_what_others_offer_alike_steps_in() {
+    let alike = [service("s", "db")];
+    let mut left = Left::of(&[service("c", "cache")], ("", &alike), &alike);
+    assert_eq!(left.put("old", "s").status, 201);
+    let whole = left.catalog().body;
+    assert_eq!(left.house.command(&["providers", "drain", "alpha"]).0, 0);
+    assert_eq!(left.put("new", "s").status, 201);
+    assert_eq!((said(&left.alpha, "PUT"), said(&left.beta, "PUT")), (1, 1));
+    left.restart_without();
+    assert_eq!(left.catalog().body, whole);
+    assert_eq!(left.put("newer", "s").status, 503, "it may be at alpha");
+    assert_eq!(left.delete("old", "s").status, 503);
+    left.hide_nothing();
+    assert_eq!(left.house.command(&["providers", "refresh", "alpha"]).0, 0);
+    assert_eq!(left.put("newer", "s").status, 201);
+    assert_eq!((said(&left.alpha, "PUT"), said(&left.beta, "PUT")), (1, 2));
+}
+
+#[test]
+fn the_ids_of_one_that_drains_stay_its_own() {
+    // Beta has another offering under the id that alpha's has first.
     let mut left = Left::new(&[service("s", "database")], &[service("x-s", "db")]);
     assert_eq!(left.put("old", "x-s").status, 201);
     assert_eq!(left.house.command(&["providers", "drain", "alpha"]).0, 0);
-    until("beta steps in", || left.put("new", "x-s").status == 201);
-    let whole = left.catalog().body;
+    until("it is offered nowhere", || is_read(&left.catalog(), 1));
+    let conflict = "standpipe_provider_notes{provider=\"beta\",note=\"catalog-conflict\"} 1";
+    assert!(left.house.figures().contains(conflict));
+    let drained = |left: &Left| {
+        let new = left.put("new", "x-s");
+        assert!(new.status == 503 && new.body.contains("alpha is being drained"), "{}", new.body);
+    };
+    drained(&left);
+    let body = json!({"service_id": "x-s", "plan_id": "x-s-small"}).to_string();
+    let binding = "/v2/service_instances/unmapped/service_bindings/b";
+    assert_eq!(call(&left.standpipe, "PUT", binding, &body).status, 201, "bound as ever");
+    assert_eq!(left.delete("unmapped", "x-s").status, 200);
+    assert_eq!(left.delete("old", "x-s").status, 200);
     left.restart_without();
-    assert_eq!(left.catalog().body, whole);
-    assert_eq!(left.put("newer", "x-s").status, 201);
-    assert_eq!(said(&left.beta, "PUT"), 2);
-    assert_eq!(left.delete("old", "x-s").status, 503);
+    until("the catalogs are there", || is_read(&left.catalog(), 1));
+    drained(&left);
+    assert_eq!((said(&left.alpha, "PUT"), said(&left.alpha, "DELETE")), (2, 2));
+    assert_eq!((said(&left.beta, "PUT"), said(&left.beta, "DELETE")), (0, 0));
+    left.hide_nothing();
+    assert_eq!(left.house.command(&["providers", "refresh", "alpha"]).0, 0);
+    assert_eq!(left.house.command(&["providers", "drain", "alpha", "--undo"]).0, 0);
+    assert_eq!(left.put("new", "x-s").status, 201);
+    assert_eq!((said(&left.alpha, "PUT"), said(&left.beta, "PUT")), (3, 0));
 }
 
 #[test]

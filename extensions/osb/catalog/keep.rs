@@ -36,8 +36,8 @@ const AGAIN: Duration = Duration::from_secs(5);
 const MOST_WITHDRAWN: usize = 10_000;
 /// The note on a provider whose catalog could not be read.
 const STALE: &str = "catalog-stale";
-/// The note on a provider some of whose offerings are not shown.
-const HIDDEN: &str = "catalog-conflict";
+/// The note on a provider some of whose offerings are not shown, or cannot stand beside another's.
+const CONFLICT: &str = "catalog-conflict";
 
 /// Keeps all catalogs fresh, until the end. Begins anew after each reload.
 pub(in crate::osb) async fn keep(catalogs: Arc<Catalogs>, background: Rc<dyn Background>) {
@@ -293,13 +293,12 @@ impl Keeper {
             indexes.push((member.provider.id.clone(), hints));
         }
         self.background.publish_indexes(indexes);
-        let hidden = merge::hidden(&now.members);
+        let conflicts = merge::conflicts(&now.members);
         for member in &now.members {
-            let mine = hidden.iter().filter(|one| one.provider == member.provider.id);
-            let lines: Vec<String> =
-                mine.map(|one| format!("{} is hidden: {} has this id", one.service, one.first)).collect();
+            let mine = conflicts.iter().filter(|(provider, _)| *provider == member.provider.id);
+            let lines: Vec<&str> = mine.map(|(_, text)| text.as_str()).collect();
             let text = (!lines.is_empty()).then(|| lines.join("; "));
-            self.background.note(&member.provider.id, HIDDEN, text.as_deref(), None);
+            self.background.note(&member.provider.id, CONFLICT, text.as_deref(), None);
         }
         let generation = Generation::new(now.members.clone(), now.names.clone());
         self.catalogs.replace(generation);

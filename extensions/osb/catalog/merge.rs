@@ -9,7 +9,7 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use http::HeaderValue;
 use serde_json::Value;
-use standpipe_api::{Availability, ProviderId};
+use standpipe_api::ProviderId;
 
 use super::snapshot::replaced;
 use super::{Generation, Member, Plan, Service};
@@ -30,9 +30,8 @@ impl View {
         self.providers.is_none() && self.sight.is_none()
     }
 
-    fn shows(&self, member: &Member) -> bool {
-        member.provider.availability == Availability::Active
-            && self.providers.as_ref().is_none_or(|providers| providers.contains(&member.provider.id))
+    fn sees(&self, provider: &ProviderId) -> bool {
+        self.providers.as_ref().is_none_or(|providers| providers.contains(provider))
     }
 }
 
@@ -61,14 +60,14 @@ pub(super) struct Hidden {
 impl Merged {
     /// What a view shows.
     pub(super) fn of(now: &Generation, view: &View) -> Self {
-        let shown: Vec<&Member> = now.members.iter().filter(|member| view.shows(member)).collect();
+        let seen = || now.members.iter().filter(|member| view.sees(&member.provider.id));
         let mut body = String::from(r#"{"services":["#);
-        let offered = offerings(shown.iter().copied()).into_iter();
+        let offered = offerings(seen()).into_iter();
         let texts: Vec<String> =
             offered.filter_map(|(member, service)| written(now, view, member, service)).collect();
         body.push_str(&texts.join(","));
         body.push_str("]}");
-        let silent = shown.iter().filter(|member| member.snapshot.is_none());
+        let silent = seen().filter(|member| member.is_active() && member.snapshot.is_none());
         let missing = silent.map(|member| member.provider.id.clone()).collect();
         let hash = BASE64_URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, body.as_bytes()));
         // Base64 is visible ASCII, which every field may hold.
@@ -77,13 +76,21 @@ impl Merged {
     }
 }
 
-/// The offerings to be shown, in order; of several with one id the first.
+/// The offerings to be shown, in order: of several with one id those of whoever has it first, or, while that one drains, of the
+/// next that offers the same. An id stays with whom it belongs to: a platform knows one service by it.
 pub(super) fn offerings<'a>(members: impl IntoIterator<Item = &'a Member>) -> Vec<(&'a Member, &'a Service)> {
-    let mut first = HashSet::new();
+    let mut first: HashMap<String, &Service> = HashMap::new();
+    let mut done = HashSet::new();
     let mut shown = Vec::new();
     for member in members {
         for service in member.snapshot.iter().flat_map(|snapshot| &snapshot.services) {
-            if first.insert(member.federated(service)) {
+            let id = member.federated(service);
+            let owned = *first.entry(id.clone()).or_insert(service);
+            if member.is_active()
+                && !done.contains(&id)
+                && (std::ptr::eq(owned, service) || is_same(owned, service))
+            {
+                done.insert(id);
                 shown.push((member, service));
             }
         }
@@ -129,6 +136,28 @@ pub(super) fn hidden(members: &[Member]) -> Vec<Hidden> {
         }
     }
     hidden
+}
+
+/// What an operator has to know of each provider's part in the merged catalog: services that it does not show, and services shown
+/// whose dashboard has an OAuth client that another broker's has too, which platforms refuse (spec, "Dashboard Client Object").
+pub(super) fn conflicts(members: &[Member]) -> Vec<(ProviderId, String)> {
+    let hidden = hidden(members).into_iter();
+    let mut conflicts: Vec<(ProviderId, String)> = hidden
+        .map(|one| (one.provider, format!("{} is hidden: {} has this id", one.service, one.first)))
+        .collect();
+    let mut clients: HashMap<&str, (&ProviderId, &str)> = HashMap::new();
+    for (member, service) in offerings(members) {
+        let Some(client) = &service.dashboard_client else { continue };
+        let provider = &member.provider.id;
+        let (first, other) = *clients.entry(client).or_insert((provider, &service.id));
+        if first != provider {
+            let id = member.federated(service);
+            let text =
+                format!("{id} has the dashboard_client.id of {other} of {first}: platforms need another");
+            conflicts.push((provider.clone(), text));
+        }
+    }
+    conflicts
 }
 
 /// Whether two brokers offer the very same: equal JSON, whatever its spaces and order of keys.

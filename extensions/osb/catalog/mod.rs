@@ -15,7 +15,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
-use standpipe_api::{Provider, ProviderId};
+use standpipe_api::{Availability, Provider, ProviderId};
 use tokio::sync::watch;
 
 pub(super) use keep::keep;
@@ -101,14 +101,35 @@ impl Catalogs {
             && (now.members.is_empty() || now.members.iter().any(|member| member.snapshot.is_none()))
     }
 
-    /// The first of some providers, in configured order, whose catalog has a service; else the first that once had it.
-    pub(super) fn first_with(&self, service: &str, among: &[ProviderId]) -> Option<ProviderId> {
+    /// Whom the id of a service leads to: the first of the candidates, in configured order, that is of its group, else whoever
+    /// has the id, though it is no candidate, else the first candidate that once had it. `sees` says of each provider whether the
+    /// caller sees it.
+    pub(super) fn first_with(
+        &self,
+        service: &str,
+        candidates: &[ProviderId],
+        sees: &dyn Fn(&ProviderId) -> bool,
+    ) -> Option<ProviderId> {
         let now = self.now.load();
-        let candidates = || now.members.iter().filter(|member| among.contains(&member.provider.id));
-        let found = candidates()
-            .find(|member| member.service(service).is_some())
-            .or_else(|| candidates().find(|member| member.withdrawn.contains(service)));
+        let is_candidate = |member: &&Member| candidates.contains(&member.provider.id);
+        let found =
+            now.group(service, sees).find(is_candidate).or_else(|| now.group(service, sees).next()).or_else(
+                || now.members.iter().filter(is_candidate).find(|member| member.withdrawn.contains(service)),
+            );
         found.map(|member| member.provider.id.clone())
+    }
+
+    /// Whether something new may begin at a provider that a plan's id alone leads to: not if all its services that have the plan
+    /// are hidden from the caller behind others' of their ids. An id that is in no catalog is the broker's to judge.
+    pub(super) fn shows_plan(&self, plan: &str, at: &ProviderId, sees: &dyn Fn(&ProviderId) -> bool) -> bool {
+        let now = self.now.load();
+        let Some(member) = now.member(at) else { return true };
+        let services = member.snapshot.iter().flat_map(|snapshot| &snapshot.services);
+        let having: Vec<&Service> = services.filter(|service| member.plan(service, plan).is_some()).collect();
+        let is_shown = |service: &&Service| {
+            now.group(&member.federated(service), sees).any(|one| one.provider.id == *at)
+        };
+        having.is_empty() || having.iter().any(is_shown)
     }
 
     /// Those of some providers whose catalog nobody has ever seen.
@@ -164,7 +185,24 @@ impl Generation {
         Self { members, shared, names }
     }
 
-    /// The offerings of some providers, in order; of several with one id the first.
+    /// Who of those seen offers the service that an id leads to, in configured order: whoever has the id first, though it may
+    /// drain, and who offers the very same.
+    pub(super) fn group<'a>(
+        &'a self,
+        id: &str,
+        sees: impl Fn(&ProviderId) -> bool,
+    ) -> impl Iterator<Item = &'a Member> {
+        let mut first: Option<&Service> = None;
+        let seen = self.members.iter().filter(move |member| sees(&member.provider.id));
+        seen.filter(move |member| {
+            member.service(id).is_some_and(|service| {
+                let owned = *first.get_or_insert(service);
+                std::ptr::eq(owned, service) || merge::is_same(owned, service)
+            })
+        })
+    }
+
+    /// The offerings of some providers that take something new, in order; of several with one id the first.
     pub(super) fn shown(&self, seen: impl Fn(&ProviderId) -> bool) -> Vec<(&Member, &Service)> {
         merge::offerings(self.members.iter().filter(|member| seen(&member.provider.id)))
     }
@@ -179,6 +217,11 @@ impl Member {
     fn new(provider: Provider) -> Self {
         let prefix = ProviderSettings::of(&provider).id_prefix.into();
         Self { provider, prefix, snapshot: None, withdrawn: Arc::default() }
+    }
+
+    /// Whether it takes something new.
+    fn is_active(&self) -> bool {
+        self.provider.availability == Availability::Active
     }
 
     /// The id of one of its services on the federated face.

@@ -11,6 +11,9 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use standpipe_api::Answer;
 
+/// Lists and objects within each other in a catalog; many JSON readers go no deeper than 100 to 128.
+const DEEPEST: usize = 100;
+
 /// A catalog that was checked.
 #[derive(Debug)]
 pub(in crate::osb) struct Snapshot {
@@ -37,6 +40,8 @@ pub(in crate::osb) struct Service {
     pub name_at: Range<usize>,
     /// Where in the text the list of plans stands.
     pub plans_at: Range<usize>,
+    /// The id of its dashboard's OAuth client, which a platform needs to be unique.
+    pub dashboard_client: Option<String>,
 }
 
 /// A plan.
@@ -91,6 +96,9 @@ impl Snapshot {
     pub(in crate::osb) fn read(body: Bytes) -> Result<Self, BadCatalog> {
         let bad = |text: String| BadCatalog { path: "$".into(), text };
         let text = std::str::from_utf8(&body).map_err(|error| bad(error.to_string()))?;
+        if let Some(at) = too_deep(text) {
+            return Err(bad(format!("it is nested deeper than {DEEPEST}, at byte {at}")));
+        }
         let root: Members<'_> =
             serde_json::from_str(text).map_err(|error| bad(format!("it is no JSON object: {error}")))?;
         let listed = root.get("services").ok_or_else(|| bad("`services` is missing".into()))?;
@@ -128,6 +136,22 @@ impl Plan {
     }
 }
 
+/// The first byte of a JSON text at which lists and objects are nested too deep.
+fn too_deep(text: &str) -> Option<usize> {
+    let (mut depth, mut in_text, mut escaped) = (0_usize, false, false);
+    text.bytes().position(|byte| {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_text => escaped = true,
+            b'"' => in_text = !in_text,
+            b'[' | b'{' if !in_text => depth += 1,
+            b']' | b'}' if !in_text => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        depth > DEEPEST
+    })
+}
+
 fn service(raw: &RawValue, path: &str) -> Result<Service, BadCatalog> {
     let members = object(raw, path)?;
     let (id, id_at) = identifier(&members, raw, path, "id")?;
@@ -160,7 +184,14 @@ fn service(raw: &RawValue, path: &str) -> Result<Service, BadCatalog> {
         return Err(wrong(plans_path, "must have at least one plan"));
     }
     let plans_at = place(listed, raw);
-    Ok(Service { text: raw.get().to_owned(), id, name, plans, id_at, name_at, plans_at })
+    let dashboard_client = dashboard_client(&members);
+    Ok(Service { text: raw.get().to_owned(), id, name, plans, id_at, name_at, plans_at, dashboard_client })
+}
+
+/// The id of a dashboard's OAuth client; what is no text there is the platform's to judge.
+fn dashboard_client(service: &Members<'_>) -> Option<String> {
+    let client: Members<'_> = serde_json::from_str(service.get("dashboard_client")?.get()).ok()?;
+    serde_json::from_str(client.get("id")?.get()).ok()
 }
 
 fn plan(raw: &RawValue, path: &str) -> Result<Plan, BadCatalog> {

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
-use standpipe_api::testing;
+use standpipe_api::{Availability, ProviderId, testing};
 
 use super::names::Names;
 use super::snapshot::{BadCatalog, Snapshot};
@@ -101,6 +101,40 @@ fn one_id_is_shown_once_and_only_a_different_offering_is_a_conflict() {
 }
 
 #[test]
+fn a_catalog_is_as_deep_as_any_reader_goes_and_no_deeper() {
+    let with = |deep: usize| {
+        let unknown = format!("{}{}", "[".repeat(deep), "]".repeat(deep));
+        let text = json!({ "services": [service("a", &"\\\"[{[{".repeat(40))] }).to_string();
+        let begin = r#"{"id":"a""#;
+        assert!(text.contains(begin));
+        let odd = format!(r#"{{"x":{unknown},"id":"a""#);
+        Snapshot::read(Bytes::from(text.replacen(begin, &odd, 1)))
+    };
+    // The catalog, its list and the service are three.
+    assert!(with(97).is_ok());
+    let refused = with(98).unwrap_err();
+    assert_eq!((refused.path.as_str(), &refused.text[..29]), ("$", "it is nested deeper than 100,"));
+}
+
+#[test]
+fn one_dashboard_client_of_two_brokers_is_told_and_hides_nothing() {
+    let with = |id: &str, name: &str, client: &str| {
+        let mut service = service(id, name);
+        service["dashboard_client"] = json!({"id": client, "secret": "s", "redirect_uri": "u"});
+        service
+    };
+    let alpha = member("alpha", "", &[with("a", "db", "one")]);
+    let alike = member("beta", "", &[with("a", "db", "one"), with("b", "mq", "two")]);
+    let gamma = member("gamma", "g.", &[with("c", "web", "one"), with("d", "log", "three")]);
+    let members = vec![alpha, alike, gamma];
+    let told = merge::conflicts(&members);
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!(told[0].0.as_str(), "gamma");
+    assert!(told[0].1.starts_with("g.c has the dashboard_client.id of a of alpha"), "{}", told[0].1);
+    assert_eq!(merged(members)["services"].as_array().unwrap().len(), 4);
+}
+
+#[test]
 fn a_prefix_stands_before_ids_of_services_and_plans() {
     let members =
         vec![member("alpha", "", &[service("a", "db")]), member("beta", "b.", &[service("a", "sql")])];
@@ -117,10 +151,34 @@ fn an_id_leads_to_the_first_that_has_it_and_then_to_who_had_it() {
     old.withdrawn = Arc::new(["a".to_owned()].into());
     let members = vec![old, member("beta", "", &[service("a", "db")])];
     catalogs.replace(Generation::new(members, Names::default()));
-    let both = ["alpha".into(), "beta".into()];
-    assert_eq!(catalogs.first_with("a", &both), Some("beta".into()));
-    assert_eq!(catalogs.first_with("a", &both[..1]), Some("alpha".into()));
-    assert_eq!(catalogs.first_with("b", &both), None);
+    let both: [ProviderId; 2] = ["alpha".into(), "beta".into()];
+    let only_alpha = |id: &ProviderId| *id == both[0];
+    assert_eq!(catalogs.first_with("a", &both, &|_| true), Some("beta".into()));
+    assert_eq!(catalogs.first_with("a", &both[..1], &only_alpha), Some("alpha".into()));
+    assert_eq!(catalogs.first_with("b", &both, &|_| true), None);
+}
+
+#[test]
+fn an_id_stays_with_one_that_drains_and_only_the_same_offering_steps_in() {
+    let drained = |others: &[(&str, &str)]| {
+        let mut alpha = member("alpha", "", &[service("a", "db")]);
+        alpha.provider.availability = Availability::Draining;
+        let others = others.iter().map(|(name, offers)| member(name, "", &[service("a", offers)]));
+        let members: Vec<Member> = std::iter::once(alpha).chain(others).collect();
+        let hidden: Vec<String> =
+            merge::hidden(&members).into_iter().map(|one| one.provider.to_string()).collect();
+        let candidates: Vec<ProviderId> = members[1..].iter().map(|one| one.provider.id.clone()).collect();
+        let catalogs = Catalogs::default();
+        catalogs.replace(Generation::new(members.clone(), Names::default()));
+        let leads = catalogs.first_with("a", &candidates, &|_| true).unwrap().to_string();
+        let unseen = catalogs.first_with("a", &candidates, &|id| candidates.contains(id)).unwrap();
+        assert_eq!(unseen, candidates[0], "to whom alpha is not there, the id is the next one's");
+        let shown = merged(members)["services"].as_array().unwrap().len();
+        (shown, leads, hidden)
+    };
+    assert_eq!(drained(&[("beta", "sql")]), (0, "alpha".into(), vec!["beta".into()]));
+    assert_eq!(drained(&[("beta", "db")]), (1, "beta".into(), vec![]));
+    assert_eq!(drained(&[("beta", "sql"), ("gamma", "db")]), (1, "gamma".into(), vec!["beta".into()]));
 }
 
 #[test]
@@ -154,5 +212,5 @@ fn a_bad_catalog_is_refused_by_its_place() {
     packed.headers_mut().insert(http::header::CONTENT_ENCODING, "identity".parse().unwrap());
     assert!(Snapshot::of(&packed).is_ok());
     let deep = format!("{{\"services\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
-    assert_eq!(refusal(&deep).text, "must be an object");
+    assert_eq!(refusal(&deep).text, "it is nested deeper than 100, at byte 111");
 }
