@@ -14,7 +14,7 @@ use standpipe_api::{
 use super::Brokers;
 use super::dialect::{BINDING, INSTANCE, PLAN, SERVICE};
 use super::ids::Ids;
-use super::operations::{Heard, Made, Operation, OperationId, OperationKind, object};
+use super::operations::{Heard, Made, Operation, OperationId, OperationKind};
 use super::prefix;
 use super::question::{self, Asked};
 use super::recording;
@@ -168,7 +168,7 @@ impl<'a> Client<'a> {
         let (service_id, plan_id) = own_ids(&settings, place);
         let asked = Asked { method: Method::GET, resource: &place.resource, service_id, plan_id };
         let query = question::last_operation(&asked, operation, &settings.api_version);
-        let reply = reply(self.ask(&Target::from(&provider), query).await?);
+        let reply = reply(&self.ask(&Target::from(&provider), query).await?, &provider.id);
         let heard = Heard::Polled(reply.status, &reply.body, reply.retry_after);
         let at = (&place.provider, &place.resource);
         self.brokers.operations.polled(at, operation, heard).await?;
@@ -182,7 +182,7 @@ impl<'a> Client<'a> {
     pub(crate) async fn fetch(&self, place: &Place) -> Result<Reply> {
         let provider = self.provider(&place.provider)?;
         let query = question::read(&place.resource, &ProviderSettings::of(&provider).api_version);
-        Ok(reply(self.ask(&Target::from(&provider), query).await?))
+        Ok(reply(&self.ask(&Target::from(&provider), query).await?, &provider.id))
     }
 
     async fn change(
@@ -235,7 +235,7 @@ impl<'a> Client<'a> {
             }
             _ => self.ask(&target, query).await,
         };
-        let answered = answered.map(reply);
+        let answered = answered.map(|answer| reply(&answer, &provider.id));
         let heard = match &answered {
             Ok(reply) => Heard::Answered(reply.status, &reply.body),
             Err(error) if matches!(error.kind(), ErrorKind::Timeout | ErrorKind::Nonsense) => Heard::Lost,
@@ -267,9 +267,10 @@ fn made(query: Option<Query>) -> Result<Query> {
     query.ok_or_else(|| Error::bad_request("no request to a broker can be made of these ids"))
 }
 
-fn reply(answer: Answer) -> Reply {
+fn reply(answer: &Answer, from: &ProviderId) -> Reply {
     let retry_after = question::retry_after(answer.headers());
-    Reply { status: answer.status(), retry_after, body: object(answer.body()) }
+    let body = question::said(answer.headers(), answer.body(), from);
+    Reply { status: answer.status(), retry_after, body }
 }
 
 /// The ids of a place as its broker knows them.

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH};
+use http::header::CONTENT_LENGTH;
 use http::{HeaderValue, Method, Request, Response, Uri};
 use standpipe_api::{
     Background, Body, Call, Dialect, Extension, Federation, Flow, Problem, Problems, Provider, Result, Route,
@@ -18,7 +18,7 @@ use super::dialect::{NAME, OsbDialect};
 use super::operations::{Schedules, reconcile, sweep};
 use super::settings::ProviderSettings;
 use super::visibility::Visibility;
-use super::{leading, prefix, recording, sign};
+use super::{leading, prefix, question, recording, sign};
 
 /// The OSB extension.
 pub struct Osb {
@@ -126,8 +126,11 @@ impl Extension for Osb {
         }
         let known = (&*self.brokers.operations, &*self.brokers.catalogs);
         recording::begin(known, call, request, to, fed).await?;
+        if recording::is_inspected(call) || (call.method == Method::GET && !settings.id_prefix.is_empty()) {
+            question::ask_for_identity(request.headers_mut());
+        }
         if !settings.id_prefix.is_empty() {
-            without_prefix(call, request, &settings.id_prefix);
+            without_prefix(request, &settings.id_prefix);
         }
         Ok(())
     }
@@ -180,11 +183,7 @@ fn id_prefix(at: &Target, fed: &dyn Federation) -> String {
 }
 
 /// Takes a provider's prefix off the ids of a request.
-fn without_prefix(call: &Call, request: &mut Request<Body>, prefix: &str) {
-    if call.method == Method::GET {
-        // The prefix cannot be put into a compressed answer.
-        request.headers_mut().remove(ACCEPT_ENCODING);
-    }
+fn without_prefix(request: &mut Request<Body>, prefix: &str) {
     if let Some(body) = request.body().as_bytes().and_then(|body| prefix::off_body(body, prefix)) {
         request.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
         *request.body_mut() = Body::from(body);

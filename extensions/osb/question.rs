@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::RETRY_AFTER;
-use http::{HeaderMap, Method, Request};
-use standpipe_api::{Query, Resource};
+use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, Method, Request};
+use serde_json::{Map, Value};
+use standpipe_api::{ProviderId, Query, Resource};
 
 use super::dialect::VERSION;
+use super::operations::object;
 use crate::path::{encode, encode_query};
 
 /// What a request is about. The ids of service and plan are those the broker knows; empty ones are left out.
@@ -37,6 +39,26 @@ pub(super) fn path(resource: &Resource) -> String {
 /// How long a broker wants to be left alone, where it says so in seconds.
 pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     headers.get(RETRY_AFTER)?.to_str().ok()?.parse().ok().map(Duration::from_secs)
+}
+
+/// Asks for an answer as it is, which standpipe can read (RFC 9110, section 12.5.3: without the field any coding would do).
+pub(super) fn ask_for_identity(headers: &mut HeaderMap) {
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+}
+
+/// Whether an answer is compressed, so that standpipe cannot read it.
+pub(super) fn is_compressed(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(CONTENT_ENCODING).iter();
+    codings.any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
+}
+
+/// What a broker's answer says, as far as it is a JSON object that can be read. A compressed one says nothing but its status.
+pub(super) fn said(headers: &HeaderMap, body: &[u8], provider: &ProviderId) -> Map<String, Value> {
+    if is_compressed(headers) {
+        tracing::warn!(%provider, "an answer is compressed, which standpipe did not ask for; only its status is understood");
+        return Map::new();
+    }
+    object(body)
 }
 
 /// The question for a catalog.
@@ -86,5 +108,7 @@ fn add<'a>(target: &mut String, parameters: impl IntoIterator<Item = (&'a str, &
 fn build(method: Method, target: &str, version: &str, body: Bytes) -> Option<Query> {
     let request = Request::builder().method(method).uri(target).header(VERSION, version);
     let request = if body.is_empty() { request } else { request.header("content-type", "application/json") };
-    request.body(body).ok()
+    let mut request = request.body(body).ok()?;
+    ask_for_identity(request.headers_mut());
+    Some(request)
 }

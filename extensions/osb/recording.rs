@@ -19,7 +19,7 @@ use super::operations::{
     Beside, Heard, Made, Operation, OperationId, OperationKind, OperationState, Operations, Reconciled,
     object,
 };
-use super::question::retry_after;
+use super::question::{self, retry_after};
 use super::settings::ProviderSettings;
 use super::tell::{self, About};
 
@@ -39,6 +39,11 @@ pub(super) fn is_poll(call: &Call) -> bool {
     let segments = call.uri.path().split('/').filter(|segment| !segment.is_empty()).count();
     let path = call.uri.path().trim_end_matches('/');
     call.method == Method::GET && path.ends_with("/last_operation") && matches!(segments, 4 | 6)
+}
+
+/// Whether the answer to a call is read for what it says of an operation.
+pub(super) fn is_inspected(call: &Call) -> bool {
+    kind(&call.method).is_some() || is_poll(call)
 }
 
 /// The binding or instance that a call names.
@@ -267,7 +272,8 @@ async fn small(
     response: &mut Response<Body>,
     provider: &ProviderId,
 ) -> Result<Map<String, Value>> {
-    Ok(read_answer(call, response, provider).await?.map(|body| object(&body)).unwrap_or_default())
+    let read = read_answer(call, response, provider).await?;
+    Ok(read.map(|body| question::said(response.headers(), &body, provider)).unwrap_or_default())
 }
 
 /// An answer's body, unless it is long; the answer stays whole.

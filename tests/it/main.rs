@@ -33,6 +33,7 @@ mod mediated;
 mod openid;
 mod osb;
 mod osb_broker;
+mod osb_compressed;
 mod osb_faults;
 mod osb_hostile;
 mod osb_left_out;

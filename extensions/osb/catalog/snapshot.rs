@@ -6,10 +6,11 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use bytes::Bytes;
-use http::header::CONTENT_ENCODING;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use standpipe_api::Answer;
+
+use crate::osb::question::is_compressed;
 
 /// Lists and objects within each other in a catalog; many JSON readers go no deeper than 100 to 128.
 const DEEPEST: usize = 100;
@@ -80,8 +81,7 @@ impl Snapshot {
     /// # Errors
     /// As [`Snapshot::read`]; it is compressed.
     pub(in crate::osb) fn of(answer: &Answer) -> Result<Self, BadCatalog> {
-        let mut codings = answer.headers().get_all(CONTENT_ENCODING).iter();
-        if codings.any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        if is_compressed(answer.headers()) {
             let text =
                 "it is compressed (its content-encoding is not `identity`), which standpipe did not ask for";
             return Err(wrong("$".into(), text));

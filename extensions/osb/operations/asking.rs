@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use super::operation::{Beside, Made, Operation, OperationKind, OperationState};
 use super::step::{LONGEST_WAIT, Step, gone, left, step, succeeded, text};
-use super::{Heard, Operations, object};
+use super::{Heard, Operations};
 use crate::osb::question::{self, Asked};
 use crate::osb::settings::ProviderSettings;
 
@@ -37,7 +37,7 @@ pub(super) async fn poll(
     let Some(answer) = ask(background, provider, query).await else {
         return operations.rewrite(&operation.key(), again).await;
     };
-    let body = object(answer.body());
+    let body = question::said(answer.headers(), answer.body(), &provider.id);
     let (status, wait) = (answer.status(), question::retry_after(answer.headers()));
     let heard = |operation: Operation| match operation.state {
         OperationState::Removing => removing(operation, status, &body, wait),
@@ -91,7 +91,8 @@ pub(super) async fn clean_up(
     let Some(answer) = ask(background, provider, query).await else {
         return operations.rewrite(&operation.key(), again).await;
     };
-    let (status, body) = (answer.status(), object(answer.body()));
+    let body = question::said(answer.headers(), answer.body(), &provider.id);
+    let status = answer.status();
     operations.rewrite(&operation.key(), |operation| cleaned_up(operation, status, &body)).await
 }
 
