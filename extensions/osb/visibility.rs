@@ -3,16 +3,15 @@
 //! What a platform says of its users (context, originating identity) only narrows what the platform itself may see (decision
 //! 37): a rule's keys must all hold.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
-use serde::Deserialize;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
-use serde_json::{Map, Value};
 use standpipe_api::{Caller, Problem, Problems, ProviderId, Settings};
 
 /// Who asked the platform (spec, "Originating Identity").
@@ -37,7 +36,8 @@ struct Rule {
     plans: Option<Vec<String>>,
 }
 
-/// What is known of the user behind a call; `None`: the call does not say, so that it is not judged by it.
+/// What is known of the user behind a call; `None`: the call does not say, or not clearly, so that it is not judged by it; where
+/// something is to begin, see [`User::who_begins`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct User {
     /// The organization, by name and by id.
@@ -121,23 +121,22 @@ impl Sight {
 }
 
 impl User {
-    /// What a request says of the user behind it, whatever else is in its body; `None`: the context is there and cannot be read.
+    /// What a request says clearly of the user behind it, whatever else is in its body; `None`: that is no JSON object.
     pub(super) fn of(headers: &HeaderMap, body: &Bytes) -> Option<Self> {
         let text = std::str::from_utf8(body).unwrap_or_default();
-        let members: HashMap<String, &RawValue> = match text.trim() {
-            "" => HashMap::new(),
+        let members: Members<'_> = match text.trim() {
+            "" => Members::default(),
             text => serde_json::from_str(text).ok()?,
         };
-        let context: Map<String, Value> = match members.get("context").map(|raw| raw.get()) {
-            None | Some("null") => Map::new(),
-            Some(raw) => serde_json::from_str(raw).ok()?,
+        let context = match members.said("context") {
+            Said::Nothing | Said::Clearly("null") => Some(Members::default()),
+            Said::Clearly(raw) => serde_json::from_str(raw).ok(),
+            Said::Unclearly => None,
         };
         let texts = |keys: &[&str]| {
-            let inside = keys.iter().filter_map(|key| Some(context.get(*key)?.as_str()?.to_owned()));
-            let inside: Vec<String> = inside.collect();
             // The deprecated fields count only for platforms without a context.
-            let plain = keys.iter().filter_map(|key| serde_json::from_str(members.get(*key)?.get()).ok());
-            let texts = if inside.is_empty() { plain.collect() } else { inside };
+            let inside = context.as_ref()?.texts(keys)?;
+            let texts = if inside.is_empty() { members.texts(keys)? } else { inside };
             (!texts.is_empty()).then_some(texts)
         };
         Some(Self {
@@ -146,16 +145,82 @@ impl User {
             name: originator(headers),
         })
     }
+
+    /// As one who is to get something: what is not said, or not clearly, fits no list.
+    pub(super) fn who_begins(self) -> Self {
+        let said = |texts: Option<Vec<String>>| Some(texts.unwrap_or_default());
+        Self { organization: said(self.organization), space: said(self.space), name: said(self.name) }
+    }
 }
 
-/// The user that a platform names.
+/// The user that a platform names clearly.
 fn originator(headers: &HeaderMap) -> Option<Vec<String>> {
-    let (_, encoded) = headers.get(ORIGIN)?.to_str().ok()?.split_once(' ')?;
-    let told: Map<String, Value> =
-        serde_json::from_slice(&BASE64_STANDARD.decode(encoded.trim()).ok()?).ok()?;
-    let names = ["user_id", "username", "uid"].iter().filter_map(|key| told.get(*key)?.as_str());
-    let names: Vec<String> = names.map(str::to_owned).collect();
-    (!names.is_empty()).then_some(names)
+    let mut fields = headers.get_all(ORIGIN).iter();
+    let (Some(field), None) = (fields.next(), fields.next()) else { return None };
+    let (_, encoded) = field.to_str().ok()?.split_once(' ')?;
+    let told = BASE64_STANDARD.decode(encoded.trim()).ok()?;
+    let told: Members<'_> = serde_json::from_slice(&told).ok()?;
+    told.texts(&["user_id", "username", "uid"]).filter(|names| !names.is_empty())
+}
+
+/// The members of a JSON object in order, also those that are there twice.
+#[derive(Default)]
+struct Members<'a>(Vec<(String, &'a RawValue)>);
+
+/// What an object says under a key.
+enum Said<'a> {
+    Nothing,
+    Clearly(&'a str),
+    /// Twice, or in another spelling: brokers differ in which they read, and whether.
+    Unclearly,
+}
+
+impl Members<'_> {
+    fn said(&self, key: &str) -> Said<'_> {
+        let mut found = self.0.iter().filter(|(name, _)| name.eq_ignore_ascii_case(key));
+        match (found.next(), found.next()) {
+            (None, _) => Said::Nothing,
+            (Some((name, raw)), None) if name == key => Said::Clearly(raw.get()),
+            _ => Said::Unclearly,
+        }
+    }
+
+    /// The texts under some keys that are there; `None`: one of them is no text, or is not clear.
+    fn texts(&self, keys: &[&str]) -> Option<Vec<String>> {
+        let mut texts = Vec::new();
+        for key in keys {
+            match self.said(key) {
+                Said::Nothing => {}
+                Said::Clearly(raw) => texts.push(serde_json::from_str(raw).ok()?),
+                Said::Unclearly => return None,
+            }
+        }
+        Some(texts)
+    }
+}
+
+impl<'de> Deserialize<'de> for Members<'de> {
+    fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
+        struct Each;
+
+        impl<'de> Visitor<'de> for Each {
+            type Value = Members<'de>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+
+        reader.deserialize_map(Each)
+    }
 }
 
 /// Whether one of the texts fits one of the patterns; without patterns all do.
@@ -233,6 +298,40 @@ mod tests {
         let both = r#"{"organization_guid":"mine","context":{"organization_guid":"yours"}}"#;
         assert_eq!(organization(both), Some(vec!["yours".to_owned()]));
         assert_eq!(organization(r#"{"organization_guid":"mine"}"#), Some(vec!["mine".to_owned()]));
+    }
+
+    #[test]
+    fn who_begins_something_and_does_not_say_for_whom_fits_no_list() {
+        let rules = "v = [{ organizations = [\"*\"], users = [\"*\"] }]";
+        let of = |context: &str, identity: Option<&str>| {
+            let identity =
+                identity.map(|told| format!("cf {}", BASE64_STANDARD.encode(told)).parse().unwrap());
+            let headers = identity.into_iter().map(|told| (ORIGIN, told)).collect();
+            User::of(&headers, &format!("{{{context}}}").into()).unwrap()
+        };
+        let (clear, user) = (r#""context":{"organization_guid":"o1"}"#, Some(r#"{"user_id":"u"}"#));
+        assert!(sees(&sight(rules, &of(clear, user).who_begins()), "db", "free"));
+        for (context, user) in [
+            ("", user),
+            (r#""context":null"#, user),
+            // A platform of namespaces has no organization.
+            (r#""context":{"platform":"kubernetes","namespace":"n"}"#, user),
+            (r#""context":[],"organization_guid":"o1""#, user),
+            (r#""Context":{"organization_guid":"o1"}"#, user),
+            (r#""Context":{"organization_guid":"o2"},"organization_guid":"o1""#, user),
+            (r#""Context":{},"context":{"organization_guid":"o1"}"#, user),
+            (r#""context":{"organization_guid":"o2"},"context":{"organization_guid":"o1"}"#, user),
+            (r#""context":{"organization_guid":"o1","Organization_Guid":"o2"}"#, user),
+            (r#""context":{"organization_guid":["o1"]},"organization_guid":"o1""#, user),
+            (clear, None),
+            (clear, Some("no JSON")),
+            (clear, Some(r#"{"user_id":7}"#)),
+            (clear, Some(r#"{"user_id":"u","User_ID":"v"}"#)),
+        ] {
+            let user = of(context, user);
+            assert!(!sees(&sight(rules, &user.clone().who_begins()), "db", "free"), "{context} {user:?}");
+            assert!(sees(&sight(rules, &user), "db", "free"), "who asks is not judged by it: {context}");
+        }
     }
 
     #[test]

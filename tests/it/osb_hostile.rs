@@ -190,6 +190,8 @@ fn an_invisible_plan_stays_so_however_it_is_named() {
         r#"{"service_id":"a","plan_id":"a-small","Plan_ID":"c-small"}"#,
         r#"{"service_id":"c","plan_id":"a-small"}"#,
         r#"{"service_id":"a","plan_id":"a-small","context":{"organization_guid":"evil"}}"#,
+        r#"{"service_id":"a","plan_id":"a-small"}"#,
+        r#"{"service_id":"a","plan_id":"a-small","Context":{"organization_guid":"evil"},"organization_guid":"good"}"#,
         &deep,
     ] {
         for headers in [&pinned[..1], &pinned[..]] {
@@ -197,9 +199,14 @@ fn an_invisible_plan_stays_so_however_it_is_named() {
             assert_eq!(answer.status, 400, "{body}");
         }
     }
+    let update = standpipe.call("PATCH", "/v2/service_instances/i", &pinned, r#"{"service_id":"a"}"#);
+    assert_eq!((update.status, said(&alpha, "P")), (400, 0));
+    let good = r#"{"service_id":"a","plan_id":"a-small","context":{"organization_guid":"good"}}"#;
+    assert_eq!(call(&standpipe, "PUT", "/v2/service_instances/i", good).status, 201);
+    assert_eq!(call(&standpipe, "GET", "/v2/service_instances/i", "").status, 201);
     let catalog = standpipe.call("GET", "/v2/catalog", &pinned, "");
     assert!(!catalog.body.contains("secret"), "{}", catalog.body);
-    assert_eq!(said(&alpha, "PUT"), 0);
+    assert_eq!(said(&alpha, "PUT"), 1);
 }
 
 /// Two platforms without tenants: the ids of one are the ids of the other.

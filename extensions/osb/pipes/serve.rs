@@ -184,6 +184,8 @@ impl Services {
                 let context = wanted.asked.context.clone().unwrap_or_default();
                 let told = serde_json::json!({ "context": context }).to_string();
                 let user = User::of(request.headers(), &told.into()).unwrap_or_default();
+                // An instance that is there may be bound by whose it is, as under /v2.
+                let user = if matches!(found, Found::Provider(_)) { user.who_begins() } else { user };
                 let offer = self.offer(fed, &found, name, &user)?;
                 return self.create(fed, until(call), (resource, found, offer), wanted).await;
             }
