@@ -304,6 +304,10 @@ impl Background for Handle {
         self.shared.engine.running.load().known().cloned().collect()
     }
 
+    fn epoch(&self) -> u64 {
+        self.shared.engine.running.load().epoch
+    }
+
     fn public_url(&self) -> String {
         self.shared.engine.running.load().config.public_url.clone()
     }

@@ -129,6 +129,8 @@ pub struct Running {
     pub left_out: Vec<LeftOut>,
     /// Who administers standpipe as a caller.
     pub admin: Option<Arc<AdminDoor>>,
+    /// How many others were in force before it.
+    pub epoch: u64,
 }
 
 /// A listener as the proxy sees it.
@@ -168,6 +170,7 @@ impl Running {
             at_run_time: AtRunTime::default(),
             left_out: Vec::new(),
             admin: None,
+            epoch: 0,
         };
         running.with_providers(providers)
     }

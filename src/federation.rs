@@ -117,6 +117,10 @@ impl Federation for Handle {
         self.querier.running.silent(dialect).filter(|id| self.sees(id)).cloned().collect()
     }
 
+    fn epoch(&self) -> u64 {
+        self.querier.running.epoch
+    }
+
     fn sees_everything(&self) -> bool {
         self.querier.running.access.is_open()
     }

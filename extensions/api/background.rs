@@ -23,6 +23,12 @@ pub trait Background {
         self.providers()
     }
 
+    /// How many reloads and changes of the providers there were since the start. Asked for before the providers, those may be
+    /// of a later one, and never of an earlier.
+    fn epoch(&self) -> u64 {
+        0
+    }
+
     /// The base URL under which callers reach standpipe.
     fn public_url(&self) -> String;
 

@@ -49,6 +49,12 @@ pub trait Federation {
         Vec::new()
     }
 
+    /// How many reloads and changes of the providers there were since the start, as this call knows them. What an extension
+    /// learns of providers beside calls may be of an earlier one ([`crate::Background::epoch`]).
+    fn epoch(&self) -> u64 {
+        0
+    }
+
     /// Whether no access rule keeps anything from this caller: what was put together for one such caller is every other's.
     fn sees_everything(&self) -> bool {
         false

@@ -13,15 +13,15 @@ use super::catalog::{Member, Merged, View};
 use super::dialect::{NAME, version_refused};
 use super::visibility::User;
 
-/// How long the first caller after a start waits for catalogs that nobody has seen yet.
+/// How long callers after a start, or after a provider was added, wait for catalogs that nobody has seen yet.
 const FIRST_CATALOGS: Duration = Duration::from_secs(10);
 
 impl Brokers {
     /// Answers the catalog of all providers that the caller sees. With one, and nothing hidden of it, it answers itself.
     pub(super) async fn catalog(&self, request: &Request<Body>, fed: &dyn Federation) -> Flow {
         let view = self.view(request.headers(), fed);
-        if self.catalogs.now().members.is_empty() {
-            // Nothing was read yet, not even what was kept from earlier.
+        if self.catalogs.is_behind(fed.epoch()) {
+            // Nothing was read yet, not even what was kept from earlier; or a provider has just been added.
             self.first_round(fed).await;
         }
         let now = self.catalogs.now();
@@ -58,12 +58,13 @@ impl Brokers {
         Flow::Respond(answer(&merged, &missing, request.headers()))
     }
 
-    /// Waits until every catalog was read or tried once, within bounds.
+    /// Waits until every catalog that the caller sees is known, or was tried once, within bounds.
     pub(crate) async fn first_round(&self, fed: &dyn Federation) {
-        let is_there = fed.providers().iter().any(|provider| provider.dialect == NAME);
-        if is_there || !fed.left_out(NAME).is_empty() {
+        let at_work = fed.providers().into_iter().filter(|provider| provider.dialect == NAME);
+        let seen: Vec<ProviderId> = at_work.map(|provider| provider.id).chain(fed.left_out(NAME)).collect();
+        if !seen.is_empty() {
             // What has not come by then is missing, and said to be.
-            let _late = tokio::time::timeout(FIRST_CATALOGS, self.catalogs.heard()).await;
+            let _late = tokio::time::timeout(FIRST_CATALOGS, self.catalogs.heard(fed.epoch(), &seen)).await;
         }
     }
 

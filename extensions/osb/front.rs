@@ -99,7 +99,7 @@ impl Extension for Osb {
             return Ok(self.brokers.catalog(request, fed).await);
         }
         let is_led = fed.pinned().is_none() || self.brokers.visibility().is_some();
-        if is_led && self.brokers.catalogs.are_coming() {
+        if is_led && self.brokers.catalogs.are_coming(fed.epoch()) {
             self.brokers.wait_for_catalogs(call, request, fed).await?;
         }
         self.brokers.lead(call, request, fed).await

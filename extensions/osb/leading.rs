@@ -50,7 +50,7 @@ impl Brokers {
         }
     }
 
-    /// Lets a call wait for the catalogs that are read at a start, if nothing else tells where it goes.
+    /// Lets a call wait for catalogs that are read for the first time, if nothing else tells where it goes.
     ///
     /// # Errors
     /// The body cannot be read, or the store does not answer.

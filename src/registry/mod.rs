@@ -251,7 +251,8 @@ impl Registry {
         assemble::with_providers(old, said, &self.parts, &self.tools, &self.engine.metrics)
     }
 
-    fn put_in_force(&self, running: Running) {
+    fn put_in_force(&self, mut running: Running) {
+        running.epoch = self.engine.running.load().epoch + 1;
         self.engine.running.store(Arc::new(running));
         self.reloads.send_modify(|count| *count += 1);
     }

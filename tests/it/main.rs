@@ -32,6 +32,7 @@ mod identity;
 mod mediated;
 mod openid;
 mod osb;
+mod osb_added;
 mod osb_broker;
 mod osb_compressed;
 mod osb_faults;

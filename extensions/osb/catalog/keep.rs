@@ -19,7 +19,7 @@ use tokio::time::{sleep, timeout};
 use super::names::Names;
 use super::snapshot::Snapshot;
 use super::stored::{self, Known};
-use super::{Catalogs, Generation, Heard, Member, merge};
+use super::{Catalogs, Generation, Member, merge};
 use crate::osb::dialect::{NAME, PLAN, SERVICE};
 use crate::osb::question;
 use crate::osb::settings::ProviderSettings;
@@ -90,7 +90,7 @@ enum Reading {
 
 impl Keeper {
     async fn open(catalogs: &Arc<Catalogs>, background: &Rc<dyn Background>) -> Result<Self> {
-        let state = background.state();
+        let (state, epoch) = (background.state(), background.epoch());
         let names = stored::names(&*state).await?;
         let (mut members, mut etags) = (Vec::new(), Vec::new());
         for provider in background.with_left_out().into_iter().filter(|provider| provider.dialect == NAME) {
@@ -111,6 +111,7 @@ impl Keeper {
             writing: tokio::sync::Mutex::default(),
         };
         keeper.publish(&keeper.providers());
+        catalogs.opened(epoch);
         Ok(keeper)
     }
 
@@ -119,9 +120,21 @@ impl Keeper {
     }
 
     async fn run(&self) {
-        let places = 0..self.now.borrow().members.len();
-        // All of the first round are named together, so that which one answers first decides nothing.
-        let readings = places.clone().map(|at| async move { (at, timeout(FIRST, self.read(at)).await) });
+        let providers = self.providers();
+        let new = |at: &usize| providers.get(*at).is_some_and(|id| self.catalogs.is_coming(id));
+        let (new, known): (Vec<usize>, Vec<usize>) = (0..providers.len()).partition(new);
+        // Calls wait for those of whom nothing is known, and not for the others.
+        let first = async {
+            self.round(&new).await;
+            self.catalogs.came();
+        };
+        tokio::join!(first, self.round(&known));
+        tokio::join!(join_all((0..providers.len()).map(|at| self.poll(at))), self.refresh());
+    }
+
+    /// Asks some brokers. All of one round are named together, so that which one answers first decides nothing.
+    async fn round(&self, places: &[usize]) {
+        let readings = places.iter().map(|at| async move { (*at, timeout(FIRST, self.read(*at)).await) });
         let first: Vec<_> = futures_util::stream::iter(readings).buffered(AT_ONCE).collect().await;
         let mut changed = Vec::new();
         for (at, reading) in first {
@@ -129,8 +142,6 @@ impl Keeper {
             changed.extend(self.take(at, reading).await);
         }
         self.settle(&changed).await;
-        self.catalogs.heard.send_replace(Heard::Once);
-        tokio::join!(join_all(places.map(|at| self.poll(at))), self.refresh());
     }
 
     /// Asks a broker at once when an operator wants that.

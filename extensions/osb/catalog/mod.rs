@@ -35,15 +35,19 @@ pub(super) struct Catalogs {
     merged: Mutex<Vec<(View, Arc<Merged>)>>,
     /// The merged catalog of callers who see everything.
     whole: ArcSwap<Option<Arc<Merged>>>,
-    /// Whether every provider has been asked once.
-    heard: watch::Sender<Heard>,
+    /// Who has been asked; `None`: not even what was kept from earlier is here.
+    heard: watch::Sender<Option<Heard>>,
 }
 
-/// Whether the first round of questions is over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Heard {
-    NotYet,
-    Once,
+/// Which providers were asked for their catalogs.
+#[derive(Debug, Default)]
+struct Heard {
+    /// The epoch whose providers are here, or a later one.
+    epoch: u64,
+    /// Those of whom nothing is known, and who have not been asked yet.
+    coming: HashSet<ProviderId>,
+    /// Those who were asked once, whether or not they answered.
+    asked: HashSet<ProviderId>,
 }
 
 /// The catalogs as they are at one time.
@@ -76,7 +80,7 @@ impl Default for Catalogs {
             now: ArcSwap::default(),
             merged: Mutex::default(),
             whole: ArcSwap::default(),
-            heard: watch::Sender::new(Heard::NotYet),
+            heard: watch::Sender::new(None),
         }
     }
 }
@@ -87,18 +91,52 @@ impl Catalogs {
         self.now.load_full()
     }
 
-    /// Resolves once every provider without a catalog has been asked, whether or not it answered.
-    pub(super) async fn heard(&self) {
+    /// Resolves once each of some providers of an epoch has been asked, whether or not it answered, or its catalog is known from
+    /// earlier.
+    pub(super) async fn heard(&self, epoch: u64, of: &[ProviderId]) {
         let mut heard = self.heard.subscribe();
+        let is_heard = |heard: &Option<Heard>| {
+            let heard = heard.as_ref().filter(|heard| heard.epoch >= epoch);
+            heard.is_some_and(|heard| of.iter().all(|id| !heard.coming.contains(id)))
+        };
         // The sender lives as long as the catalogs themselves.
-        let _heard = heard.wait_for(|heard| *heard == Heard::Once).await;
+        let _heard = heard.wait_for(is_heard).await;
     }
 
-    /// Whether some provider without a catalog has not been asked yet.
-    pub(super) fn are_coming(&self) -> bool {
-        let now = self.now.load();
-        *self.heard.borrow() == Heard::NotYet
-            && (now.members.is_empty() || now.members.iter().any(|member| member.snapshot.is_none()))
+    /// Whether some provider of an epoch, about whom nothing is known, has not been asked yet.
+    pub(super) fn are_coming(&self, epoch: u64) -> bool {
+        let heard = self.heard.borrow();
+        heard.as_ref().is_none_or(|heard| heard.epoch < epoch || !heard.coming.is_empty())
+    }
+
+    /// Whether the providers of an epoch are not here yet.
+    pub(super) fn is_behind(&self, epoch: u64) -> bool {
+        self.heard.borrow().as_ref().is_none_or(|heard| heard.epoch < epoch)
+    }
+
+    /// The providers of an epoch are here; those without a catalog are coming, unless they were asked before.
+    fn opened(&self, epoch: u64) {
+        let now = self.now();
+        self.heard.send_modify(|heard| {
+            let mut asked = heard.take().unwrap_or_default().asked;
+            asked.retain(|id| now.member(id).is_some());
+            let unknown = now.members.iter().filter(|member| member.snapshot.is_none());
+            let coming = unknown.map(|member| member.provider.id.clone()).filter(|id| !asked.contains(id));
+            *heard = Some(Heard { epoch, coming: coming.collect(), asked });
+        });
+    }
+
+    /// Nothing known of a provider, and it was not asked either.
+    fn is_coming(&self, id: &ProviderId) -> bool {
+        self.heard.borrow().as_ref().is_some_and(|heard| heard.coming.contains(id))
+    }
+
+    /// Those who were coming have been asked.
+    fn came(&self) {
+        self.heard.send_modify(|heard| {
+            let Some(heard) = heard else { return };
+            heard.asked.extend(heard.coming.drain());
+        });
     }
 
     /// Whom the id of a service leads to: the first of the candidates, in configured order, that is of its group, else whoever
