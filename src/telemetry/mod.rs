@@ -18,7 +18,7 @@
 //! | `standpipe_breaker_state` | provider | 0 closed, 1 half-open, 2 open |
 //! | `standpipe_provider_in_flight` | provider | requests at a provider |
 //! | `standpipe_pool_connections` | provider, state | upstream connections, `idle` or `active` |
-//! | `standpipe_provider_notes` | provider, note | 1 for each thing to know of it: `catalog-stale`, `catalog-conflict`, `left-behind` |
+//! | `standpipe_provider_notes` | provider, note | 1 for each thing to know of it: `catalog-stale`, `catalog-conflict`, `ids-changed`, `left-behind` |
 //! | `standpipe_mappings` | | rows of the resource mapping table |
 //! | `standpipe_mapping_cache_hits_total` | | lookups answered from memory |
 //! | `standpipe_mapping_cache_misses_total` | | lookups that asked the store |

@@ -1,4 +1,5 @@
-//! A broker that has just been registered serves from then on: what needs its catalog waits until that was read.
+//! Brokers that are new: what needs the catalog of one that was just registered waits until that was read; one that stands behind
+//! another prefix than before is noted.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -49,4 +50,21 @@ fn what_needs_a_broker_that_was_just_registered_waits_for_its_catalog() {
         assert_eq!(catalog.join().unwrap().json()["services"].as_array().unwrap().len(), 2);
     });
     assert_eq!((said(&alpha, "PUT"), said(&beta, "PUT")), (2, 1));
+}
+
+#[test]
+fn a_start_that_gives_a_broker_another_prefix_says_so_once() {
+    let alpha = broker(&[service("a", "db")], created);
+    let house = front(&[("alpha", &alpha, "id_prefix = \"x.\"")], "");
+    let noted = || house.figures().contains("note=\"ids-changed\"");
+    let mut standpipe = house.serve();
+    assert_eq!((put(&standpipe, "i", "x.a").status, noted()), (201, false));
+    standpipe.kill();
+    let config = std::fs::read_to_string(&house.config).unwrap();
+    std::fs::write(&house.config, config.replace("\"x.\"", "\"y.\"")).unwrap();
+    for (instance, is_told) in [("j", true), ("k", false)] {
+        let mut standpipe = house.serve();
+        assert_eq!((put(&standpipe, instance, "y.a").status, noted()), (201, is_told));
+        standpipe.kill();
+    }
 }

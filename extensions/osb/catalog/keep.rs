@@ -36,6 +36,8 @@ const AGAIN: Duration = Duration::from_secs(5);
 const MOST_WITHDRAWN: usize = 10_000;
 /// The note on a provider whose catalog could not be read.
 const STALE: &str = "catalog-stale";
+/// The note on a provider that stands behind another prefix than before this start.
+const RENAMED: &str = "ids-changed";
 /// The note on a provider some of whose offerings are not shown, or cannot stand beside another's.
 const CONFLICT: &str = "catalog-conflict";
 
@@ -56,6 +58,16 @@ pub(in crate::osb) async fn keep(catalogs: Arc<Catalogs>, background: Rc<dyn Bac
             () = background.stopped() => return,
         }
     }
+}
+
+/// Tells an operator that platforms may know what a provider has by ids that it no longer has: a start cannot refuse that.
+fn tell_of_ids(background: &Rc<dyn Background>, provider: &ProviderId, before: &str) {
+    let text = format!(
+        "id_prefix was \"{before}\" before this start: platforms can no longer update or delete by the ids they have what they made \
+         until then; set it back if there is any"
+    );
+    tracing::warn!(%provider, "{text}");
+    background.note(provider, RENAMED, Some(&text), None);
 }
 
 struct Keeper {
@@ -92,9 +104,19 @@ impl Keeper {
     async fn open(catalogs: &Arc<Catalogs>, background: &Rc<dyn Background>) -> Result<Self> {
         let (state, epoch) = (background.state(), background.epoch());
         let names = stored::names(&*state).await?;
+        // What changes later was let through by the engine.
+        let is_start = catalogs.now().members.is_empty();
         let (mut members, mut etags) = (Vec::new(), Vec::new());
         for provider in background.with_left_out().into_iter().filter(|provider| provider.dialect == NAME) {
-            let known = stored::read(&*state, &provider.id).await?;
+            let mut known = stored::read(&*state, &provider.id).await?;
+            let prefix = Some(ProviderSettings::of(&provider).id_prefix);
+            if known.snapshot.is_some() && known.prefix != prefix {
+                if let (Some(before), true) = (&known.prefix, is_start) {
+                    tell_of_ids(background, &provider.id, before);
+                }
+                known.prefix = prefix;
+                stored::rewrite(&*state, &provider.id, &known).await?;
+            }
             etags.push(known.etag.filter(|_| known.snapshot.is_some()));
             members.push(Member {
                 snapshot: known.snapshot,
@@ -245,6 +267,7 @@ impl Keeper {
                 services.into_iter().chain(plans).collect()
             };
             member.snapshot.clone_from(&known.snapshot);
+            known.prefix = Some(member.prefix.to_string());
             let (services, plans) = member.ids();
             let present: HashSet<String> = services.into_iter().chain(plans).collect();
             let withdrawn = earlier.iter().chain(&*member.withdrawn).filter(|id| !present.contains(*id));

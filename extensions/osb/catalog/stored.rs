@@ -16,6 +16,8 @@ struct Row {
     etag: Option<String>,
     body: String,
     withdrawn: HashSet<String>,
+    #[serde(default)]
+    prefix: Option<String>,
 }
 
 /// What is known of a provider from earlier.
@@ -27,6 +29,8 @@ pub(super) struct Known {
     pub etag: Option<String>,
     /// Ids it once had.
     pub withdrawn: Arc<HashSet<String>>,
+    /// What stood before its ids then; `None`: that was not kept.
+    pub prefix: Option<String>,
 }
 
 const NAMES: &str = "names";
@@ -46,6 +50,7 @@ pub(super) async fn read(state: &dyn State, provider: &ProviderId) -> Result<Kno
         snapshot: Snapshot::read(Bytes::from(row.body)).ok().map(Arc::new),
         etag: row.etag,
         withdrawn: Arc::new(row.withdrawn),
+        prefix: row.prefix,
     });
     Ok(known.unwrap_or_default())
 }
@@ -55,16 +60,29 @@ pub(super) async fn read(state: &dyn State, provider: &ProviderId) -> Result<Kno
 /// # Errors
 /// The store does not answer.
 pub(super) async fn write(state: &dyn State, provider: &ProviderId, known: &Known) -> Result<()> {
+    let services = known.snapshot.as_ref().map_or(0, |snapshot| snapshot.services.len());
+    let event = NewEvent::new("catalog.changed", &serde_json::json!({ "services": services }));
+    let event = Change::Event(event.at(provider.clone()));
+    put(state, key(provider), row(known), Some(event)).await
+}
+
+/// Keeps a catalog that stands behind another prefix now.
+///
+/// # Errors
+/// The store does not answer.
+pub(super) async fn rewrite(state: &dyn State, provider: &ProviderId, known: &Known) -> Result<()> {
+    put(state, key(provider), row(known), None).await
+}
+
+fn row(known: &Known) -> Vec<u8> {
     let body = known.snapshot.as_ref().map(|snapshot| String::from_utf8_lossy(&snapshot.body).into_owned());
     let row = Row {
         etag: known.etag.clone(),
         body: body.unwrap_or_default(),
         withdrawn: (*known.withdrawn).clone(),
+        prefix: known.prefix.clone(),
     };
-    let services = known.snapshot.as_ref().map_or(0, |snapshot| snapshot.services.len());
-    let event = NewEvent::new("catalog.changed", &serde_json::json!({ "services": services }));
-    let event = Change::Event(event.at(provider.clone()));
-    put(state, key(provider), serde_json::to_vec(&row).unwrap_or_default(), Some(event)).await
+    serde_json::to_vec(&row).unwrap_or_default()
 }
 
 /// Reads the names that were given.
