@@ -66,7 +66,8 @@ impl Operations {
                 matches!(other.state, OperationState::Lost | OperationState::Unknown)
             };
             let is_another = other.id != operation.id && !(is_gone && other.outlives(operation));
-            if !is_left_behind && !(is_over && is_another) {
+            let is_ended = is_left_behind || is_over && is_another;
+            if !is_ended {
                 continue;
             }
             if !is_gone && is_lost_creation(&other) && !told.contains(&other.resource) {
