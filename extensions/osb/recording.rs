@@ -96,7 +96,14 @@ pub(super) async fn begin(
     let settings = fed.provider(&to.provider).map(|provider| ProviderSettings::of(&provider));
     let settings = settings.unwrap_or_default();
     let id = OperationId(call.id.to_string());
-    let made = made(kind, &resource, fed).await?;
+    // Whatever the mapping says meanwhile, what is created while the older one is to go is something new.
+    let is_to_go = |other: &Operation| {
+        other.kind == OperationKind::Delete && other.provider == to.provider && !other.is_on_its_way()
+    };
+    let made = match kind == OperationKind::Create && operations.of(&resource).await?.iter().any(is_to_go) {
+        true => Made::Here,
+        false => made(kind, &resource, fed).await?,
+    };
     let operation = Operation { made, ..new(&catalogs.now(), about, (id, kind), &settings) };
     operations.begin(&operation).await?;
     call.notes.insert(Begun(operation));

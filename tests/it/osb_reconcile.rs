@@ -108,3 +108,27 @@ fn what_standpipe_asks_by_itself_leaves_room_for_callers() {
     assert_eq!(put(&standpipe, "l", "a").status, 202);
     alpha.tell();
 }
+
+#[test]
+fn a_creation_that_is_lost_after_one_that_was_refused_while_the_older_goes_is_cleaned_up_after() {
+    let alpha = telling(&[service("a", "db")], |request, told| match (request.split(' ').next(), told) {
+        (Some("PUT"), false) => Some(message("201 Created", "{}")),
+        (Some("PUT"), true) if request.contains("busy") => {
+            Some(message("422 Unprocessable Entity", r#"{"error":"ConcurrencyError"}"#))
+        }
+        (Some("PUT"), true) => Some(message("500 Oops", "{}")),
+        (Some("DELETE"), false) => Some(message("202 Accepted", r#"{"operation":"d1"}"#)),
+        (Some("DELETE"), true) => Some(message("200 OK", "{}")),
+        _ if request.contains("operation=d1") && told => state("succeeded"),
+        _ => state("in progress"),
+    });
+    let (house, standpipe) = house(&alpha, "reconcile_after = \"3s\"");
+    assert_eq!(put(&standpipe, "i", "a").status, 201);
+    assert_eq!(call(&standpipe, "DELETE", &format!("{INSTANCE}?accepts_incomplete=true"), "").status, 202);
+    alpha.tell();
+    let busy = r#"{"service_id":"a","plan_id":"a-small","parameters":{"busy":true}}"#;
+    assert_eq!(call(&standpipe, "PUT", INSTANCE, busy).status, 422);
+    assert_eq!(put(&standpipe, "i", "a").status, 500);
+    until("what the last creation left is deleted", || said(&alpha, "DELETE") == 2);
+    until("that is written down", || is(&house, "gone"));
+}

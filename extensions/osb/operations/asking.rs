@@ -9,7 +9,7 @@ use standpipe_api::{Answer, Background, Provider, Result, Target, backoff};
 use tokio::time::timeout;
 
 use super::operation::{Beside, Made, Operation, OperationKind, OperationState};
-use super::step::{LONGEST_WAIT, Step, gone, left, step, succeeded, text};
+use super::step::{LONGEST_WAIT, Step, failed, gone, left, step, succeeded, text};
 use super::{Heard, Operations};
 use crate::osb::question::{self, Asked};
 use crate::osb::settings::ProviderSettings;
@@ -157,8 +157,24 @@ pub(super) fn cleaned_up(operation: Operation, status: StatusCode, body: &Map<St
             }
             other => other,
         },
+        // The broker will not, and a platform that asked would have been told so; it may be asked later for something else.
+        refused if operation.kind == OperationKind::Delete && is_final(refused) => {
+            let changes = failed(&operation);
+            Step::Settled(Box::new(operation.ended(OperationState::Failed, None)), changes)
+        }
         _ => again(operation),
     }
+}
+
+/// Whether a refusal stands, whoever asks again: not for being late, busy or not there just now.
+fn is_final(status: StatusCode) -> bool {
+    let passing = [
+        StatusCode::NOT_FOUND,
+        StatusCode::REQUEST_TIMEOUT,
+        StatusCode::UNPROCESSABLE_ENTITY,
+        StatusCode::TOO_MANY_REQUESTS,
+    ];
+    status.is_client_error() && !passing.contains(&status)
 }
 
 /// What a broker says of the deletion of what a creation may have left.

@@ -215,4 +215,18 @@ mod tests {
             assert_eq!(memory.events()[2].payload["state"], "succeeded");
         }
     }
+
+    #[tokio::test]
+    async fn the_end_of_an_older_operation_proves_nothing() {
+        let (operations, memory) = lost(|row| row).await;
+        let started_at = Timestamp::from_millis(999_999);
+        let update = Operation { started_at, ..operation(OperationKind::Update) };
+        operations.begin(&update).await.unwrap();
+        operations.heard(&update, Heard::Answered(StatusCode::ACCEPTED, &Map::new())).await.unwrap();
+        let done = body(json!({ "state": "succeeded" }));
+        operations.heard(&update, Heard::Polled(OK, &done, None)).await.unwrap();
+        let open = operations.of(&update.resource).await.unwrap();
+        assert_eq!(open.iter().map(|one| one.state).collect::<Vec<_>>(), [OperationState::Lost]);
+        assert!(!kinds(&memory).contains(&"instance.created".to_owned()), "{:?}", kinds(&memory));
+    }
 }

@@ -169,7 +169,7 @@ impl Operation {
     }
 
     /// Whether its request may be with the broker, unanswered.
-    pub(super) fn is_on_its_way(&self) -> bool {
+    pub(in crate::osb) fn is_on_its_way(&self) -> bool {
         self.state == OperationState::Requested
     }
 

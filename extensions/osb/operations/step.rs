@@ -206,7 +206,7 @@ fn of_plan(operation: &Operation) -> Change {
     Change::Hint(operation.resource.clone(), operation.provider.clone(), hints)
 }
 
-fn failed(operation: &Operation) -> Vec<Change> {
+pub(super) fn failed(operation: &Operation) -> Vec<Change> {
     match operation.kind {
         // The platform, or reconciling, deletes what may be left of it.
         OperationKind::Create => vec![moved(operation, MappingState::Maybe)],
@@ -270,6 +270,10 @@ pub(super) fn under_way(before: &Operation, now: &Operation) -> Vec<Change> {
     if before.state == OperationState::Requested && now.state == OperationState::Accepted {
         let leaving = (now.kind == OperationKind::Delete).then(|| moved(now, MappingState::Deleting));
         return std::iter::once(told(now)).chain(leaving).collect();
+    }
+    if now.kind == OperationKind::Delete && now.state == OperationState::Accepted && before.state != now.state
+    {
+        return vec![moved(now, MappingState::Deleting)];
     }
     // What is to be deleted, whatever the broker makes of it, is not known to live.
     if before.state == OperationState::Accepted && now.settled_at.is_none() && is_left(now) {

@@ -60,13 +60,8 @@ impl Operations {
                 continue;
             };
             let is_left_behind = record.key.starts_with(LEFT_BEHIND);
-            let is_over = if is_gone {
-                other.resource == operation.resource
-            } else {
-                matches!(other.state, OperationState::Lost | OperationState::Unknown)
-            };
             let is_another = other.id != operation.id && !(is_gone && other.outlives(operation));
-            let is_ended = is_left_behind || is_over && is_another;
+            let is_ended = is_left_behind || is_another && is_over(&other, operation, shown);
             if !is_ended {
                 continue;
             }
@@ -177,10 +172,8 @@ fn shown(operation: &Operation, changes: &[Change]) -> Option<Shown> {
 /// The end of an operation that another one shows to have worked, and what the feed says of it.
 fn worked(record: Record, operation: Operation) -> impl Iterator<Item = Change> {
     let done = operation.ended(OperationState::Succeeded, None);
-    let remove = Change::Remove { key: record.key, expected: record.revision };
-    let put = Change::Put { key: done.settled_key(), value: done.written(), expected: None };
     let events = succeeded(&done).into_iter().filter(|change| matches!(change, Change::Event(_)));
-    [remove, put, told(&done)].into_iter().chain(events)
+    end(record, &done).into_iter().chain(events)
 }
 
 /// The end of an operation that was under way when what it is about went: whoever follows the feed heard that it began.
@@ -189,9 +182,22 @@ fn cut_short(record: Record, operation: Operation) -> [Change; 3] {
         OperationKind::Delete => operation.ended(OperationState::Succeeded, None),
         _ => operation.ended(OperationState::Failed, Some("what it was about was deleted".to_owned())),
     };
+    end(record, &done)
+}
+
+fn end(record: Record, done: &Operation) -> [Change; 3] {
     let remove = Change::Remove { key: record.key, expected: record.revision };
     let put = Change::Put { key: done.settled_key(), value: done.written(), expected: None };
-    [remove, put, told(&done)]
+    [remove, put, told(done)]
+}
+
+/// Whether another operation is over with what one has shown. What began before it says nothing of what it left.
+fn is_over(other: &Operation, operation: &Operation, shown: Shown) -> bool {
+    let is_lost = matches!(other.state, OperationState::Lost | OperationState::Unknown);
+    match shown {
+        Shown::Gone => other.resource == operation.resource,
+        Shown::Lives => is_lost && other.started_at <= operation.started_at,
+    }
 }
 
 /// What would be gone may live by a creation that is not settled.
