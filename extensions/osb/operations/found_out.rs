@@ -86,7 +86,7 @@ mod tests {
     use standpipe_api::testing::MemoryState;
     use standpipe_api::{Change, MappingState, State as _, Timestamp};
 
-    use super::super::operation::Reconciled;
+    use super::super::operation::{Made, OperationId, Reconciled};
     use super::super::tests::{body, kinds, mapped, opened, operation};
     use super::*;
 
@@ -228,5 +228,24 @@ mod tests {
         let open = operations.of(&update.resource).await.unwrap();
         assert_eq!(open.iter().map(|one| one.state).collect::<Vec<_>>(), [OperationState::Lost]);
         assert!(!kinds(&memory).contains(&"instance.created".to_owned()), "{:?}", kinds(&memory));
+    }
+
+    #[tokio::test]
+    async fn a_lost_creation_that_lives_ends_the_older_deletion_first() {
+        let (operations, memory) = lost(|row| row).await;
+        let started_at = Timestamp::from_millis(999_999);
+        let deletion = Operation { started_at, ..operation(OperationKind::Delete) };
+        operations.begin(&deletion).await.unwrap();
+        operations.heard(&deletion, Heard::Answered(StatusCode::ACCEPTED, &Map::new())).await.unwrap();
+        let started_at = Timestamp::from_millis(1_000_001);
+        let id = OperationId("again".into());
+        let again = Operation { id, started_at, made: Made::Earlier, ..operation(OperationKind::Create) };
+        operations.begin(&again).await.unwrap();
+        operations.heard(&again, Heard::Answered(OK, &Map::new())).await.unwrap();
+        assert!(operations.of(&again.resource).await.unwrap().is_empty());
+        let told = kinds(&memory);
+        let about: Vec<_> = told.iter().filter(|kind| kind.starts_with("instance.")).collect();
+        assert_eq!(about, ["instance.deleted", "instance.created"]);
+        assert_eq!(mapped(&memory), Some(MappingState::Live));
     }
 }

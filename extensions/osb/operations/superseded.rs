@@ -42,18 +42,19 @@ impl Operations {
         if younger.is_some() {
             changes.iter_mut().for_each(leave_open);
         }
-        if is_created {
-            self.end_deletions(operation, &mut records, &mut changes).await?;
-        }
         records.extend(self.beside(operation, shown).await?);
+        let is_lost = |other: &Operation| is_lost_creation(other) && is_over(other, operation, shown);
+        let lost = records.iter().filter_map(read).find(|other| !is_gone && is_lost(other));
+        let ended = match if is_created { Some(operation) } else { lost.as_ref() } {
+            Some(creation) => self.end_deletions(creation, &mut records).await?,
+            None => Vec::new(),
+        };
         if is_gone && operation.resource.kind == INSTANCE {
             self.unbind(&operation.provider, &operation.resource, younger).await?;
         }
         // What is told here, or will be, is not told again.
-        let is_creating =
-            operation.kind == OperationKind::Create && operation.state == OperationState::Accepted;
         let mut told: Vec<Resource> =
-            (is_created || is_creating).then(|| operation.resource.clone()).into_iter().collect();
+            (is_created || is_creating(operation)).then(|| operation.resource.clone()).into_iter().collect();
         let mut before = Vec::new();
         for record in records {
             let Some(other) = read(&record).filter(|other| other.provider == operation.provider) else {
@@ -75,7 +76,7 @@ impl Operations {
                 changes.push(Change::Remove { key: record.key, expected: record.revision });
             }
         }
-        changes.splice(0..0, before);
+        changes.splice(0..0, ended.into_iter().chain(before));
         Ok(changes)
     }
 
@@ -99,12 +100,7 @@ impl Operations {
 
     /// What was created anew had been deleted before: the feed hears of that first, and what is heard of the deletion later says
     /// nothing about what is there now.
-    async fn end_deletions(
-        &self,
-        creation: &Operation,
-        records: &mut Vec<Record>,
-        changes: &mut Vec<Change>,
-    ) -> Result<()> {
+    async fn end_deletions(&self, creation: &Operation, records: &mut Vec<Record>) -> Result<Vec<Change>> {
         let ended = records.extract_if(.., |record| {
             read(record).is_some_and(|other| {
                 let is_under_way = other.state == OperationState::Accepted;
@@ -119,8 +115,7 @@ impl Operations {
         if !before.is_empty() && creation.resource.kind == INSTANCE {
             self.unbind(&creation.provider, &creation.resource, Some(creation.started_at)).await?;
         }
-        changes.splice(0..0, before);
-        Ok(())
+        Ok(before)
     }
 
     /// With an instance go its bindings, of one that was created anew those that were there `before`. They go first: if this breaks
@@ -205,6 +200,10 @@ fn leave_open(change: &mut Change) {
     if let Change::Move(_, _, state @ MappingState::Gone) = change {
         *state = MappingState::Maybe;
     }
+}
+
+fn is_creating(operation: &Operation) -> bool {
+    operation.kind == OperationKind::Create && operation.state == OperationState::Accepted
 }
 
 fn tells_creation(change: &Change) -> bool {
