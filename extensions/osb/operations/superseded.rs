@@ -45,10 +45,10 @@ impl Operations {
         records.extend(self.beside(operation, shown).await?);
         let is_lost = |other: &Operation| is_lost_creation(other) && is_over(other, operation, shown);
         let lost = records.iter().filter_map(read).find(|other| !is_gone && is_lost(other));
-        let ended = match if is_created { Some(operation) } else { lost.as_ref() } {
-            Some(creation) => self.end_deletions(creation, &mut records).await?,
-            None => Vec::new(),
-        };
+        let mut ended = Vec::new();
+        for creation in is_created.then_some(operation).into_iter().chain(&lost) {
+            ended.extend(self.end_deletions(creation, &mut records).await?);
+        }
         if is_gone && operation.resource.kind == INSTANCE {
             self.unbind(&operation.provider, &operation.resource, younger).await?;
         }
