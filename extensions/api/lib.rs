@@ -10,6 +10,9 @@
 mod id;
 pub use id::{CallId, CallerId, CredentialAlias, Kind, PeerId, ProviderId, RemoteScope, ResourceId, Scope};
 
+mod members;
+pub use members::Members;
+
 mod reading;
 mod resource;
 pub use resource::{Hint, Resource};

@@ -208,7 +208,10 @@ impl<'a> Client<'a> {
         };
         let id = OperationId(CallId::from_bits(fastrand::u128(..)).to_string());
         let made_by = match self.through {
-            Through::Call(fed) => recording::made(kind, &place.resource, fed).await?,
+            Through::Call(fed) => {
+                let at = (&place.provider, &place.resource);
+                recording::made(&self.brokers.operations, kind, at, fed).await?
+            }
             Through::Job(_) => Made::Earlier,
         };
         let operation = Operation {

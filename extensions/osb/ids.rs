@@ -1,10 +1,8 @@
 //! The ids of service and plan in a request, which tell where it goes.
 
-use std::collections::HashMap;
-
 use bytes::Bytes;
 use percent_encoding::percent_decode_str;
-use serde_json::value::RawValue;
+use standpipe_api::Members;
 
 /// What a request says of its service and plan. Empty texts count as absent: they lead nowhere.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,23 +13,22 @@ pub(super) struct Ids {
     pub plan: Option<String>,
     /// `predecessor_binding_id`: a rotation says no other (spec, "Rotating a Service Binding").
     pub predecessor: Option<String>,
-    /// Whether an id stands there under more than one spelling of its key: brokers differ in which they read.
+    /// Whether an id stands there twice, or under another spelling of its key too: brokers differ in which they read.
     pub ambiguous: bool,
 }
 
 impl Ids {
     /// Those of a body; what is no JSON object has none.
     pub(super) fn of_body(body: &Bytes) -> Self {
-        let members = members(body).unwrap_or_default();
+        let Members(members) = members(body).unwrap_or_default();
         // Brokers written in Go read a key in any case.
         let member = |key: &str| {
-            let other =
-                || members.iter().find(|(name, _)| name.eq_ignore_ascii_case(key)).map(|(_, value)| value);
-            members.get(key).or_else(other)
+            let other = || members.iter().find(|(name, _)| name.eq_ignore_ascii_case(key));
+            members.iter().rev().find(|(name, _)| name == key).or_else(other).map(|(_, value)| value)
         };
         let text = |key: &str| serde_json::from_str::<String>(member(key)?.get()).ok();
         let predecessor = text("predecessor_binding_id").filter(|id| !id.is_empty());
-        let spellings = |key: &str| members.keys().filter(|name| name.eq_ignore_ascii_case(key)).count();
+        let spellings = |key: &str| members.iter().filter(|(name, _)| name.eq_ignore_ascii_case(key)).count();
         let ambiguous = spellings("service_id") > 1 || spellings("plan_id") > 1;
         Self { predecessor, ambiguous, ..Self::read(text("service_id"), text("plan_id")) }
     }
@@ -52,7 +49,7 @@ impl Ids {
     }
 }
 
-fn members(body: &Bytes) -> Option<HashMap<String, &RawValue>> {
+fn members(body: &Bytes) -> Option<Members<'_>> {
     serde_json::from_slice(body).ok()
 }
 
@@ -79,6 +76,8 @@ mod tests {
         for body in ["", "[]", r#"{"service_id":""}"#, r#"{"service_id":null}"#, "{"] {
             assert_eq!(of(body), Ids::default(), "{body}");
         }
+        let twice = of(r#"{"service_id":"a","plan_id":"p","service_id":"b"}"#);
+        assert_eq!((twice.service.as_deref(), twice.ambiguous), (Some("b"), true));
         assert_eq!(Ids::of_query("service_id=&plan%5Fid=a%20b+c").plan.as_deref(), Some("a b c"));
     }
 }

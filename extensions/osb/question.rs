@@ -9,7 +9,6 @@ use serde_json::{Map, Value};
 use standpipe_api::{ProviderId, Query, Resource};
 
 use super::dialect::VERSION;
-use super::operations::object;
 use crate::path::{encode, encode_query};
 
 /// What a request is about. The ids of service and plan are those the broker knows; empty ones are left out.
@@ -59,6 +58,11 @@ pub(super) fn said(headers: &HeaderMap, body: &[u8], provider: &ProviderId) -> M
         return Map::new();
     }
     object(body)
+}
+
+/// A body as far as it is a JSON object.
+pub(super) fn object(body: &[u8]) -> Map<String, Value> {
+    serde_json::from_slice(body).unwrap_or_default()
 }
 
 /// The question for a catalog.

@@ -17,9 +17,8 @@ use super::dialect::BINDING;
 use super::ids::{Ids, parameter};
 use super::operations::{
     Beside, Heard, Made, Operation, OperationId, OperationKind, OperationState, Operations, Reconciled,
-    object,
 };
-use super::question::{self, retry_after};
+use super::question::{self, object, retry_after};
 use super::settings::ProviderSettings;
 use super::tell::{self, About};
 
@@ -96,14 +95,7 @@ pub(super) async fn begin(
     let settings = fed.provider(&to.provider).map(|provider| ProviderSettings::of(&provider));
     let settings = settings.unwrap_or_default();
     let id = OperationId(call.id.to_string());
-    // Whatever the mapping says meanwhile, what is created while the older one is to go is something new.
-    let is_to_go = |other: &Operation| {
-        other.kind == OperationKind::Delete && other.provider == to.provider && !other.is_on_its_way()
-    };
-    let made = match kind == OperationKind::Create && operations.of(&resource).await?.iter().any(is_to_go) {
-        true => Made::Here,
-        false => made(kind, &resource, fed).await?,
-    };
+    let made = made(operations, kind, (&to.provider, &resource), fed).await?;
     let operation = Operation { made, ..new(&catalogs.now(), about, (id, kind), &settings) };
     operations.begin(&operation).await?;
     call.notes.insert(Begun(operation));
@@ -114,9 +106,21 @@ pub(super) async fn begin(
 ///
 /// # Errors
 /// The store does not answer.
-pub(super) async fn made(kind: OperationKind, resource: &Resource, fed: &dyn Federation) -> Result<Made> {
+pub(super) async fn made(
+    operations: &Operations,
+    kind: OperationKind,
+    (provider, resource): (&ProviderId, &Resource),
+    fed: &dyn Federation,
+) -> Result<Made> {
     if kind != OperationKind::Create {
         return Ok(Made::Earlier);
+    }
+    // A creation that was refused meanwhile may have taken the mapping out of this state.
+    let is_to_go = |other: &Operation| {
+        other.kind == OperationKind::Delete && other.provider == *provider && !other.is_on_its_way()
+    };
+    if operations.of(resource).await?.iter().any(is_to_go) {
+        return Ok(Made::Here);
     }
     let is_new = |row: Mapping| {
         matches!(row.state, MappingState::Intent | MappingState::Deleting | MappingState::Gone)

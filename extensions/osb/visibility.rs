@@ -9,10 +9,8 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
-use serde::de::{MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
-use serde_json::value::RawValue;
-use standpipe_api::{Caller, Problem, Problems, ProviderId, Settings};
+use serde::Deserialize;
+use standpipe_api::{Caller, Members, Problem, Problems, ProviderId, Settings};
 
 /// Who asked the platform (spec, "Originating Identity").
 const ORIGIN: HeaderName = HeaderName::from_static("x-broker-api-originating-identity");
@@ -128,15 +126,15 @@ impl User {
             "" => Members::default(),
             text => serde_json::from_str(text).ok()?,
         };
-        let context = match members.said("context") {
+        let context = match said(&members, "context") {
             Said::Nothing | Said::Clearly("null") => Some(Members::default()),
             Said::Clearly(raw) => serde_json::from_str(raw).ok(),
             Said::Unclearly => None,
         };
         let texts = |keys: &[&str]| {
             // The deprecated fields count only for platforms without a context.
-            let inside = context.as_ref()?.texts(keys)?;
-            let texts = if inside.is_empty() { members.texts(keys)? } else { inside };
+            let inside = texts(context.as_ref()?, keys)?;
+            let texts = if inside.is_empty() { texts(&members, keys)? } else { inside };
             (!texts.is_empty()).then_some(texts)
         };
         Some(Self {
@@ -160,12 +158,8 @@ fn originator(headers: &HeaderMap) -> Option<Vec<String>> {
     let (_, encoded) = field.to_str().ok()?.split_once(' ')?;
     let told = BASE64_STANDARD.decode(encoded.trim()).ok()?;
     let told: Members<'_> = serde_json::from_slice(&told).ok()?;
-    told.texts(&["user_id", "username", "uid"]).filter(|names| !names.is_empty())
+    texts(&told, &["user_id", "username", "uid"]).filter(|names| !names.is_empty())
 }
-
-/// The members of a JSON object in order, also those that are there twice.
-#[derive(Default)]
-struct Members<'a>(Vec<(String, &'a RawValue)>);
 
 /// What an object says under a key.
 enum Said<'a> {
@@ -175,52 +169,26 @@ enum Said<'a> {
     Unclearly,
 }
 
-impl Members<'_> {
-    fn said(&self, key: &str) -> Said<'_> {
-        let mut found = self.0.iter().filter(|(name, _)| name.eq_ignore_ascii_case(key));
-        match (found.next(), found.next()) {
-            (None, _) => Said::Nothing,
-            (Some((name, raw)), None) if name == key => Said::Clearly(raw.get()),
-            _ => Said::Unclearly,
-        }
-    }
-
-    /// The texts under some keys that are there; `None`: one of them is no text, or is not clear.
-    fn texts(&self, keys: &[&str]) -> Option<Vec<String>> {
-        let mut texts = Vec::new();
-        for key in keys {
-            match self.said(key) {
-                Said::Nothing => {}
-                Said::Clearly(raw) => texts.push(serde_json::from_str(raw).ok()?),
-                Said::Unclearly => return None,
-            }
-        }
-        Some(texts)
+fn said<'a>(members: &Members<'a>, key: &str) -> Said<'a> {
+    let mut found = members.0.iter().filter(|(name, _)| name.eq_ignore_ascii_case(key));
+    match (found.next(), found.next()) {
+        (None, _) => Said::Nothing,
+        (Some((name, raw)), None) if name == key => Said::Clearly(raw.get()),
+        _ => Said::Unclearly,
     }
 }
 
-impl<'de> Deserialize<'de> for Members<'de> {
-    fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
-        struct Each;
-
-        impl<'de> Visitor<'de> for Each {
-            type Value = Members<'de>;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut members = Vec::new();
-                while let Some(member) = map.next_entry()? {
-                    members.push(member);
-                }
-                Ok(Members(members))
-            }
+/// The texts under some keys that are there; `None`: one of them is no text, or is not clear.
+fn texts(members: &Members<'_>, keys: &[&str]) -> Option<Vec<String>> {
+    let mut texts = Vec::new();
+    for key in keys {
+        match said(members, key) {
+            Said::Nothing => {}
+            Said::Clearly(raw) => texts.push(serde_json::from_str(raw).ok()?),
+            Said::Unclearly => return None,
         }
-
-        reader.deserialize_map(Each)
     }
+    Some(texts)
 }
 
 /// Whether one of the texts fits one of the patterns; without patterns all do.

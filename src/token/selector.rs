@@ -6,10 +6,7 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::uri::{PathAndQuery, Uri};
 use http::{HeaderMap, HeaderValue, Request};
 use percent_encoding::percent_decode_str;
-use serde::Deserializer as _;
-use serde::de::{MapAccess, Visitor};
-use serde_json::value::RawValue;
-use standpipe_api::{Body, Error, Result};
+use standpipe_api::{Body, Error, Members, Result};
 
 use crate::config::CredentialBy;
 
@@ -102,7 +99,7 @@ fn in_body(path: &[String], body: &Bytes) -> Result<Option<(String, Bytes)>> {
     let Some((last, parents)) = path.split_last() else { return Ok(None) };
     let mut inner = text;
     for parent in parents {
-        let Some(members) = members(inner) else { return Ok(None) };
+        let Ok(Members(members)) = serde_json::from_str(inner) else { return Ok(None) };
         let mut found = members.into_iter().filter(|(name, _)| name == parent);
         let Some((_, value)) = found.next() else { return Ok(None) };
         // Readers differ in which of two counts.
@@ -111,7 +108,7 @@ fn in_body(path: &[String], body: &Bytes) -> Result<Option<(String, Bytes)>> {
         }
         inner = value.get();
     }
-    let Some(members) = members(inner) else { return Ok(None) };
+    let Ok(Members(members)) = serde_json::from_str(inner) else { return Ok(None) };
     let mut found = members.iter().filter(|(name, _)| name == last);
     let Some((_, value)) = found.next() else { return Ok(None) };
     if found.next().is_some() {
@@ -127,32 +124,6 @@ fn in_body(path: &[String], body: &Bytes) -> Result<Option<(String, Bytes)>> {
     let start = inner.as_ptr() as usize - text.as_ptr() as usize;
     let (before, after) = (text.get(..start), text.get(start + inner.len()..));
     Ok(Some((asked, Bytes::from([before.unwrap_or_default(), &object, after.unwrap_or_default()].concat()))))
-}
-
-/// The members of an object in order, their values as they are written.
-fn members(text: &str) -> Option<Vec<(String, &RawValue)>> {
-    struct Members;
-
-    impl<'de> Visitor<'de> for Members {
-        type Value = Vec<(String, &'de RawValue)>;
-
-        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            f.write_str("an object")
-        }
-
-        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-            let mut members = Vec::new();
-            while let Some(member) = map.next_entry()? {
-                members.push(member);
-            }
-            Ok(members)
-        }
-    }
-
-    let mut reader = serde_json::Deserializer::from_str(text);
-    let members = reader.deserialize_map(Members).ok()?;
-    reader.end().ok()?;
-    Some(members)
 }
 
 #[cfg(test)]

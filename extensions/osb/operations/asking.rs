@@ -27,13 +27,11 @@ pub(super) async fn poll(
     settings: &ProviderSettings,
     operation: Operation,
 ) -> Result<()> {
-    let asked = Asked {
-        method: Method::GET,
-        resource: &operation.resource,
-        service_id: &operation.service_id,
-        plan_id: &operation.plan_id,
-    };
-    let query = question::last_operation(&asked, operation.external.as_deref(), &settings.api_version);
+    let query = question::last_operation(
+        &asked(Method::GET, &operation),
+        operation.external.as_deref(),
+        &settings.api_version,
+    );
     let Some(answer) = ask(background, provider, query).await else {
         return operations.rewrite(&operation.key(), again).await;
     };
@@ -78,13 +76,7 @@ pub(super) async fn clean_up(
     settings: &ProviderSettings,
     operation: Operation,
 ) -> Result<()> {
-    let asked = Asked {
-        method: Method::DELETE,
-        resource: &operation.resource,
-        service_id: &operation.service_id,
-        plan_id: &operation.plan_id,
-    };
-    let query = question::request(&asked, &settings.api_version);
+    let query = question::request(&asked(Method::DELETE, &operation), &settings.api_version);
     if !fenced(operations, &operation).await? {
         return Ok(());
     }
@@ -103,12 +95,7 @@ async fn fenced(operations: &Operations, operation: &Operation) -> Result<bool> 
         Ok(known.iter().any(|other| other.id != operation.id && other.state != OperationState::Lost))
     };
     if others().await? {
-        // Those that have waited longer come first: this one is to wait anew.
-        let later = |now: Operation| match now.state {
-            OperationState::Lost => Step::GoesOn(Box::new(now.asked(Duration::ZERO))),
-            _ => Step::Stays,
-        };
-        operations.rewrite(&operation.key(), later).await?;
+        operations.rewrite(&operation.key(), wait_anew).await?;
         return Ok(false);
     }
     let clean = |now: Operation| match now.state {
@@ -125,17 +112,21 @@ async fn fenced(operations: &Operations, operation: &Operation) -> Result<bool> 
         return Ok(false);
     }
     if others().await? {
-        // Nothing was sent: this was no attempt.
-        let back = |now: Operation| match now.state {
-            OperationState::Cleaning => {
-                Step::GoesOn(Box::new(Operation { state: OperationState::Lost, ..now.asked(Duration::ZERO) }))
-            }
-            _ => Step::Stays,
-        };
-        operations.rewrite(&operation.key(), back).await?;
+        operations.rewrite(&operation.key(), wait_anew).await?;
         return Ok(false);
     }
     Ok(true)
+}
+
+/// Nothing was sent, so that this was no attempt; those that have waited longer come first.
+fn wait_anew(operation: Operation) -> Step {
+    match operation.state {
+        OperationState::Lost | OperationState::Cleaning => {
+            let state = OperationState::Lost;
+            Step::GoesOn(Box::new(Operation { state, ..operation.asked(Duration::ZERO) }))
+        }
+        _ => Step::Stays,
+    }
 }
 
 /// What the answer to a DELETE means that cleans up after an operation.
@@ -221,6 +212,11 @@ pub(super) fn set_down(operation: Operation) -> Step {
         }
         _ => Step::Stays,
     }
+}
+
+fn asked(method: Method, operation: &Operation) -> Asked<'_> {
+    let Operation { resource, service_id, plan_id, .. } = operation;
+    Asked { method, resource, service_id, plan_id }
 }
 
 async fn ask(

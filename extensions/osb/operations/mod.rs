@@ -18,7 +18,6 @@ mod tests;
 
 use std::sync::{Arc, OnceLock};
 
-use serde_json::{Map, Value};
 use standpipe_api::{Change, Error, Record, Resource, Result, State};
 
 pub(super) use operation::{Beside, Made, Operation, OperationId, OperationKind, OperationState, Reconciled};
@@ -161,9 +160,4 @@ impl Operations {
 fn read(record: &Record) -> Option<Operation> {
     let read = serde_json::from_slice(&record.value);
     read.inspect_err(|error| tracing::error!(key = record.key, %error, "an operation cannot be read")).ok()
-}
-
-/// A body as far as it is a JSON object.
-pub(super) fn object(body: &[u8]) -> Map<String, Value> {
-    serde_json::from_slice(body).unwrap_or_default()
 }
