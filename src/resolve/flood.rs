@@ -5,6 +5,7 @@ use std::sync::Arc;
 use moka::sync::Cache;
 use standpipe_api::{Error, ProviderId, Resource, Result, Target, Vote};
 
+use super::{By, Place};
 use crate::access::Sight;
 use crate::config;
 use crate::engine::Running;
@@ -23,7 +24,7 @@ const MOST_FLOODS: usize = 1024;
 pub struct Floods {
     under_way: SingleFlight<Key, Outcome>,
     nowhere: Cache<Key, ()>,
-    /// What was found for callers that do not see every provider; for others it is in the mapping table.
+    /// What was found without hearing every provider; what all were heard about is in the mapping table.
     found: Cache<Key, ProviderId>,
     asked_again: Cache<Resource, ()>,
 }
@@ -48,7 +49,7 @@ struct Candidates {
 /// What a flood came to.
 #[derive(Clone, Debug)]
 enum Outcome {
-    At(ProviderId),
+    At(ProviderId, By),
     Nowhere,
     Ambiguous(Vec<ProviderId>),
     Unknown(Vec<ProviderId>),
@@ -89,8 +90,9 @@ impl Floods {
         dialect: DialectId,
         sight: &Sight<'_>,
         querier: &Querier,
-    ) -> Result<Arc<Provider>> {
+    ) -> Result<Place> {
         let running = &querier.running;
+        let at = |provider, by| Ok(Place::at(running.provider(provider)?.clone(), by));
         let candidates = Candidates::of(dialect, running, sight);
         let seen = (!sight.is_whole(running, dialect)).then(|| candidates.all());
         let key = Key { dialect, resource: resource.clone(), identity: identity(dialect, querier), seen };
@@ -98,16 +100,18 @@ impl Floods {
             return Err(Error::unknown_resource(resource));
         }
         if let Some(found) = self.found.get(&key) {
-            return running.provider(&found).cloned();
+            return at(&found, By::PartialFlood);
         }
         let outcome = self.outcome(&key, candidates, querier).await?;
         match &outcome {
             Outcome::Nowhere => self.nowhere.insert(key, ()),
-            Outcome::At(provider) if key.seen.is_some() => self.found.insert(key, provider.clone()),
-            Outcome::At(_) | Outcome::Ambiguous(_) | Outcome::Unknown(_) => {}
+            Outcome::At(provider, by) if key.seen.is_some() || *by == By::PartialFlood => {
+                self.found.insert(key, provider.clone());
+            }
+            Outcome::At(..) | Outcome::Ambiguous(_) | Outcome::Unknown(_) => {}
         }
         match outcome {
-            Outcome::At(provider) => running.provider(&provider).cloned(),
+            Outcome::At(provider, by) => at(&provider, by),
             Outcome::Nowhere => Err(Error::unknown_resource(resource)),
             Outcome::Ambiguous(candidates) => Err(Error::ambiguous(resource, candidates)),
             Outcome::Unknown(silent) => Err(Error::could_not_ask(resource, silent)),
@@ -154,8 +158,11 @@ async fn ask_all(key: &Key, candidates: Candidates, querier: &Querier) -> Outcom
     match (yes.len(), unknown.is_empty()) {
         (0, true) => Outcome::Nowhere,
         (0, false) => Outcome::Unknown(unknown),
-        // One yes is enough even while others are silent; a second yes later is found by whoever pins it.
-        (1, _) => yes.pop().map_or(Outcome::Nowhere, Outcome::At),
+        (1, all_heard) => {
+            // One yes is enough for now; who is silent may have one of that id too, which a mapping would hide.
+            let by = if all_heard { By::Flood } else { By::PartialFlood };
+            yes.pop().map_or(Outcome::Nowhere, |provider| Outcome::At(provider, by))
+        }
         _ => Outcome::Ambiguous(yes),
     }
 }

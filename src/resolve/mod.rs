@@ -170,11 +170,11 @@ impl Resolver {
                 false => Error::could_not_ask("a request that names no resource", seen),
             });
         };
-        let provider = self.floods.find(resource, wanted.dialect, wanted.sight, querier).await?;
-        if !wanted.may_take(provider.public.availability) {
-            return Err(draining_only(vec![provider.id().clone()]));
+        let place = self.floods.find(resource, wanted.dialect, wanted.sight, querier).await?;
+        if !wanted.may_take(place.provider.public.availability) {
+            return Err(draining_only(vec![place.provider.id().clone()]));
         }
-        Ok(Place::at(provider, By::Flood))
+        Ok(place)
     }
 
     /// Remembers what asking all candidates has found. Where callers choose ids, the place must be known not to be another
@@ -209,13 +209,14 @@ impl Resolver {
         {
             return Ok(None);
         }
-        let provider = self.floods.find(resource, dialect, sight, querier).await?;
+        let place = self.floods.find(resource, dialect, sight, querier).await?;
         let known = self.mappings.get(resource).await.map_err(Error::from)?;
-        if known.is_none_or(|known| known.provider != *provider.id()) {
-            let found = Mapping::learned(resource.clone(), provider.id().clone(), Timestamp::now());
+        let id = place.provider.id();
+        if place.by == By::Flood && known.is_none_or(|known| known.provider != *id) {
+            let found = Mapping::learned(resource.clone(), id.clone(), Timestamp::now());
             self.mappings.apply(vec![Write::Put(found)]).await.map_err(Error::from)?;
         }
-        Ok(Some(Place::at(provider, By::Flood)))
+        Ok(Some(place))
     }
 
     async fn pinned(&self, pin: &ProviderId, wanted: &Wanted<'_>, running: &Running) -> Result<Place> {

@@ -39,8 +39,10 @@ pub enum By {
     Only,
     /// Searching is off, and it is the local one.
     Local,
-    /// It alone said yes.
+    /// It alone said yes, and all others no.
     Flood,
+    /// It alone said yes, and others were silent: true for a moment, and no mapping.
+    PartialFlood,
 }
 
 impl By {
@@ -54,6 +56,7 @@ impl By {
             Self::Only => "only",
             Self::Local => "local",
             Self::Flood => "flood",
+            Self::PartialFlood => "partial-flood",
         }
     }
 }
