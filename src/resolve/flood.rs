@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use moka::sync::Cache;
-use standpipe_api::{Error, ProviderId, Resource, Result, Target, Vote};
+use standpipe_api::{Dialect, Error, ProviderId, Query, Resource, Result, Target, Vote};
 
 use crate::access::Sight;
 use crate::config;
@@ -106,12 +106,7 @@ impl Floods {
             Outcome::At(provider) if key.seen.is_some() => self.found.insert(key, provider.clone()),
             Outcome::At(_) | Outcome::Ambiguous(_) | Outcome::Unknown(_) => {}
         }
-        match outcome {
-            Outcome::At(provider) => running.provider(&provider).cloned(),
-            Outcome::Nowhere => Err(Error::unknown_resource(resource)),
-            Outcome::Ambiguous(candidates) => Err(Error::ambiguous(resource, candidates)),
-            Outcome::Unknown(silent) => Err(Error::could_not_ask(resource, silent)),
-        }
+        outcome.provider(resource, running)
     }
 
     /// Joins the flood for this key, or starts one.
@@ -139,12 +134,36 @@ impl Floods {
 }
 
 async fn ask_all(key: &Key, candidates: Candidates, querier: &Querier) -> Outcome {
-    let dialect_of = querier.engine.router.dialect(key.dialect);
-    let question = |id: ProviderId| Some((Target::provider(id), dialect_of.question(&key.resource)?));
-    let answers = querier.ask_each(candidates.asked.into_iter().filter_map(question).collect()).await;
+    let dialect = &**querier.engine.router.dialect(key.dialect);
+    match dialect.question(&key.resource) {
+        Some(question) => ask(candidates, &question, dialect, querier).await,
+        None => Outcome::Unknown(candidates.asked),
+    }
+}
+
+/// The one of some providers that has what a read is for. A caller's own credential must not visit them in turn.
+///
+/// # Errors
+/// None of them has it, several have it, or none has it and somebody did not answer.
+pub(super) async fn ask_those(
+    resource: &Resource,
+    those: Vec<ProviderId>,
+    read: &Query,
+    dialect: &dyn Dialect,
+    querier: &Querier,
+) -> Result<Arc<Provider>> {
+    let running = &querier.running;
+    let may_ask = |id: &ProviderId| running.find(id).is_some_and(|provider| running.may_visit(provider));
+    let (asked, left_out) = those.into_iter().partition(may_ask);
+    ask(Candidates { asked, left_out }, read, dialect, querier).await.provider(resource, running)
+}
+
+async fn ask(candidates: Candidates, question: &Query, dialect: &dyn Dialect, querier: &Querier) -> Outcome {
+    let asked = candidates.asked.into_iter().map(|id| (Target::provider(id), question.clone()));
+    let answers = querier.ask_each(asked.collect()).await;
     let (mut yes, mut unknown) = (Vec::new(), candidates.left_out);
     for (target, answer) in answers {
-        let vote = answer.map_or(Vote::Unknown, |answer| dialect_of.vote(answer.status(), answer.headers()));
+        let vote = answer.map_or(Vote::Unknown, |answer| dialect.vote(answer.status(), answer.headers()));
         match vote {
             Vote::Yes => yes.push(target.provider),
             Vote::No => {}
@@ -157,6 +176,17 @@ async fn ask_all(key: &Key, candidates: Candidates, querier: &Querier) -> Outcom
         // One yes is enough even while others are silent; a second yes later is found by whoever pins it.
         (1, _) => yes.pop().map_or(Outcome::Nowhere, Outcome::At),
         _ => Outcome::Ambiguous(yes),
+    }
+}
+
+impl Outcome {
+    fn provider(self, resource: &Resource, running: &Running) -> Result<Arc<Provider>> {
+        match self {
+            Self::At(provider) => running.provider(&provider).cloned(),
+            Self::Nowhere => Err(Error::unknown_resource(resource)),
+            Self::Ambiguous(candidates) => Err(Error::ambiguous(resource, candidates)),
+            Self::Unknown(silent) => Err(Error::could_not_ask(resource, silent)),
+        }
     }
 }
 
