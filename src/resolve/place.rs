@@ -20,6 +20,8 @@ pub struct Place {
     pub credential: Option<CredentialAlias>,
     /// The mapping that was followed.
     pub mapping: Option<Arc<Mapping>>,
+    /// The tombstone at another provider that was not followed; it is out of date if the thing is here.
+    pub past: Option<Arc<Mapping>>,
     /// How it was found.
     pub by: By,
 }
@@ -64,7 +66,7 @@ impl By {
 impl Place {
     /// A provider, found somehow.
     pub fn at(provider: Arc<Provider>, by: By) -> Self {
-        Self { provider, endpoint: None, remote_scope: None, credential: None, mapping: None, by }
+        Self { provider, endpoint: None, remote_scope: None, credential: None, mapping: None, past: None, by }
     }
 
     /// Where a mapping leads, whoever asks.
