@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use super::answer::Refusal;
 use super::bounds;
 use super::pipe::{End, ID_BYTES, Pipe, PipeId};
-use crate::cloudpipe::shape::field;
+use crate::cloudpipe::shape::{field, new_ids};
 
 /// Longest uri or issuer, in bytes.
 const URI_BYTES: usize = 2048;
@@ -56,13 +56,15 @@ impl Wish {
             None | Some(Value::Null) => ("", &outer),
             Some(_) => return Err(Refusal::bad("pipe", "must be an object")),
         };
-        let id = match field(inner, "id").or_else(|| field(&outer, "id")) {
-            None | Some(Value::Null) => None,
-            Some(id) => Some(id.as_str().and_then(PipeId::read).ok_or_else(|| {
-                let text = format!("must be printable text of 1 to {ID_BYTES} bytes without `/`");
-                Refusal::bad(format!("{prefix}id"), text)
-            })?),
-        };
+        let [flat, nested] = new_ids(&outer);
+        let (flat, nested) = (read_id(flat, "id")?, read_id(nested, "pipe.id")?);
+        if let (Some(flat), Some(nested)) = (&flat, &nested)
+            && flat != nested
+        {
+            let text = format!("is {flat}, and pipe.id is {nested}: say one of them, or one twice");
+            return Err(Refusal::bad("id", text));
+        }
+        let id = flat.or(nested);
         Ok(Self {
             id,
             this: EndWish::read(inner, "this", prefix)?,
@@ -143,6 +145,12 @@ impl EndWish {
     }
 }
 
+fn read_id(id: Option<&Value>, path: &str) -> Result<Option<PipeId>, Refusal> {
+    let Some(id) = id else { return Ok(None) };
+    let wrong = || format!("must be printable text of 1 to {ID_BYTES} bytes without `/`");
+    id.as_str().and_then(PipeId::read).map(Some).ok_or_else(|| Refusal::bad(path, wrong()))
+}
+
 fn text(object: &Map<String, Value>, name: &str, prefix: &str) -> Result<Option<String>, Refusal> {
     match field(object, name) {
         None | Some(Value::Null) => Ok(None),
@@ -203,6 +211,21 @@ mod tests {
     }
 
     #[test]
+    fn two_ids_are_none() {
+        for body in [
+            json!({"id": "p"}),
+            json!({"id": null, "pipe": {"id": "p"}}),
+            json!({"id": "p", "pipe": {"Id": "p"}}),
+        ] {
+            assert_eq!(read(&body).id, PipeId::read("p"), "{body}");
+        }
+        let refusal = Wish::read(br#"{"id":"x9","pipe":{"id":"y9"}}"#).err().unwrap();
+        let (status, body) = (refusal.status, refusal.into_response().into_body());
+        let told = std::str::from_utf8(body.as_bytes().unwrap()).unwrap();
+        assert!(status == 400 && told.contains("x9") && told.contains("y9"), "{told}");
+    }
+
+    #[test]
     fn an_update_merges_top_level_keys_and_null_removes() {
         let mut pipe = read(&json!({"other": {"data": {"a": 1, "b": 2}, "uri": "u", "issuer": "i"}}))
             .into_pipe(PipeId::random());
@@ -224,6 +247,7 @@ mod tests {
     fn a_wrong_field_is_named_by_its_path() {
         for (body, path) in [
             (json!({"id": 5}), "id"),
+            (json!({"pipe": {"id": "a/b"}}), "pipe.id"),
             (json!({"pipe": {"this": {"data": 5}}}), "pipe.this.data"),
             (json!({"other": {"uri": 5}}), "other.uri"),
             (json!({"other": {"schema": {"$ref": "http://x"}}}), "other.schema"),
