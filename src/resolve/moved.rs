@@ -63,6 +63,7 @@ impl Resolver {
             return Ok(None);
         };
         match self.found_again(parent, wanted, querier).await {
+            Ok(Some(place)) if place.by == By::PartialFlood => Ok(None),
             Ok(Some(place)) => Ok(Some(vec![place.provider.id().clone()])),
             Ok(None) => {
                 let known = self.mappings.get(parent).await.map_err(Error::from)?;
