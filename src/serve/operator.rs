@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use http::{Request, Response};
-use standpipe_api::{Body, Connection, EventPage, Outdated, Problem, Problems, ProviderId, Upstream};
+use standpipe_api::{Body, Connection, EventPage, Kind, Outdated, Problem, Problems, ProviderId, Upstream};
 use tokio::net::UnixListener;
 use tokio::sync::watch;
 
@@ -20,7 +20,7 @@ use crate::admin::{
     ProviderStatus,
 };
 use crate::background::Failures;
-use crate::config::{self, Admin, At, Config, Limits};
+use crate::config::{self, Admin, At, Config, Limits, known_kind};
 use crate::engine::Engine;
 use crate::forward::breaker;
 use crate::forward::deadline::now;
@@ -150,6 +150,11 @@ impl Service for Front {
 impl KnownEndpoints for Operator {
     fn known_endpoint(&self, provider: &ProviderId, endpoint: Option<&str>) -> Result<(), String> {
         self.engine.running.load().known_endpoint(provider, endpoint)
+    }
+
+    fn known_kind(&self, kind: &Kind) -> Result<(), String> {
+        let dialects = self.engine.router.dialects().iter();
+        known_kind(kind.as_str(), &dialects.flat_map(|dialect| dialect.kinds()).collect::<Vec<_>>())
     }
 }
 
