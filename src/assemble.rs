@@ -6,7 +6,9 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use standpipe_api::{Authenticator, CredentialStrategy, Extension, Outbound, Problem, Problems, Signer};
+use standpipe_api::{
+    Authenticator, CredentialStrategy, Extension, Outbound, Problem, Problems, Secrets as _, Signer,
+};
 
 use self::providers::{Making, Reread};
 use crate::admin::AdminDoor;
@@ -21,9 +23,9 @@ use crate::peer::Peers;
 use crate::rate_limit::RateLimits;
 use crate::registry::AtRunTime;
 use crate::route::{FaceId, Router};
-use crate::store::Store;
+use crate::store::{MasterKey, Store};
 use crate::telemetry::Metrics;
-use crate::token::{SecretFiles, TokenMappings, strategies};
+use crate::token::{ProcessSecrets, SecretFiles, TokenMappings, strategies};
 
 /// What listens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,6 +150,14 @@ pub fn mistakes(
         && let Err(error) = crate::admin::read_token(token_file)
     {
         problems.push(Problem::at("admin.token_file", error.to_string()));
+    }
+    let key = |reference| {
+        ProcessSecrets
+            .read(reference)
+            .and_then(|key| MasterKey::parse(&key).map_err(|error| error.to_string()))
+    };
+    if let Some(Err(text)) = config.master_key.as_ref().map(key) {
+        problems.push(Problem::at("master_key", text));
     }
     let (parts, mut found) = configured(&config, extensions, reserved, front);
     if let Some(parts) = parts {

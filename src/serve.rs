@@ -75,6 +75,8 @@ pub struct Server {
     shared: Arc<Shared>,
     admin: Arc<Shared>,
     drain: Drain,
+    /// The end of the operator's sockets, which answer until the last call has ended.
+    over: Drain,
     bound: Vec<std::net::SocketAddr>,
     cores: Vec<JoinHandle<()>>,
     background: Option<JoinHandle<()>>,
@@ -108,7 +110,7 @@ impl Server {
         let running = running.map_err(StartError::Config)?;
         let audit = AuditLog::start(store.clone(), metrics.counter(name::AUDIT_DROPPED, &[]))?;
         let engine = engine(running, &parts, store, metrics, (access_log, audit), &tools, issuer);
-        let (drain, failures) = (Drain::new(), Arc::new(Failures::default()));
+        let (drain, over, failures) = (Drain::new(), Drain::new(), Arc::new(Failures::default()));
         let registry = Arc::new(Registry::new(engine.clone(), parts.clone(), tools.clone()));
         metrics.watch(Arc::new(operator::Figures::new(engine.clone(), shared.clone())));
         let thread = Thread {
@@ -128,6 +130,7 @@ impl Server {
         let operator = Operator {
             engine: engine.clone(),
             drain: drain_too,
+            over: over.clone(),
             failures,
             metrics,
             vault,
@@ -138,7 +141,8 @@ impl Server {
         let background = start_background(thread, operator)?;
         let cores = start_cores(bound, parts.front, &engine, &shared, &drain)?;
         let background = Some(background);
-        Ok(Self { engine, registry, shared, admin, drain, bound: addresses, cores, background, _lock: lock })
+        let bound = addresses;
+        Ok(Self { engine, registry, shared, admin, drain, over, bound, cores, background, _lock: lock })
     }
 
     /// Where it listens, in the order of the configuration.
@@ -182,12 +186,16 @@ impl Server {
     /// Ends: nothing new is taken, what is in flight is finished, at most for `limits.drain`.
     pub fn stop(mut self) {
         self.drain.begin();
-        for core in self.cores.drain(..).chain(self.background.take()) {
-            if core.join().is_err() {
-                tracing::error!("a thread ended in a panic");
-            }
-        }
+        self.cores.drain(..).for_each(join);
+        self.over.begin();
+        self.background.take().into_iter().for_each(join);
         self.engine.audit.end();
+    }
+}
+
+fn join(thread: JoinHandle<()>) {
+    if thread.join().is_err() {
+        tracing::error!("a thread ended in a panic");
     }
 }
 
@@ -269,7 +277,7 @@ fn engine(
 
 fn start_background(thread: Thread, operator: Operator) -> Result<JoinHandle<()>, StartError> {
     let (ready, started) = mpsc::channel();
-    let drain = thread.drain.clone();
+    let (drain, over) = (thread.drain.clone(), operator.over.clone());
     let spawned = thread::Builder::new().name("background".into()).spawn(move || {
         let runtime = match local_runtime() {
             Ok(runtime) => runtime,
@@ -292,10 +300,12 @@ fn start_background(thread: Thread, operator: Operator) -> Result<JoinHandle<()>
             if failed {
                 return;
             }
-            tokio::task::spawn_local(admin);
+            let admin = tokio::task::spawn_local(admin);
             drain.begun().await;
-            // Background work that does not end by itself ends with its thread.
+            // What does not end by itself ends with its thread.
             let _ended = tokio::time::timeout(Duration::from_secs(1), work).await;
+            over.begun().await;
+            let _ended = tokio::time::timeout(Duration::from_secs(1), admin).await;
         });
     })?;
     started.recv().unwrap_or_else(|_| Err(StartError::Upstream("the background thread ended".into())))?;

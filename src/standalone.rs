@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::header::AUTHORIZATION;
 use http::{Request, Response};
-use standpipe_api::{Body, CallId, Connection, Upstream, bearer};
+use standpipe_api::{Body, CallId, Connection, Error, Upstream, bearer};
 
 use crate::engine::{Engine, Running};
 use crate::identify::{Shown, Who};
@@ -57,7 +57,23 @@ impl Standalone {
                 return Err(error);
             }
         }
-        Ok(self.upstream.serve(Request::from_parts(head, body)).await)
+        let request = Request::from_parts(head, body);
+        if request.method().is_safe() {
+            Ok(self.upstream.serve(request).await)
+        } else {
+            self.write(request).await
+        }
+    }
+
+    /// Runs in a task of its own to its end, whether or not the caller stays: what a provider has begun outside must
+    /// not be cut off half-way.
+    async fn write(&self, request: Request<Body>) -> standpipe_api::Result<Response<Body>> {
+        let (upstream, counted) = (self.upstream.clone(), self.engine.writing.begin());
+        let written = tokio::task::spawn_local(async move {
+            let _counted = counted;
+            upstream.serve(request).await
+        });
+        written.await.map_err(|error| Error::internal("the call ended without an outcome").because(error))
     }
 }
 

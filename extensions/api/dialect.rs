@@ -133,7 +133,9 @@ pub trait Dialect: Send + Sync + 'static {
     }
 
     /// Whether a resource may turn up at another provider. If so, a 404 that its provider gives to a read makes the engine
-    /// search again, and the mapping is corrected; if not, that answer proves nothing about the mapping.
+    /// search again, and the mapping is corrected; if not, that answer proves nothing about the mapping. What has no
+    /// [`Dialect::question`] is asked for with that same read, at the providers that have what it is within by now.
+    /// A tombstone of what may move leads only polls and deletes to where it was, and others while nothing leads elsewhere.
     fn may_move(&self, _resource: &Resource) -> bool {
         true
     }

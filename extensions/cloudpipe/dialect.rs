@@ -14,7 +14,7 @@ use standpipe_api::{
 
 use super::resources::Resources;
 use super::settings::ProviderSettings;
-use super::shape::field;
+use super::shape::new_ids;
 use crate::path;
 
 /// The word in `dialect = "cloudpipe"`.
@@ -180,10 +180,13 @@ impl Dialect for CloudpipeDialect {
     }
 }
 
-/// The id a caller gave a new pipe: flat, as brokers in the field read it, or nested, as the specification says.
+/// The id a caller gave a new pipe. Brokers differ in which of two they take: the answer says it then.
 pub(super) fn pipe_id(body: &Bytes) -> Option<String> {
     let given: Map<String, Value> = serde_json::from_slice(body).ok()?;
-    let id = field(&given, "id").or_else(|| field(field(&given, "pipe")?.as_object()?, "id"))?;
+    let id = match new_ids(&given) {
+        [Some(flat), Some(nested)] if flat != nested => return None,
+        [flat, nested] => flat.or(nested)?,
+    };
     id.as_str().filter(|id| path::is_segment(id)).map(str::to_owned)
 }
 
@@ -215,7 +218,12 @@ mod tests {
             named(BIND, &db, r#"{"pipe":{"id":"web"}}"#),
             ["pipe arn:rds:db/web", "resource arn:rds:db"]
         );
-        for body in ["{}", "", "[", r#"{"id":7}"#, r#"{"id":"a/b"}"#] {
+        assert_eq!(
+            named(BIND, &db, r#"{"id":"web","pipe":{"ID":"web"}}"#),
+            ["pipe arn:rds:db/web", "resource arn:rds:db"]
+        );
+        let two = r#"{"id":"web","pipe":{"id":"app"}}"#;
+        for body in ["{}", "", "[", r#"{"id":7}"#, r#"{"id":"a/b"}"#, two] {
             let names = named(CREATE_PIPE, &db, body);
             assert_eq!(names, ["resource arn:rds:db"], "{body}");
         }

@@ -1,27 +1,22 @@
 //! The specification's root paths: `/pipes/{id}`, `/offers/{b}`, `/needs/{b}` and what is under them.
 //!
 //! A pipe or blueprint is named within a resource, so that the same name may mean several. The one that is meant is
-//! looked up in the mappings, or asked for with safe questions; then the call goes on as one for
-//! `/{resource}/...`. Two that could be meant are an error that names them.
+//! searched for in all resources; then the call goes on as one for `/{resource}/...`. Two that could be meant are an
+//! error that names them.
+
+mod search;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bytes::Bytes;
+use http::Request;
 use http::uri::{PathAndQuery, Uri};
-use http::{Request, StatusCode};
 use percent_encoding::percent_decode_str;
-use standpipe_api::{
-    Body, Call, Error, ErrorKind, Extension, Fault, Federation, Flow, MappingState, ProviderId, Query,
-    Resource, ResourceId, Result, Route, Target,
-};
+use standpipe_api::{Body, Call, Error, Extension, Federation, Flow, Result, Route};
 
-use super::dialect::{NAME, PIPE, RESOURCE};
-use super::resources::{Found, Resources};
+use self::search::Sought;
+use super::resources::Resources;
 use crate::path;
-
-/// Resources asked for one name; more need `?resource=`.
-const MOST_QUESTIONS: usize = 1000;
 
 /// The extension.
 pub struct RoutePipes {
@@ -33,85 +28,6 @@ impl RoutePipes {
     pub fn new(resources: Arc<Resources>) -> Self {
         Self { resources }
     }
-
-    /// Every resource there is, with its provider.
-    async fn everywhere(&self, fed: &dyn Federation) -> Result<(Vec<(Target, ResourceId)>, Vec<ProviderId>)> {
-        let (mut places, mut left_out) = (Vec::new(), Vec::new());
-        let pinned = fed.pinned();
-        for provider in fed.providers().into_iter().filter(|provider| provider.dialect == NAME) {
-            if pinned.as_ref().is_some_and(|pinned| *pinned != provider.id) {
-                continue;
-            }
-            if pinned.is_none() && !fed.may_visit(&provider.id) {
-                left_out.push(provider.id);
-                continue;
-            }
-            let (learned, found) = self.resources.learned(fed, &provider).await?;
-            if found == Found::Some || !self.resources.are_known(&provider) {
-                left_out.push(provider.id.clone());
-            }
-            let mut ids = self.resources.ids(&provider);
-            ids.extend(learned);
-            ids.retain(|id| fed.may_see(&provider.id, &Resource::new(RESOURCE, id.clone())));
-            ids.sort_unstable();
-            ids.dedup();
-            places.extend(ids.into_iter().map(|id| (Target::from(&provider), id)));
-        }
-        if places.len() > MOST_QUESTIONS {
-            return Err(Error::bad_request(format!("{} resources could be meant", places.len()))
-                .advise("name one with ?resource=, or use its own path"));
-        }
-        Ok((places, left_out))
-    }
-
-    /// The one place where `under` (`/pipes/web`) exists.
-    async fn find(&self, fed: &dyn Federation, under: &str, what: &str) -> Result<(Target, ResourceId)> {
-        let (mut places, mut silent) = self.everywhere(fed).await?;
-        if let Some(pipe) = under.strip_prefix("/pipes/").and_then(path::decode) {
-            let pipe = |id: &ResourceId| Resource::new(PIPE, &*pipe).within(id.clone());
-            places.retain(|(target, id)| fed.may_see(&target.provider, &pipe(id)));
-        }
-        let question = |(target, id): &(Target, ResourceId)| -> Option<(Target, Query)> {
-            let path = format!("/{}{under}", path::encode(id.as_str()));
-            Some((target.clone(), Request::get(path).body(Bytes::new()).ok()?))
-        };
-        let answers = fed.query_each(places.iter().filter_map(question).collect()).await;
-        let mut found = Vec::new();
-        for (place, (target, answer)) in places.into_iter().zip(answers) {
-            match answer.map(|answer| answer.status()) {
-                Ok(status) if status.is_success() => found.push(place),
-                Ok(StatusCode::NOT_FOUND | StatusCode::GONE) => {}
-                Ok(_) | Err(_) => silent.push(target.provider),
-            }
-        }
-        match (found.len(), silent.is_empty()) {
-            (1, _) => found.pop().ok_or_else(|| nowhere(what)),
-            (0, true) => Err(nowhere(what)),
-            (0, false) => {
-                silent.dedup();
-                Err(Error::could_not_ask(what, silent))
-            }
-            _ => Err(ambiguous(what, found.into_iter().map(|(target, id)| (target.provider, id)))),
-        }
-    }
-}
-
-fn nowhere(what: &str) -> Error {
-    Error::new(ErrorKind::UnknownResource, Fault::Caller, format!("no resource has {what}"))
-}
-
-fn ambiguous(what: &str, found: impl Iterator<Item = (ProviderId, ResourceId)>) -> Error {
-    let (mut places, mut candidates) = (Vec::new(), Vec::new());
-    for (provider, resource) in found {
-        places.push(format!("{resource} at {provider}"));
-        if !candidates.contains(&provider) {
-            candidates.push(provider);
-        }
-    }
-    let public = format!("{what} could be that of {}", places.join(", or of "));
-    Error::new(ErrorKind::Ambiguous, Fault::Caller, public)
-        .advise("choose with ?resource= or the header Standpipe-Provider, or use /{resource}/...")
-        .with_candidates(candidates)
 }
 
 #[async_trait(?Send)]
@@ -147,28 +63,17 @@ impl Extension for RoutePipes {
             return Err(Error::bad_request("a pipe is created within a resource, and none is named")
                 .advise("POST /pipes?resource=..., or POST /{resource}/pipes"));
         }
-        let id = path::decode(name).unwrap_or_default().into_owned();
-        let what = format!("{} {id}", side.trim_end_matches('s'));
-        if side == "pipes" {
-            let known = fed.mappings(&PIPE, &id.as_str().into(), 10).await?;
-            let pinned = fed.pinned();
-            let mut known: Vec<_> = known
-                .into_iter()
-                .filter(|mapping| mapping.state != MappingState::Gone)
-                .filter(|mapping| pinned.as_ref().is_none_or(|pinned| *pinned == mapping.provider))
-                .filter_map(|mapping| Some((mapping.provider, mapping.resource.parent?)))
-                .collect();
-            if known.len() > 1 {
-                return Err(ambiguous(&what, known.into_iter()));
-            }
-            if let Some((_, resource)) = known.pop() {
-                lead(request, resource.as_str(), &path, query.as_deref())?;
-                return Ok(Flow::Continue);
-            }
-        }
-        let (target, resource) = self.find(fed, &format!("/{side}/{name}"), &what).await?;
-        lead(request, resource.as_str(), &path, query.as_deref())?;
-        Ok(Flow::To(target))
+        let id = path::decode(name).unwrap_or_default();
+        let sought = Sought {
+            method: &call.method,
+            under: format!("/{side}/{name}"),
+            pipe: (side == "pipes").then_some(&*id),
+            what: format!("{} {id}", side.trim_end_matches('s')),
+        };
+        let place = sought.find(&self.resources, fed).await?;
+        lead(request, place.resource.as_str(), &path, query.as_deref())?;
+        // Where a mapping leads, the engine follows it.
+        Ok(if place.mapped.is_some() { Flow::Continue } else { Flow::To(place.target) })
     }
 }
 
@@ -197,11 +102,12 @@ fn lead(request: &mut Request<Body>, resource: &str, path: &str, query: Option<&
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::Method;
+    use http::{Method, StatusCode};
     use serde_json::json;
     use standpipe_api::testing::{FakeFederation, call, json_answer, provider};
-    use standpipe_api::{Mapping, Provider, Settings, Timestamp};
+    use standpipe_api::{ErrorKind, Mapping, MappingState, Provider, Resource, Settings, Timestamp};
 
+    use crate::cloudpipe::dialect::{NAME, PIPE};
     use crate::cloudpipe::settings::ProviderSettings;
 
     fn federation(has: &'static [(&'static str, StatusCode)]) -> FakeFederation {
@@ -260,12 +166,75 @@ mod tests {
         assert_eq!((error.kind(), error.candidates()), (ErrorKind::CouldNotAsk, &["beta".into()][..]));
     }
 
+    /// The pipe `p` of alpha's `db`, mapped like this; what has it, and how many resources were asked.
+    async fn led_with(
+        state: MappingState,
+        has: &'static [(&'static str, StatusCode)],
+        method: Method,
+    ) -> std::result::Result<(String, usize), (ErrorKind, Vec<String>)> {
+        let federation = federation(has);
+        let pipe = Resource::new(PIPE, "p").within("db");
+        let row = Mapping { state, ..Mapping::learned(pipe, "alpha".into(), Timestamp::now()) };
+        federation.learn(row).await.unwrap();
+        let outcome = led(&federation, method, "/pipes/p").await;
+        let names = |error: &Error| error.candidates().iter().map(ToString::to_string).collect();
+        outcome.map(|(_, uri)| (uri, federation.asked().len())).map_err(|error| (error.kind(), names(&error)))
+    }
+
+    const DB: (&str, StatusCode) = ("alpha/db/pipes/p", StatusCode::OK);
+    const WEB: (&str, StatusCode) = ("beta/web/pipes/p", StatusCode::OK);
+    const DOWN: (&str, StatusCode) = ("beta/app/pipes/p", StatusCode::BAD_GATEWAY);
+
     #[tokio::test]
-    async fn a_mapped_pipe_needs_no_question() {
-        let federation = federation(&[]);
+    async fn a_mapping_says_nothing_of_other_resources() {
+        let (live, both) =
+            (MappingState::Live, Err((ErrorKind::Ambiguous, vec!["alpha".into(), "beta".into()])));
+        for method in [Method::GET, Method::PATCH, Method::DELETE] {
+            let alone = led_with(live, &[DB], method.clone()).await;
+            assert_eq!(alone, Ok(("/db/pipes/p".to_owned(), 3)), "{method}");
+            let told = led_with(live, &[DB, WEB], method.clone()).await;
+            assert_eq!(told, both, "{method}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_change_goes_nowhere_while_somebody_is_silent() {
+        let silent = Err((ErrorKind::CouldNotAsk, vec!["beta".to_owned()]));
+        for (state, has) in [(MappingState::Live, &[DB, DOWN]), (MappingState::Maybe, &[DB, DOWN])] {
+            assert_eq!(led_with(state, has, Method::PATCH).await, silent, "{state:?}");
+            assert_eq!(led_with(state, has, Method::DELETE).await, silent, "{state:?}");
+            assert_eq!(led_with(state, has, Method::GET).await.unwrap().0, "/db/pipes/p");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_repeated_deletion_reaches_no_other_pipe() {
+        let both = Err((ErrorKind::Ambiguous, vec!["alpha".to_owned(), "beta".to_owned()]));
+        // The second is one whose answer was lost.
+        for state in [MappingState::Gone, MappingState::Live] {
+            assert_eq!(led_with(state, &[], Method::DELETE).await.unwrap().0, "/db/pipes/p");
+            assert_eq!(led_with(state, &[DOWN], Method::DELETE).await.unwrap().0, "/db/pipes/p");
+            assert_eq!(led_with(state, &[WEB], Method::DELETE).await, both, "{state:?}");
+            assert_eq!(led_with(state, &[WEB], Method::GET).await.unwrap().0, "/web/pipes/p");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_open_claim_is_no_proof() {
+        for state in [MappingState::Maybe, MappingState::Intent] {
+            assert_eq!(led_with(state, &[WEB], Method::DELETE).await.unwrap().0, "/web/pipes/p");
+            let nowhere = led_with(state, &[], Method::GET).await.unwrap_err();
+            assert_eq!(nowhere.0, ErrorKind::UnknownResource);
+            assert_eq!(led_with(state, &[DB], Method::PATCH).await.unwrap().0, "/db/pipes/p");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_only_resource_needs_no_question() {
+        let federation = federation(&[]).pinning("alpha");
         let pipe = Resource::new(PIPE, "p").within("db");
         federation.learn(Mapping::learned(pipe, "alpha".into(), Timestamp::now())).await.unwrap();
-        let (flow, uri) = led(&federation, Method::GET, "/pipes/p").await.unwrap();
+        let (flow, uri) = led(&federation, Method::DELETE, "/pipes/p").await.unwrap();
         assert!(matches!(flow, Flow::Continue) && uri == "/db/pipes/p");
         assert!(federation.asked().is_empty());
     }

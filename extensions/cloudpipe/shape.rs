@@ -44,6 +44,12 @@ pub(crate) fn field<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&'
     entry(object, name).map(|(_, value)| value)
 }
 
+/// The ids that a body gives a new pipe: flat, as brokers in the field read it, and nested, as the specification says.
+pub(crate) fn new_ids(body: &Map<String, Value>) -> [Option<&Value>; 2] {
+    let nested = field(body, "pipe").and_then(Value::as_object);
+    [Some(body), nested].map(|pipe| field(pipe?, "id").filter(|id| !id.is_null()))
+}
+
 /// The name under which a field stands.
 pub(super) fn key_of(object: &Map<String, Value>, name: &str) -> Option<String> {
     entry(object, name).map(|(key, _)| key.clone())

@@ -18,7 +18,8 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Takes its address, where its bearer token is, and how long it may take.
+    /// Takes its address, where its bearer token is, and how long it may take. The token is read to see that it is there, and
+    /// again for each call.
     ///
     /// # Errors
     /// Every mistake, at `url` and `token`.
@@ -28,7 +29,8 @@ impl Server {
         if url.is_none() {
             problems.push(Problem::at("url", "must be an http or https URL"));
         }
-        let token = token.map(SecretRef::parse).transpose();
+        let found = |token| SecretRef::parse(token).and_then(|found| secret::read(&found).map(|_| found));
+        let token = token.map(found).transpose();
         match (url, token) {
             (Some(url), Ok(token)) => Ok(Self { url: url.to_owned(), token, limit }),
             (_, token) => {

@@ -92,6 +92,8 @@ impl OperatorMappings {
     /// The row breaks a rule, a row of another origin is there, the store does not answer in time.
     pub async fn set(&self, mapping: Mapping) -> Result<()> {
         let name = mapping.resource.to_string();
+        // An import may hold what an extension wrote for itself; nobody writes that by hand.
+        self.known.known_kind(&mapping.resource.kind).map_err(Error::invalid)?;
         let row = self.check(mapping).map_err(Error::invalid)?;
         match self.import(vec![row]).await?.first() {
             Some(Imported::Kept(origin)) => Err(Error::conflict(kept(*origin))

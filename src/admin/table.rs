@@ -1,7 +1,7 @@
 //! What an operator's commands need of the mapping table and of the configuration.
 
 use async_trait::async_trait;
-use standpipe_api::{Error, Mapping, ProviderId, Resource, Result};
+use standpipe_api::{Error, Kind, Mapping, ProviderId, Resource, Result};
 
 pub use crate::store::{Filter, Imported};
 use crate::store::{Mappings, Write};
@@ -42,13 +42,19 @@ pub trait MappingTable: Send + Sync + 'static {
     async fn probe(&self) -> Result<()>;
 }
 
-/// Where credentials may be sent.
+/// What a row may name: where credentials may be sent, and what is ever asked for.
 pub trait KnownEndpoints: Send + Sync + 'static {
     /// Whether the provider is configured and the endpoint lies under one of its bases.
     ///
     /// # Errors
     /// Why not, as a sentence.
     fn known_endpoint(&self, provider: &ProviderId, endpoint: Option<&str>) -> Result<(), String>;
+
+    /// Whether a dialect has resources of this kind.
+    ///
+    /// # Errors
+    /// Why not, as a sentence.
+    fn known_kind(&self, kind: &Kind) -> Result<(), String>;
 }
 
 #[async_trait]

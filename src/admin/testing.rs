@@ -144,6 +144,10 @@ impl KnownEndpoints for FakeEngine {
             _ => Err(format!("no provider is named {provider}")),
         }
     }
+
+    fn known_kind(&self, kind: &Kind) -> Result<(), String> {
+        crate::config::known_kind(kind.as_str(), &[Kind::of("resource"), Kind::of("pipe")])
+    }
 }
 
 #[async_trait]

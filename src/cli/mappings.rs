@@ -351,8 +351,10 @@ async fn import(
 ) -> Result<ExitCode, Failure> {
     let (source, progress): (Box<dyn Read + Send>, _) = match file.filter(|file| *file != Path::new("-")) {
         Some(file) => {
-            let source = File::open(file).map_err(Failure::Input)?;
-            let bytes = source.metadata().map_err(Failure::Input)?.len();
+            let unreadable =
+                |error: io::Error| Failure::Argument(format!("cannot read {}: {error}", file.display()));
+            let source = File::open(file).map_err(unreadable)?;
+            let bytes = source.metadata().map_err(unreadable)?.len();
             let template = "{bar:30} {percent}% of {total_bytes}, {bytes_per_sec}, {eta} left";
             (Box::new(source), ticking(ProgressBar::new(bytes), template))
         }

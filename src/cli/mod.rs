@@ -28,7 +28,7 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use standpipe_api::{Problems, ProviderId};
+use standpipe_api::{Kind, Problems, ProviderId};
 
 pub use admin_client::AdminClient;
 pub use arguments::{Arguments, Command};
@@ -116,7 +116,7 @@ impl Tables {
                 let mappings = Arc::new(Mappings::new(Arc::new(store), config.resolve.cached_mappings));
                 let running = assemble::running(config, said, &parts, &Tools::idle(), &Metrics::new(), None);
                 let running = running.map_err(|found| lines(&found))?;
-                Ok(Self::Free { mappings, known: Arc::new(Known(running)), _lock: lock })
+                Ok(Self::Free { mappings, known: Arc::new(Known(running, parts.known.kinds)), _lock: lock })
             }
         }
     }
@@ -161,11 +161,15 @@ fn outbox_command(
     }
 }
 
-/// What a configuration that is not being served knows of endpoints.
-struct Known(Running);
+/// What a configuration that is not being served knows of endpoints and kinds.
+struct Known(Running, Vec<Kind>);
 
 impl KnownEndpoints for Known {
     fn known_endpoint(&self, provider: &ProviderId, endpoint: Option<&str>) -> Result<(), String> {
         self.0.known_endpoint(provider, endpoint)
+    }
+
+    fn known_kind(&self, kind: &Kind) -> Result<(), String> {
+        crate::config::known_kind(kind.as_str(), &self.1)
     }
 }

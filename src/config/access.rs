@@ -102,9 +102,20 @@ pub(super) fn rules(top: &mut Reader<'_>, providers: &[Provider], known: &Known)
 
 /// A kind that no dialect has is a mistake: nothing would ever be of it.
 pub(super) fn check_kind(reader: &mut Reader<'_>, key: &'static str, kind: &str, known: &Known) {
-    let kinds: Vec<&str> = known.kinds.iter().map(Kind::as_str).collect();
-    if !kinds.contains(&kind) {
-        reader.wrong(key, format!("`{kind}` is no kind of resource; known are {}", kinds.join(", ")));
+    if let Err(text) = known_kind(kind, &known.kinds) {
+        reader.wrong(key, text);
+    }
+}
+
+/// Whether a kind is among those that dialects have.
+///
+/// # Errors
+/// Which there are.
+pub(crate) fn known_kind(kind: &str, known: &[Kind]) -> Result<(), String> {
+    let kinds: Vec<&str> = known.iter().map(Kind::as_str).collect();
+    match kinds.contains(&kind) {
+        true => Ok(()),
+        false => Err(format!("`{kind}` is no kind of resource; known are {}", kinds.join(", "))),
     }
 }
 

@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use standpipe_api::{CredentialAlias, ProviderId, SecretRef};
 
+pub(crate) use self::access::known_kind;
 pub use self::access::{AccessRule, Allowance, Quota, Retention};
 pub use self::identity::{Allowed, Host, Issuer, Outbound, TrustedIssuer};
 pub use self::load::{Known, examine, load, read};

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -25,6 +25,16 @@ pub(super) struct Progress(Rc<Cell<State>>);
 struct State {
     last: Instant,
     patience: Duration,
+    awaited: Awaited,
+}
+
+/// Whose turn it is while a request is being sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Awaited {
+    /// More of the body is to come from the caller.
+    Caller,
+    /// What there is has been handed on.
+    Provider,
 }
 
 impl Progress {
@@ -33,7 +43,8 @@ impl Progress {
         if body.as_bytes().is_some() {
             return None;
         }
-        let progress = Self(Rc::new(Cell::new(State { last: now(), patience: idle })));
+        let begun = State { last: now(), patience: idle, awaited: Awaited::Provider };
+        let progress = Self(Rc::new(Cell::new(begun)));
         let upload = Upload { body: std::mem::take(body), progress: progress.clone(), answer };
         *body = Body::stream(upload);
         Some(progress)
@@ -43,6 +54,11 @@ impl Progress {
     pub(super) fn deadline(&self) -> Instant {
         let state = self.0.get();
         state.last + state.patience
+    }
+
+    /// Who is waited for.
+    pub(super) fn awaited(&self) -> Awaited {
+        self.0.get().awaited
     }
 }
 
@@ -60,11 +76,14 @@ impl HttpBody for Upload {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
         let state = self.progress.0.get();
+        let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
+            self.progress.0.set(State { awaited: Awaited::Caller, ..state });
+            return Poll::Pending;
+        };
         let ended = frame.is_none() || self.body.is_end_stream();
         let patience = if ended { self.answer } else { state.patience };
-        self.progress.0.set(State { last: now(), patience });
+        self.progress.0.set(State { last: now(), patience, awaited: Awaited::Provider });
         Poll::Ready(frame)
     }
 

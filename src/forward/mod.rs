@@ -27,7 +27,7 @@ use rustls::ClientConfig;
 use standpipe_api::Body;
 use tokio::sync::OwnedSemaphorePermit;
 
-use self::body::{Download, Home, Lease, Progress};
+use self::body::{Awaited, Download, Home, Lease, Progress};
 use self::deadline::{Deadlines, now};
 pub use self::failure::Failure;
 use self::http1::{Answer, Broken, Connection};
@@ -85,10 +85,14 @@ impl Forward {
         let permit = self.turn(provider, deadline).await?;
         let answered = match destination {
             Destination::InProcess(upstream) => {
-                let patience = deadline.min(now() + provider.config.response_timeout);
+                let settings = &provider.config;
+                let end = deadline.min(now() + settings.response_timeout);
+                let upload =
+                    Progress::track(request.body_mut(), settings.idle_timeout, settings.response_timeout);
+                let patience = || upload.as_ref().map_or(end, Progress::deadline);
                 let request = copy(request).unwrap_or_else(|| mem::take(request));
-                let served = self.deadlines.within(|| patience, upstream.serve(request)).await;
-                served.map_err(|_| Failure::Timeout)
+                let served = self.deadlines.within(patience, upstream.serve(request)).await;
+                served.map_err(|_| overdue(upload.as_ref()))
             }
             Destination::Origin(origin) => self.exchange((provider, origin), request, permit, deadline).await,
         };
@@ -165,7 +169,7 @@ impl Forward {
                 },
             };
             let answered = self.deadlines.within(patience, connection.exchange(request)).await;
-            match answered.map_err(|_| Failure::Timeout)? {
+            match answered.map_err(|_| overdue(upload.as_ref()))? {
                 Ok(answer) => {
                     let (pool, origin, lifetime) = (self.pool.clone(), origin.id, settings.idle_timeout);
                     let home = Home { pool, origin, lifetime, permit };
@@ -218,6 +222,17 @@ impl Forward {
         let deadlines = self.deadlines.clone();
         let download = Download { rest, lease: Some(lease), deadlines, idle, wait: None, broken: None };
         response.map(|()| Body::stream(download))
+    }
+}
+
+/// Patience is over: a caller that stops sending is no fault of the provider's.
+fn overdue(upload: Option<&Progress>) -> Failure {
+    match upload.map(Progress::awaited) {
+        Some(Awaited::Caller) => {
+            let late = "no byte of the body came for the provider's idle_timeout";
+            Failure::Upload(io::Error::new(io::ErrorKind::TimedOut, late).into())
+        }
+        Some(Awaited::Provider) | None => Failure::Timeout,
     }
 }
 

@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use standpipe_api::{
-    Caller, CredentialAlias, Error, Hint, Mapping, MappingState, Origin, Resource, Result, Timestamp, Verdict,
+    Caller, CredentialAlias, Error, Hint, Mapping, MappingState, Origin, ProviderId, Resource, Result,
+    Timestamp, Verdict,
 };
 
 use crate::fail_point::{FailPoint, reach};
@@ -60,6 +61,15 @@ pub enum Hold {
     Deleting(Leaving),
     /// Nothing.
     Nothing,
+}
+
+/// Where something is, other than its mapping says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Truth<'a> {
+    /// At this provider.
+    At(&'a ProviderId),
+    /// At none.
+    Nowhere,
 }
 
 /// Whose the mapping is that a creating call found or made.
@@ -156,6 +166,29 @@ impl Learner {
             return Ok(());
         }
         self.write(resource, state).await
+    }
+
+    /// Corrects a mapping that a read has shown to be out of date, unless it has changed since or is being created anew: what
+    /// the read was told may be from before that.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub async fn correct(&self, stale: &Mapping, truth: Truth<'_>) -> Result<()> {
+        let resource = &stale.resource;
+        let known = self.0.mappings.get(resource).await.map_err(Error::from)?;
+        if known.as_deref() != Some(stale) || self.under_way(resource, |now| now.creating > 0) {
+            return Ok(());
+        }
+        match truth {
+            Truth::At(provider) => {
+                let found = Mapping {
+                    hints: stale.hints.clone(),
+                    ..Mapping::learned(resource.clone(), provider.clone(), Timestamp::now())
+                };
+                self.0.mappings.apply(vec![Write::Put(found)]).await.map_err(Error::from)
+            }
+            Truth::Nowhere => self.write(resource, MappingState::Gone).await,
+        }
     }
 
     /// What puts a tombstone in a mapping's place.
@@ -276,3 +309,6 @@ impl Drop for Held {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,7 +21,7 @@ use crate::engine::Running;
 use crate::fail_point::{FailPoint, reach};
 use crate::forward::Failure;
 use crate::forward::headers::{Outgoing, to_caller, to_provider};
-use crate::learn::{Hold, intent};
+use crate::learn::{Hold, Truth, intent};
 use crate::providers::{Destination, Provider};
 use crate::resolve::{By, Place};
 use crate::respond::PROVIDER;
@@ -137,7 +137,7 @@ impl Exchange<'_> {
             }
         };
         if self.may_have_moved(&response) {
-            Box::pin(self.follow(trail, &left, &method, &mut response)).await?;
+            Box::pin(self.follow(trail, &left, &mut response)).await?;
         }
         self.respond(trail, held, left.heard.take(), &mut response).await?;
         Ok(response)
@@ -309,7 +309,12 @@ impl Exchange<'_> {
                 (Hold::Creating(held), _) => held.settle(verdict).await,
                 (Hold::Deleting(leaving), _) => leaving.settle(&self.place, verdict).await,
                 (Hold::Nothing, Some(first)) => learner.settle(first, &self.place, verdict).await,
-                (Hold::Nothing, None) => Ok(()),
+                (Hold::Nothing, None) => match &self.place.past {
+                    Some(past) if verdict == Verdict::Live => {
+                        learner.correct(past, Truth::At(self.place.provider.id())).await
+                    }
+                    _ => Ok(()),
+                },
             }
         };
         if let Err(error) = Box::pin(write).await {

@@ -12,7 +12,7 @@ use super::prepare::{Asked, stranger};
 use crate::access::Sight;
 use crate::call::{OnBehalf, Trail};
 use crate::engine::Running;
-use crate::resolve::{Place, Purpose, Wanted};
+use crate::resolve::{Place, Wanted};
 use crate::route::no_route;
 
 /// Mappings of one id that are looked at, of all tenants.
@@ -44,7 +44,7 @@ impl Proxy {
             speaks,
             resources: &asked.resources,
             creates: asked.creates.as_ref(),
-            purpose: if speaks.begins(asked.operation()) { Purpose::New } else { Purpose::Known },
+            purpose: asked.purpose(speaks),
             hints: &[],
             pinned: asked.pinned.as_ref(),
             sight: &sight,

@@ -6,8 +6,8 @@ use http::request::Parts;
 use http::uri::{PathAndQuery, Uri};
 use http::{HeaderMap, HeaderName, Request};
 use standpipe_api::{
-    Body, Call, Caller, CallerAuthorization, Credential, CredentialRequest, Dialect, Error, ErrorKind, Fault,
-    Hint, Operation, ProviderId, RequestView, Resource, Result, Scope, bearer,
+    Body, Call, Caller, CallerAuthorization, Credential, CredentialRequest, Dialect, Effect, Error,
+    ErrorKind, Fault, Hint, Operation, ProviderId, RequestView, Resource, Result, Scope, bearer,
 };
 
 use super::Proxy;
@@ -19,7 +19,7 @@ use crate::identify::{Shown, Who};
 use crate::jwt;
 use crate::listener::ListenerId;
 use crate::query::{Querier, no_credential_in_time};
-use crate::resolve::Place;
+use crate::resolve::{Place, Purpose};
 use crate::route::{ExtensionId, FaceId, Found, Matched, Way, no_route};
 use crate::token::{Chosen, select};
 
@@ -49,6 +49,15 @@ impl Asked {
     /// What the dialect calls the request.
     pub(super) fn operation(&self) -> Operation {
         self.matched.as_ref().map_or(Operation::OTHER, |matched| matched.operation)
+    }
+
+    /// What it is for.
+    pub(super) fn purpose(&self, dialect: &dyn Dialect) -> Purpose {
+        match self.operation() {
+            operation if dialect.begins(operation) => Purpose::New,
+            Operation { effect: Effect::Delete | Effect::Poll, .. } => Purpose::Ending,
+            _ => Purpose::Known,
+        }
     }
 
     /// Ids in the request that an index may know.

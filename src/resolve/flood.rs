@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use moka::sync::Cache;
-use standpipe_api::{Error, ProviderId, Resource, Result, Target, Vote};
+use standpipe_api::{Dialect, Error, ProviderId, Query, Resource, Result, Target, Vote};
 
+use super::{By, Place};
 use crate::access::Sight;
 use crate::config;
 use crate::engine::Running;
@@ -23,7 +24,7 @@ const MOST_FLOODS: usize = 1024;
 pub struct Floods {
     under_way: SingleFlight<Key, Outcome>,
     nowhere: Cache<Key, ()>,
-    /// What was found for callers that do not see every provider; for others it is in the mapping table.
+    /// What was found without hearing every provider; what all were heard about is in the mapping table.
     found: Cache<Key, ProviderId>,
     asked_again: Cache<Resource, ()>,
 }
@@ -48,7 +49,7 @@ struct Candidates {
 /// What a flood came to.
 #[derive(Clone, Debug)]
 enum Outcome {
-    At(ProviderId),
+    At(ProviderId, By),
     Nowhere,
     Ambiguous(Vec<ProviderId>),
     Unknown(Vec<ProviderId>),
@@ -89,7 +90,7 @@ impl Floods {
         dialect: DialectId,
         sight: &Sight<'_>,
         querier: &Querier,
-    ) -> Result<Arc<Provider>> {
+    ) -> Result<Place> {
         let running = &querier.running;
         let candidates = Candidates::of(dialect, running, sight);
         let seen = (!sight.is_whole(running, dialect)).then(|| candidates.all());
@@ -98,20 +99,17 @@ impl Floods {
             return Err(Error::unknown_resource(resource));
         }
         if let Some(found) = self.found.get(&key) {
-            return running.provider(&found).cloned();
+            return Outcome::At(found, By::PartialFlood).place(resource, running);
         }
         let outcome = self.outcome(&key, candidates, querier).await?;
         match &outcome {
             Outcome::Nowhere => self.nowhere.insert(key, ()),
-            Outcome::At(provider) if key.seen.is_some() => self.found.insert(key, provider.clone()),
-            Outcome::At(_) | Outcome::Ambiguous(_) | Outcome::Unknown(_) => {}
+            Outcome::At(provider, by) if key.seen.is_some() || *by == By::PartialFlood => {
+                self.found.insert(key, provider.clone());
+            }
+            Outcome::At(..) | Outcome::Ambiguous(_) | Outcome::Unknown(_) => {}
         }
-        match outcome {
-            Outcome::At(provider) => running.provider(&provider).cloned(),
-            Outcome::Nowhere => Err(Error::unknown_resource(resource)),
-            Outcome::Ambiguous(candidates) => Err(Error::ambiguous(resource, candidates)),
-            Outcome::Unknown(silent) => Err(Error::could_not_ask(resource, silent)),
-        }
+        outcome.place(resource, running)
     }
 
     /// Joins the flood for this key, or starts one.
@@ -139,12 +137,36 @@ impl Floods {
 }
 
 async fn ask_all(key: &Key, candidates: Candidates, querier: &Querier) -> Outcome {
-    let dialect_of = querier.engine.router.dialect(key.dialect);
-    let question = |id: ProviderId| Some((Target::provider(id), dialect_of.question(&key.resource)?));
-    let answers = querier.ask_each(candidates.asked.into_iter().filter_map(question).collect()).await;
+    let dialect = &**querier.engine.router.dialect(key.dialect);
+    match dialect.question(&key.resource) {
+        Some(question) => ask(candidates, &question, dialect, querier).await,
+        None => Outcome::Unknown(candidates.asked),
+    }
+}
+
+/// The one of some providers that has what a read is for. A caller's own credential must not visit them in turn.
+///
+/// # Errors
+/// None of them has it, several have it, or none has it and somebody did not answer.
+pub(super) async fn ask_those(
+    resource: &Resource,
+    those: Vec<ProviderId>,
+    read: &Query,
+    dialect: &dyn Dialect,
+    querier: &Querier,
+) -> Result<Place> {
+    let running = &querier.running;
+    let may_ask = |id: &ProviderId| running.find(id).is_some_and(|provider| running.may_visit(provider));
+    let (asked, left_out) = those.into_iter().partition(may_ask);
+    ask(Candidates { asked, left_out }, read, dialect, querier).await.place(resource, running)
+}
+
+async fn ask(candidates: Candidates, question: &Query, dialect: &dyn Dialect, querier: &Querier) -> Outcome {
+    let asked = candidates.asked.into_iter().map(|id| (Target::provider(id), question.clone()));
+    let answers = querier.ask_each(asked.collect()).await;
     let (mut yes, mut unknown) = (Vec::new(), candidates.left_out);
     for (target, answer) in answers {
-        let vote = answer.map_or(Vote::Unknown, |answer| dialect_of.vote(answer.status(), answer.headers()));
+        let vote = answer.map_or(Vote::Unknown, |answer| dialect.vote(answer.status(), answer.headers()));
         match vote {
             Vote::Yes => yes.push(target.provider),
             Vote::No => {}
@@ -154,9 +176,23 @@ async fn ask_all(key: &Key, candidates: Candidates, querier: &Querier) -> Outcom
     match (yes.len(), unknown.is_empty()) {
         (0, true) => Outcome::Nowhere,
         (0, false) => Outcome::Unknown(unknown),
-        // One yes is enough even while others are silent; a second yes later is found by whoever pins it.
-        (1, _) => yes.pop().map_or(Outcome::Nowhere, Outcome::At),
+        (1, all_heard) => {
+            // One yes is enough for now; who is silent may have one of that id too, which a mapping would hide.
+            let by = if all_heard { By::Flood } else { By::PartialFlood };
+            yes.pop().map_or(Outcome::Nowhere, |provider| Outcome::At(provider, by))
+        }
         _ => Outcome::Ambiguous(yes),
+    }
+}
+
+impl Outcome {
+    fn place(self, resource: &Resource, running: &Running) -> Result<Place> {
+        match self {
+            Self::At(provider, by) => Ok(Place::at(running.provider(&provider)?.clone(), by)),
+            Self::Nowhere => Err(Error::unknown_resource(resource)),
+            Self::Ambiguous(candidates) => Err(Error::ambiguous(resource, candidates)),
+            Self::Unknown(silent) => Err(Error::could_not_ask(resource, silent)),
+        }
     }
 }
 

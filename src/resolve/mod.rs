@@ -7,6 +7,7 @@
 
 mod flood;
 mod index;
+mod moved;
 mod place;
 
 use std::sync::Arc;
@@ -54,6 +55,8 @@ pub enum Purpose {
     New,
     /// It is about what there is, and what is made within it.
     Known,
+    /// It ends what there is, or asks how that goes: a tombstone leads to where it was.
+    Ending,
 }
 
 /// Finds providers.
@@ -93,6 +96,7 @@ impl Resolver {
             match self.mappings.peek(resource) {
                 None => return Ok(None),
                 Some(None) => {}
+                Some(Some(mapping)) if wanted.looks_past(&mapping) => return Ok(None),
                 Some(Some(mapping)) => {
                     if let Some(place) = place(mapping, wanted, running)? {
                         return Ok(Some(place));
@@ -115,10 +119,8 @@ impl Resolver {
         if let Some(pin) = wanted.pinned {
             return self.pinned(pin, wanted, running).await.map(Some);
         }
-        for resource in wanted.resources {
-            if let Some(place) = self.mapped(resource, wanted, running).await? {
-                return Ok(Some(place));
-            }
+        if let Some(place) = self.mapped(wanted, running).await? {
+            return Ok(Some(place));
         }
         if let Some(provider) = self.indexed(wanted, running)? {
             return Ok(Some(Place::at(provider, By::Index)));
@@ -170,11 +172,11 @@ impl Resolver {
                 false => Error::could_not_ask("a request that names no resource", seen),
             });
         };
-        let provider = self.floods.find(resource, wanted.dialect, wanted.sight, querier).await?;
-        if !wanted.may_take(provider.public.availability) {
-            return Err(draining_only(vec![provider.id().clone()]));
+        let place = self.floods.find(resource, wanted.dialect, wanted.sight, querier).await?;
+        if !wanted.may_take(place.provider.public.availability) {
+            return Err(draining_only(vec![place.provider.id().clone()]));
         }
-        Ok(Place::at(provider, By::Flood))
+        Ok(place)
     }
 
     /// Remembers what asking all candidates has found. Where callers choose ids, the place must be known not to be another
@@ -188,34 +190,6 @@ impl Resolver {
         let Some(resource) = question_for(wanted.speaks, wanted).filter(|_| counts) else { return Ok(()) };
         let found = Mapping::learned(resource.clone(), place.provider.id().clone(), Timestamp::now());
         self.mappings.apply(vec![Write::Put(found)]).await.map_err(Error::from)
-    }
-
-    /// Asks again where a resource is, because its mapped provider said that it has none of it.
-    /// At most once per resource and negative-cache period, and only for callers that see everybody who could know.
-    ///
-    /// # Errors
-    /// As [`Resolver::resolve`].
-    pub async fn moved(
-        &self,
-        resource: &Resource,
-        dialect: DialectId,
-        sight: &Sight<'_>,
-        querier: &Querier,
-    ) -> Result<Option<Place>> {
-        let running = &querier.running;
-        if !running.config.resolve.search
-            || !sight.is_whole(running, dialect)
-            || !self.floods.may_ask_again(resource)
-        {
-            return Ok(None);
-        }
-        let provider = self.floods.find(resource, dialect, sight, querier).await?;
-        let known = self.mappings.get(resource).await.map_err(Error::from)?;
-        if known.is_none_or(|known| known.provider != *provider.id()) {
-            let found = Mapping::learned(resource.clone(), provider.id().clone(), Timestamp::now());
-            self.mappings.apply(vec![Write::Put(found)]).await.map_err(Error::from)?;
-        }
-        Ok(Some(Place::at(provider, By::Flood)))
     }
 
     async fn pinned(&self, pin: &ProviderId, wanted: &Wanted<'_>, running: &Running) -> Result<Place> {
@@ -242,14 +216,25 @@ impl Resolver {
         Ok(place)
     }
 
-    async fn mapped(
-        &self,
-        resource: &Resource,
-        wanted: &Wanted<'_>,
-        running: &Running,
-    ) -> Result<Option<Place>> {
-        let mapping = self.mappings.get(resource).await.map_err(Error::from)?;
-        mapping.map_or(Ok(None), |mapping| place(mapping, wanted, running))
+    async fn mapped(&self, wanted: &Wanted<'_>, running: &Running) -> Result<Option<Place>> {
+        let mut grave = None;
+        for resource in wanted.resources {
+            let Some(mapping) = self.mappings.get(resource).await.map_err(Error::from)? else { continue };
+            if wanted.looks_past(&mapping) {
+                grave.get_or_insert(mapping);
+            } else if let Some(found) = place(mapping, wanted, running)? {
+                return match grave {
+                    Some(grave) => past(grave, found, wanted, running).map(Some),
+                    None => Ok(Some(found)),
+                };
+            }
+        }
+        let Some(grave) = grave else { return Ok(None) };
+        match self.indexed(wanted, running) {
+            Ok(Some(provider)) => past(grave, Place::at(provider, By::Index), wanted, running).map(Some),
+            Err(error) if !error.candidates().contains(&grave.provider) => Err(error),
+            Ok(None) | Err(_) => place(grave, wanted, running),
+        }
     }
 
     fn indexed(&self, wanted: &Wanted<'_>, running: &Running) -> Result<Option<Arc<Provider>>> {
@@ -268,7 +253,7 @@ impl Resolver {
                     unseen.iter().for_each(|id| wanted.sight.withhold(id));
                     None
                 }
-                [only] if wanted.purpose == Purpose::Known => Some(only.clone()),
+                [only] if wanted.purpose != Purpose::New => Some(only.clone()),
                 candidates => {
                     let sees = |id: &ProviderId| is_there(id) && wanted.sight.sees(id);
                     preferred(wanted.speaks.prefer(hint, candidates, &sees), hint, (candidates, &seen))?
@@ -285,7 +270,15 @@ impl Resolver {
 impl Wanted<'_> {
     /// Whether a provider that nobody named may be chosen.
     fn may_take(&self, availability: Availability) -> bool {
-        self.purpose == Purpose::Known || availability == Availability::Active
+        self.purpose != Purpose::New || availability == Availability::Active
+    }
+
+    /// Whether a tombstone only tells where it was: what may move is where the thing it is within is by now.
+    fn looks_past(&self, mapping: &Mapping) -> bool {
+        mapping.state == MappingState::Gone
+            && self.purpose != Purpose::Ending
+            && self.creates.is_none()
+            && self.speaks.may_move(&mapping.resource)
     }
 
     /// Whether the caller sees a provider that cannot be put to work.
@@ -320,6 +313,15 @@ fn place(mapping: Arc<Mapping>, wanted: &Wanted<'_>, running: &Running) -> Resul
         return Ok(None);
     }
     Place::of(mapping, running).map(Some)
+}
+
+/// Where something is by now that had a tombstone. At the provider where it was, all is as it was there.
+fn past(grave: Arc<Mapping>, found: Place, wanted: &Wanted<'_>, running: &Running) -> Result<Place> {
+    if grave.provider == *found.provider.id() {
+        return Place::of(grave, running);
+    }
+    let teaches = wanted.sight.is_whole(running, wanted.dialect);
+    Ok(Place { past: teaches.then_some(grave), ..found })
 }
 
 /// The provider that an id leads to in the dialect's eyes, of the candidates among those seen.

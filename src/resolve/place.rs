@@ -20,6 +20,8 @@ pub struct Place {
     pub credential: Option<CredentialAlias>,
     /// The mapping that was followed.
     pub mapping: Option<Arc<Mapping>>,
+    /// The tombstone at another provider that was not followed; it is out of date if the thing is here.
+    pub past: Option<Arc<Mapping>>,
     /// How it was found.
     pub by: By,
 }
@@ -39,8 +41,10 @@ pub enum By {
     Only,
     /// Searching is off, and it is the local one.
     Local,
-    /// It alone said yes.
+    /// It alone said yes, and all others no.
     Flood,
+    /// It alone said yes, and others were silent: true for a moment, and no mapping.
+    PartialFlood,
 }
 
 impl By {
@@ -54,6 +58,7 @@ impl By {
             Self::Only => "only",
             Self::Local => "local",
             Self::Flood => "flood",
+            Self::PartialFlood => "partial-flood",
         }
     }
 }
@@ -61,7 +66,7 @@ impl By {
 impl Place {
     /// A provider, found somehow.
     pub fn at(provider: Arc<Provider>, by: By) -> Self {
-        Self { provider, endpoint: None, remote_scope: None, credential: None, mapping: None, by }
+        Self { provider, endpoint: None, remote_scope: None, credential: None, mapping: None, past: None, by }
     }
 
     /// Where a mapping leads, whoever asks.

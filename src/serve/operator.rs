@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use http::{Request, Response};
-use standpipe_api::{Body, Connection, EventPage, Outdated, Problem, Problems, ProviderId, Upstream};
+use standpipe_api::{Body, Connection, EventPage, Kind, Outdated, Problem, Problems, ProviderId, Upstream};
 use tokio::net::UnixListener;
 use tokio::sync::watch;
 
@@ -20,7 +20,7 @@ use crate::admin::{
     ProviderStatus,
 };
 use crate::background::Failures;
-use crate::config::{self, Admin, At, Config, Limits};
+use crate::config::{self, Admin, At, Config, Limits, known_kind};
 use crate::engine::Engine;
 use crate::forward::breaker;
 use crate::forward::deadline::now;
@@ -37,6 +37,8 @@ use crate::vault::Vault;
 pub(super) struct Operator {
     pub(super) engine: Arc<Engine>,
     pub(super) drain: Drain,
+    /// Ends the operator's sockets.
+    pub(super) over: Drain,
     pub(super) failures: Arc<Failures>,
     pub(super) metrics: Metrics,
     pub(super) vault: Arc<Vault>,
@@ -74,13 +76,13 @@ impl Operator {
     pub(super) async fn listen(self) -> Result<Serving, String> {
         let running = self.engine.running.load_full();
         let shared = Shared::new(&[], &Limits::default()).map_err(|problems| format!("{problems:?}"))?;
-        let (shared, drain) = (Arc::new(shared), self.drain.clone());
+        let (shared, over) = (Arc::new(shared), self.over.clone());
         let own: Serving = match &running.config.admin {
             Admin::Socket(path) => {
                 let listener =
                     unix(path).map_err(|error| format!("cannot listen on {}: {error}", path.display()))?;
                 let service = Rc::new(self.service(Guard::Socket));
-                Box::pin(serve_unix(listener, shared, service, drain))
+                Box::pin(serve_unix(listener, shared, service, over))
             }
             Admin::Tcp { address, token_file } => {
                 let (faces, callers, tls) = (Vec::new(), Vec::new(), None);
@@ -113,7 +115,7 @@ impl Operator {
         let guard = guard(address)?;
         tracing::info!(%address, "the admin listener is open");
         let sockets = bound.into_cores().pop().ok_or("no socket")?;
-        Ok(Box::pin(serve(sockets, shared, Rc::new(self.service(guard)), self.drain.clone())))
+        Ok(Box::pin(serve(sockets, shared, Rc::new(self.service(guard)), self.over.clone())))
     }
 
     fn service(&self, guard: Guard) -> Front {
@@ -148,6 +150,11 @@ impl Service for Front {
 impl KnownEndpoints for Operator {
     fn known_endpoint(&self, provider: &ProviderId, endpoint: Option<&str>) -> Result<(), String> {
         self.engine.running.load().known_endpoint(provider, endpoint)
+    }
+
+    fn known_kind(&self, kind: &Kind) -> Result<(), String> {
+        let dialects = self.engine.router.dialects().iter();
+        known_kind(kind.as_str(), &dialects.flat_map(|dialect| dialect.kinds()).collect::<Vec<_>>())
     }
 }
 

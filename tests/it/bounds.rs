@@ -160,7 +160,8 @@ fn a_provider_gets_no_more_than_its_share_and_the_wait_for_a_turn_is_bounded() {
 fn connections_that_say_nothing_do_not_hold_up_the_end_and_a_call_in_flight_does() {
     let (origin, tell) = told();
     // On one core, so that all connections learn of the end at the same time.
-    let mut standpipe = House::before(origin.address, "", "threads = 1\n").run();
+    let house = House::before(origin.address, "", "threads = 1\n");
+    let mut standpipe = house.serve();
     let (mut silent, mut busy) = (Wire::connect(standpipe.address), Wire::connect(standpipe.address));
     let mut used = Wire::connect(standpipe.address);
     tell.send(()).unwrap();
@@ -169,6 +170,8 @@ fn connections_that_say_nothing_do_not_hold_up_the_end_and_a_call_in_flight_does
     origin.wait_for(2);
     standpipe.signal("-TERM");
     assert_eq!((silent.rest(), used.rest()), (String::new(), String::new()));
+    let ready = house.admin("GET", "/ready", "");
+    assert!(ready.status == 503 && ready.body.contains("draining"), "{ready:?}");
     tell.send(()).unwrap();
     let answer = busy.message().unwrap();
     assert!(answer.contains("connection: close") && answer.ends_with("ok"), "{answer}");

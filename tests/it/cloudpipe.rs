@@ -71,6 +71,35 @@ fn what_was_learned_is_listed_and_root_paths_find_it() {
 }
 
 #[test]
+fn a_root_path_reaches_no_pipe_by_guess() {
+    let brokers = [House::broker("alpha", 0, &["db"]), House::broker("beta", 0, &["web"])];
+    let [alpha, mut beta] = brokers.each_ref().map(House::serve_broker);
+    let providers = [("alpha", alpha.address, "\"db\""), ("beta", beta.address, "\"web\"")];
+    let standpipe = House::in_front_of(&providers).run();
+    let delete = |path: &str| standpipe.call("DELETE", path, &[], "").status;
+    assert_eq!(beta.post("/web/pipes", r#"{"id":"dup"}"#).status, 201, "beside standpipe");
+    assert_eq!(standpipe.post("/db/pipes", r#"{"id":"dup"}"#).status, 201);
+    for method in ["GET", "PATCH", "DELETE"] {
+        let told = standpipe.call(method, "/pipes/dup", &[], "{}");
+        assert!(told.status == 409 && told.body.contains("db at alpha"), "{method}: {}", told.body);
+        assert!(told.body.contains("web at beta"), "{method}: {}", told.body);
+    }
+    assert_eq!((delete("/pipes/dup?resource=db"), delete("/pipes/dup")), (204, 409));
+    assert_eq!((beta.get("/web/pipes/dup").status, standpipe.get("/pipes/dup").status), (200, 200));
+    // What a broker makes of two ids is the one that is claimed, or none.
+    let two = standpipe.post("/db/offers/o/bindings", r#"{"id":"x9","pipe":{"id":"y9"}}"#);
+    assert!(two.status == 400 && two.body.contains("x9") && two.body.contains("y9"), "{}", two.body);
+    for id in ["gone", "here"] {
+        assert_eq!(standpipe.post("/db/pipes", &format!(r#"{{"id":"{id}"}}"#)).status, 201);
+    }
+    assert_eq!(delete("/pipes/gone"), 204);
+    beta.kill();
+    assert_eq!((delete("/pipes/gone"), delete("/db/pipes/gone")), (404, 404), "a tombstone tells");
+    assert_eq!((delete("/pipes/here"), standpipe.get("/pipes/here").status), (503, 200));
+    assert_eq!(delete("/pipes/here?resource=db"), 204);
+}
+
+#[test]
 fn the_transparent_face_changes_nothing_but_via() {
     let World { alpha, standpipe, .. } = &world();
     let direct = alpha.get("/db/offers/o");

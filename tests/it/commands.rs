@@ -154,6 +154,41 @@ fn check_prints_the_mistakes_of_all_stages_at_once() {
 }
 
 #[test]
+fn check_reads_the_secrets_that_a_start_reads() {
+    let house = House::new(
+        "master_key = \"env:STANDPIPE_UNSET\"\n[[provider]]\nname = \"a\"\ndialect = \"cloudpipe\"\n\
+         [provider.broker.resource.db]\nsource = { kind = \"http\", url = \"http://x\", token = \"env:STANDPIPE_UNSET\" }\n",
+    );
+    let (code, text) = house.command(&["check"]);
+    let unset = "the environment variable STANDPIPE_UNSET is not set";
+    let paths = ["master_key", "provider[0].broker.resource.db.source.token"];
+    let starts: Vec<String> = paths.map(|path| format!("{path}: {unset}")).into();
+    assert!(code == 1 && text.lines().zip(&starts).all(|(line, start)| line.starts_with(start)), "{text}");
+    assert_eq!(text.lines().count(), starts.len(), "{text}");
+    std::fs::write(house.folder.path().join("key"), "zzz").unwrap();
+    std::fs::write(&house.config, "master_key = \"file:key\"\n").unwrap();
+    let (code, text) = house.command(&["check"]);
+    assert!(code == 1 && text.starts_with("master_key: ") && text.contains("openssl rand"), "{text}");
+}
+
+#[test]
+fn what_can_never_be_asked_for_and_what_is_not_there_is_refused_by_name() {
+    let house = House::in_front_of(&[("alpha", "127.0.0.1:9".parse().unwrap(), "\"db\"")]);
+    let set =
+        |kind: &str| house.command(&["mappings", "set", kind, "p", "--parent", "db", "--provider", "alpha"]);
+    let (code, text) = house.command(&["mappings", "import", "nowhere.jsonl"]);
+    assert!(code == 1 && text.starts_with("cannot read nowhere.jsonl: "), "{text}");
+    let refused = "`sausage` is no kind of resource; known are resource, pipe, service_instance";
+    let (code, text) = set("sausage");
+    assert!(code == 1 && text.contains(refused), "{text}");
+    assert_eq!(set("pipe").0, 0);
+    let _standpipe = house.serve();
+    let (code, text) = set("sausage");
+    assert!(code == 1 && text.contains(refused), "while serving: {text}");
+    assert_eq!(set("pipe").0, 0);
+}
+
+#[test]
 fn check_names_each_file_of_a_provider_that_cannot_be_used_and_the_kinds_there_are() {
     let house = House::new(
         "[[provider]]\nname = \"a\"\ndialect = \"osb\"\nurl = \"https://x\"\n\

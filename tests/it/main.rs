@@ -30,6 +30,7 @@ mod http;
 mod http2;
 mod identity;
 mod mediated;
+mod moved;
 mod openid;
 mod osb;
 mod osb_added;

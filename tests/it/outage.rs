@@ -54,3 +54,25 @@ fn nonsense_is_the_providers_fault() {
     let answer = standpipe.get("/db/pipes");
     assert_eq!((answer.status, &answer.json()["fault"]), (502, &"provider:alpha".into()));
 }
+
+#[test]
+fn who_was_silent_in_a_search_is_asked_again_when_it_is_back() {
+    let [one, two] = [House::broker("alpha", 0, &["both"]), House::broker("beta", 0, &["both"])];
+    let (alpha, mut beta) = (one.serve_broker(), two.serve_broker());
+    let front = House::new(&format!(
+        "[[listener]]\naddress = \"127.0.0.1:0\"\n[resolve]\nnegative_cache = \"100ms\"\n
+         [[provider]]\nname = \"alpha\"\ndialect = \"cloudpipe\"\nurl = \"http://{}\"\n
+         [[provider]]\nname = \"beta\"\ndialect = \"cloudpipe\"\nurl = \"http://{}\"\nbreaker = {{ failures = 1000, open = \"1s\" }}\n",
+        alpha.address, beta.address
+    ));
+    let standpipe = front.serve();
+    beta.kill();
+    assert_eq!(standpipe.get("/both/pipes").status, 200, "alpha has it");
+    let (_, listed) = front.command(&["mappings", "list"]);
+    assert!(!listed.contains("both"), "beta was not heard: {listed}");
+
+    let again = House::broker("beta", beta.address.port(), &["both"]);
+    std::fs::copy(&again.config, &two.config).unwrap();
+    let _beta = two.serve_broker();
+    until("both are heard", || standpipe.get("/both/pipes").status == 409);
+}

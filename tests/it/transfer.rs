@@ -174,6 +174,55 @@ fn a_client_that_leaves_does_not_take_its_creation_along() {
     assert_eq!(origin.said().len(), 1);
 }
 
+/// A broker that stands alone, whose source says that it began, and ends once a file `go` lies beside it.
+fn slow_broker() -> House {
+    let house = House::new(
+        r#"
+threads = 1
+[[listener]]
+address = "127.0.0.1:0"
+[[provider]]
+name = "alpha"
+dialect = "cloudpipe"
+[provider.broker.resource.db]
+source = { kind = "command", command = ["sh", "FOLDER/source.sh"] }
+"#,
+    );
+    let folder = house.folder.path().display().to_string();
+    let config = std::fs::read_to_string(&house.config).unwrap().replace("FOLDER", &folder);
+    std::fs::write(&house.config, config).unwrap();
+    let script = r#"cd "$(dirname "$0")"
+echo "$STANDPIPE_EVENT" >> begun
+while [ ! -e go ]; do sleep 0.02; done
+echo '{"URI": "https://db.example"}'
+"#;
+    std::fs::write(house.folder.path().join("source.sh"), script).unwrap();
+    house
+}
+
+#[test]
+fn a_client_that_leaves_a_broker_that_stands_alone_does_not_take_its_creation_along_either() {
+    let house = slow_broker();
+    let mut broker = house.serve_broker();
+    let mut client = Wire::connect(broker.address);
+    let body = r#"{"id":"web"}"#;
+    client
+        .send(format!("POST /db/pipes HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n{body}", body.len()));
+    let begun = || std::fs::read_to_string(house.folder.path().join("begun")).unwrap_or_default();
+    until("the source is asked", || begun() == "bind\n");
+    drop(client);
+    until("the client is gone", || house.figure("standpipe_connections") == 0.0);
+    // Nor does the end of the process, which waits for it.
+    broker.signal("-TERM");
+    until("the end has begun", || std::net::TcpStream::connect(broker.address).is_err());
+    std::fs::write(house.folder.path().join("go"), "").unwrap();
+    broker.ended();
+    let broker = house.serve_broker();
+    let pipe = broker.get("/db/pipes/web");
+    assert_eq!((pipe.status, begun().as_str()), (200, "bind\n"), "{pipe:?}");
+    assert_eq!(pipe.json()["this"]["data"]["URI"], "https://db.example");
+}
+
 #[test]
 fn an_upload_that_breaks_off_never_looks_whole_to_the_provider() {
     let origin = Origin::new(|mut peer| {

@@ -213,3 +213,15 @@ fn a_refused_attempt_does_not_keep_the_next_from_its_turn() {
     let standpipe = house.run();
     assert_eq!(standpipe.get("/providers/alpha/x").status, 200);
 }
+
+#[test]
+fn a_caller_that_stops_sending_is_not_held_against_the_provider() {
+    let origin = Origin::answering("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+    let settings = "idle_timeout = \"200ms\"\nbreaker = { failures = 1, open = \"60s\" }\n";
+    let standpipe = House::before(origin.address, settings, "").run();
+    let mut stalled = Wire::connect(standpipe.address);
+    stalled.send("POST /providers/alpha/x HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\nabc");
+    let answer = stalled.message().unwrap();
+    assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains(r#""fault":"caller""#), "{answer}");
+    assert_eq!(standpipe.get("/providers/alpha/x").status, 200, "the breaker is closed");
+}

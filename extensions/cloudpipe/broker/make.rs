@@ -90,7 +90,11 @@ impl Broker {
         let mut at = Timestamp::now();
         if is_update && let Some(old) = pipe.made.get(&part.name) {
             at = old.at;
-            made = old.data.iter().map(|(key, value)| (key.clone(), value.clone())).chain(made).collect();
+            // What follows from the rest of the pipe goes with what it followed from.
+            if part.source.reach == Reach::Outside {
+                let kept = old.data.iter().map(|(key, value)| (key.clone(), value.clone()));
+                made = kept.chain(made).collect();
+            }
         }
         let overwrite = if is_update { Overwrite::News } else { Overwrite::Everything };
         let fingerprint = part.source.fingerprint.clone();

@@ -11,6 +11,8 @@ use super::declared::DeclaredSource;
 use super::pipe::{Binding, BlueprintName, End, Pipe, PipeId, Side, segment};
 use super::schema::{Schema, check_end, combine};
 use super::settings::{BrokerSettings, ResourceSettings};
+use super::source::Reach;
+use super::template::TemplateEnd;
 
 /// The settings in force during one request, and the addresses that follow from them.
 #[derive(Clone)]
@@ -51,14 +53,8 @@ impl Setup {
         let own = self.settings.resources.get(resource).and_then(|resource| resource.source.as_ref());
         let mut parts: Vec<Part<'_>> =
             own.map(|source| Part { name: "resource".to_owned(), source }).into_iter().collect();
-        let Some(binding) = binding else { return parts };
-        let protos = binding.proto.iter().map(|id| ("proto", id, self.settings.protos.get(id)));
-        let adapters = binding.adapters.iter().map(|id| ("adapter", id, self.settings.adapters.get(id)));
-        for (word, id, template) in protos.chain(adapters) {
-            if let Some(source) = template.and_then(|template| template.end(binding.side).source.as_ref()) {
-                parts.push(Part { name: format!("{word}:{id}"), source });
-            }
-        }
+        let ends = self.ends(binding, same).into_iter();
+        parts.extend(ends.filter_map(|(name, end)| Some(Part { name, source: end.source.as_ref()? })));
         parts
     }
 
@@ -70,24 +66,35 @@ impl Setup {
         resources.chain(ends.filter_map(|end| end.source.as_ref()))
     }
 
-    /// The schemas that proto and adapters set for an end, where `side` is the side that end is on.
-    fn schemas(&self, binding: Option<&Binding>, side: fn(Side) -> Side) -> Vec<&Schema> {
+    /// What proto and adapters say of an end, where `side` is the side that end is on, by the names of the parts.
+    fn ends(&self, binding: Option<&Binding>, side: fn(Side) -> Side) -> Vec<(String, &TemplateEnd)> {
         let Some(binding) = binding else { return Vec::new() };
-        let protos = binding.proto.iter().filter_map(|id| self.settings.protos.get(id));
-        let adapters = binding.adapters.iter().filter_map(|id| self.settings.adapters.get(id));
-        let ends = protos.chain(adapters).map(|template| template.end(side(binding.side)));
-        ends.filter_map(|end| end.schema.as_ref()).collect()
+        let protos = binding.proto.iter().map(|id| ("proto", id, self.settings.protos.get(id)));
+        let adapters = binding.adapters.iter().map(|id| ("adapter", id, self.settings.adapters.get(id)));
+        let named = protos.chain(adapters).map(|(word, id, template)| {
+            template.map(|template| (format!("{word}:{id}"), template.end(side(binding.side))))
+        });
+        named.flatten().collect()
     }
 
-    /// Holds both ends against their schemas.
+    /// The schemas that proto and adapters set for an end.
+    fn schemas(&self, binding: Option<&Binding>, side: fn(Side) -> Side) -> Vec<&Schema> {
+        self.ends(binding, side).into_iter().filter_map(|(_, end)| end.schema.as_ref()).collect()
+    }
+
+    /// Holds both ends against their schemas. What is still to come from the other end is pending, not invalid: the
+    /// schema waits with the source.
     pub(super) fn check(&self, pipe: &Pipe) -> Result<(), Refusal> {
         let mut found = Vec::new();
-        for (path, end, side) in
-            [("this", &pipe.this, same as fn(Side) -> Side), ("other", &pipe.other, Side::opposite)]
-        {
-            let templates = self.schemas(pipe.binding.as_ref(), side).into_iter();
-            check_end(path, end.data.as_ref(), templates, &end.schemas, &mut found);
-        }
+        let waits = |name: &String, end: &TemplateEnd| {
+            let follows = end.source.as_ref().is_some_and(|source| source.reach == Reach::Pipe);
+            follows && pipe.made.get(name).is_none_or(|made| made.data.is_empty())
+        };
+        let mine = self.ends(pipe.binding.as_ref(), same).into_iter();
+        let mine = mine.filter(|(name, end)| !waits(name, end)).filter_map(|(_, end)| end.schema.as_ref());
+        check_end("this", pipe.this.data.as_ref(), mine, &pipe.this.schemas, &mut found);
+        let others = self.schemas(pipe.binding.as_ref(), Side::opposite).into_iter();
+        check_end("other", pipe.other.data.as_ref(), others, &pipe.other.schemas, &mut found);
         if found.is_empty() { Ok(()) } else { Err(Refusal::invalid(found)) }
     }
 

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use super::answer::Refusal;
 use super::bounds;
 use super::pipe::{End, ID_BYTES, Pipe, PipeId};
-use crate::cloudpipe::shape::field;
+use crate::cloudpipe::shape::{field, new_ids};
 
 /// Longest uri or issuer, in bytes.
 const URI_BYTES: usize = 2048;
@@ -26,18 +26,18 @@ pub(crate) struct Wish {
 /// What it says of one end.
 #[derive(Default)]
 pub(crate) struct EndWish {
-    uri: Option<String>,
-    issuer: Option<String>,
+    uri: Option<Told<String>>,
+    issuer: Option<Told<String>>,
     schema: Option<Value>,
-    data: Option<DataWish>,
+    /// Keys to set, and keys to remove where the value is `null`.
+    data: Option<Told<Map<String, Value>>>,
 }
 
-/// What it says of the data of one end.
-enum DataWish {
+/// What it says of something that can be removed.
+enum Told<T> {
     /// `null`: there is to be none.
     Nothing,
-    /// Keys to set, and keys to remove where the value is `null`.
-    Keys(Map<String, Value>),
+    This(T),
 }
 
 impl Wish {
@@ -56,18 +56,20 @@ impl Wish {
             None | Some(Value::Null) => ("", &outer),
             Some(_) => return Err(Refusal::bad("pipe", "must be an object")),
         };
-        let id = match field(inner, "id").or_else(|| field(&outer, "id")) {
-            None | Some(Value::Null) => None,
-            Some(id) => Some(id.as_str().and_then(PipeId::read).ok_or_else(|| {
-                let text = format!("must be printable text of 1 to {ID_BYTES} bytes without `/`");
-                Refusal::bad(format!("{prefix}id"), text)
-            })?),
-        };
+        let [flat, nested] = new_ids(&outer);
+        let (flat, nested) = (read_id(flat, "id")?, read_id(nested, "pipe.id")?);
+        if let (Some(flat), Some(nested)) = (&flat, &nested)
+            && flat != nested
+        {
+            let text = format!("is {flat}, and pipe.id is {nested}: say one of them, or one twice");
+            return Err(Refusal::bad("id", text));
+        }
+        let id = flat.or(nested);
         Ok(Self {
             id,
             this: EndWish::read(inner, "this", prefix)?,
             other: EndWish::read(inner, "other", prefix)?,
-            proto: text(&outer, "proto", "")?,
+            proto: proto(&outer)?,
             adapters: texts(&outer, "adapters")?,
         })
     }
@@ -85,11 +87,11 @@ impl Wish {
         pipe
     }
 
-    /// Changes a pipe: merges top-level keys of both ends' data, appends schemas, replaces the other end's uri and
-    /// issuer. This end's are the broker's own.
-    pub(crate) fn update(self, pipe: &mut Pipe) {
-        pipe.other.uri = self.other.uri.clone().or(pipe.other.uri.take());
-        pipe.other.issuer = self.other.issuer.clone().or(pipe.other.issuer.take());
+    /// Changes a pipe: merges top-level keys of both ends' data, appends schemas, replaces or removes the other end's uri
+    /// and issuer. This end's are the broker's own.
+    pub(crate) fn update(mut self, pipe: &mut Pipe) {
+        replace(&mut pipe.other.uri, self.other.uri.take());
+        replace(&mut pipe.other.issuer, self.other.issuer.take());
         self.this.merge_into(&mut pipe.this);
         self.other.merge_into(&mut pipe.other);
     }
@@ -109,26 +111,19 @@ impl EndWish {
         }
         let data = match field(end, "data") {
             None => None,
-            Some(Value::Null) => Some(DataWish::Nothing),
-            Some(Value::Object(keys)) => Some(DataWish::Keys(keys.clone())),
+            Some(Value::Null) => Some(Told::Nothing),
+            Some(Value::Object(keys)) => Some(Told::This(keys.clone())),
             Some(_) => return Err(Refusal::bad(format!("{path}.data"), "must be an object or null")),
         };
-        let dot = format!("{path}.");
-        let (uri, issuer) = (text(end, "uri", &dot)?, text(end, "issuer", &dot)?);
-        for (name, value) in [("uri", &uri), ("issuer", &issuer)] {
-            if value.as_ref().is_some_and(|value| value.len() > URI_BYTES) {
-                let text = format!("is over the limit of {URI_BYTES} bytes");
-                return Err(Refusal::bad(format!("{path}.{name}"), text));
-            }
-        }
+        let (uri, issuer) = (address(end, "uri", &path)?, address(end, "issuer", &path)?);
         Ok(Self { uri, issuer, schema: schema.cloned(), data })
     }
 
     fn merge_into(self, end: &mut End) {
         match self.data {
             None => {}
-            Some(DataWish::Nothing) => end.data = None,
-            Some(DataWish::Keys(keys)) => {
+            Some(Told::Nothing) => end.data = None,
+            Some(Told::This(keys)) => {
                 let data = end.data.get_or_insert_default();
                 for (key, value) in keys {
                     if value.is_null() {
@@ -143,12 +138,42 @@ impl EndWish {
     }
 }
 
-fn text(object: &Map<String, Value>, name: &str, prefix: &str) -> Result<Option<String>, Refusal> {
-    match field(object, name) {
+fn read_id(id: Option<&Value>, path: &str) -> Result<Option<PipeId>, Refusal> {
+    let Some(id) = id else { return Ok(None) };
+    let wrong = || format!("must be printable text of 1 to {ID_BYTES} bytes without `/`");
+    id.as_str().and_then(PipeId::read).map(Some).ok_or_else(|| Refusal::bad(path, wrong()))
+}
+
+fn replace(kept: &mut Option<String>, told: Option<Told<String>>) {
+    match told {
+        None => {}
+        Some(Told::Nothing) => *kept = None,
+        Some(Told::This(text)) => *kept = Some(text),
+    }
+}
+
+/// The uri or issuer of an end.
+fn address(end: &Map<String, Value>, name: &str, path: &str) -> Result<Option<Told<String>>, Refusal> {
+    let wrong = |text: String| Err(Refusal::bad(format!("{path}.{name}"), text));
+    match field(end, name) {
+        None => Ok(None),
+        Some(Value::Null) => Ok(Some(Told::Nothing)),
+        Some(Value::String(text)) if text.is_empty() => {
+            wrong("must not be empty; null removes it".to_owned())
+        }
+        Some(Value::String(text)) if text.len() > URI_BYTES => {
+            wrong(format!("is over the limit of {URI_BYTES} bytes"))
+        }
+        Some(Value::String(text)) => Ok(Some(Told::This(text.clone()))),
+        Some(_) => wrong("must be text, or null to remove it".to_owned()),
+    }
+}
+
+fn proto(body: &Map<String, Value>) -> Result<Option<String>, Refusal> {
+    match field(body, "proto") {
         None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) if text.is_empty() => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text.clone())),
-        Some(_) => Err(Refusal::bad(format!("{prefix}{name}"), "must be text")),
+        Some(Value::String(text)) => Ok(Some(text.clone()).filter(|text| !text.is_empty())),
+        Some(_) => Err(Refusal::bad("proto", "must be text")),
     }
 }
 
@@ -203,14 +228,34 @@ mod tests {
     }
 
     #[test]
+    fn two_ids_are_none() {
+        for body in [
+            json!({"id": "p"}),
+            json!({"id": null, "pipe": {"id": "p"}}),
+            json!({"id": "p", "pipe": {"Id": "p"}}),
+        ] {
+            assert_eq!(read(&body).id, PipeId::read("p"), "{body}");
+        }
+        let refusal = Wish::read(br#"{"id":"x9","pipe":{"id":"y9"}}"#).err().unwrap();
+        let (status, body) = (refusal.status, refusal.into_response().into_body());
+        let told = std::str::from_utf8(body.as_bytes().unwrap()).unwrap();
+        assert!(status == 400 && told.contains("x9") && told.contains("y9"), "{told}");
+    }
+
+    #[test]
     fn an_update_merges_top_level_keys_and_null_removes() {
         let mut pipe = read(&json!({"other": {"data": {"a": 1, "b": 2}, "uri": "u", "issuer": "i"}}))
             .into_pipe(PipeId::random());
         read(&json!({"other": {"data": {"b": null, "c": {"d": 3}}, "uri": "v"}})).update(&mut pipe);
         assert_eq!(Value::from(pipe.other.data.clone()), json!({"a": 1, "c": {"d": 3}}));
         assert_eq!((pipe.other.uri.as_deref(), pipe.other.issuer.as_deref()), (Some("v"), Some("i")));
-        read(&json!({"other": {"data": null}})).update(&mut pipe);
-        assert_eq!(pipe.other.data, None);
+        read(&json!({"other": {"data": null, "uri": null}})).update(&mut pipe);
+        assert_eq!(
+            (&pipe.other.data, &pipe.other.uri, pipe.other.issuer.as_deref()),
+            (&None, &None, Some("i"))
+        );
+        read(&json!({"other": {"Issuer": null}})).update(&mut pipe);
+        assert_eq!(pipe.other, End::default());
     }
 
     #[test]
@@ -224,8 +269,12 @@ mod tests {
     fn a_wrong_field_is_named_by_its_path() {
         for (body, path) in [
             (json!({"id": 5}), "id"),
+            (json!({"pipe": {"id": "a/b"}}), "pipe.id"),
             (json!({"pipe": {"this": {"data": 5}}}), "pipe.this.data"),
             (json!({"other": {"uri": 5}}), "other.uri"),
+            (json!({"pipe": {"other": {"uri": ""}}}), "pipe.other.uri"),
+            (json!({"other": {"issuer": ""}}), "other.issuer"),
+            (json!({"other": {"uri": "u".repeat(URI_BYTES + 1)}}), "other.uri"),
             (json!({"other": {"schema": {"$ref": "http://x"}}}), "other.schema"),
             (json!({"adapters": ["a", 5]}), "adapters[1]"),
         ] {

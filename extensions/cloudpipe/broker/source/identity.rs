@@ -1,4 +1,5 @@
-//! `oidc`: who comes through the pipe, as the declared identity and the pipe's own addresses say.
+//! `oidc`: who comes through the pipe, as the declared identity and the pipe's own addresses say. As long as one of
+//! them is not known there is no identity, not a part of one.
 
 use async_trait::async_trait;
 use serde_json::{Map, Value};
@@ -29,7 +30,8 @@ impl Source for Identity {
             ("ISS", self.0.issuer.clone().or_else(|| of_pipe("/this/issuer"))),
             ("SUB", self.0.subject.clone().or_else(|| of_pipe("/this/uri"))),
         ];
-        Ok(keys.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?.into()))).collect())
+        let known = keys.into_iter().map(|(key, value)| Some((key.to_owned(), value?.into())));
+        Ok(known.collect::<Option<_>>().unwrap_or_default())
     }
 }
 
@@ -48,7 +50,9 @@ mod tests {
             json!({"AUD": "https://o/p", "ISS": "https://t", "SUB": "https://t/p"})
         );
         let declared = Declared { subject: Some("svc".into()), ..Declared::default() };
-        let made = Identity(declared).produce(Event::Bind, &json!({"this": {"issuer": "i"}})).await.unwrap();
-        assert_eq!(Value::from(made), json!({"ISS": "i", "SUB": "svc"}));
+        let made = Identity(declared.clone()).produce(Event::Update, &pipe).await.unwrap();
+        assert_eq!(Value::from(made), json!({"AUD": "https://o/p", "ISS": "https://t", "SUB": "svc"}));
+        let pending = json!({"this": {"uri": "https://t/p", "issuer": "https://t"}, "other": {}});
+        assert!(Identity(declared).produce(Event::Bind, &pending).await.unwrap().is_empty());
     }
 }

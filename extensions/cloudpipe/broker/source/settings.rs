@@ -168,7 +168,7 @@ mod tests {
     fn every_kind_has_its_own_keys() {
         assert!(read("kind = 'basic'\nrotate_every = '30d'").is_ok());
         assert!(read("kind = 'command'\ncommand = ['true']\ntimeout = '5s'").is_ok());
-        assert!(read("kind = 'http'\nurl = 'http://h/x'\ntoken = 'env:T'").is_ok());
+        assert!(read("kind = 'http'\nurl = 'http://h/x'\ntoken = 'env:PATH'").is_ok());
         for (text, mistake) in [
             ("kind = 'basic'\nurl = 'http://h'", "url: is no key of the kind `basic`"),
             ("kind = 'nothing'", "known are table"),
@@ -176,6 +176,10 @@ mod tests {
             ("kind = 'command'\ncommand = ['x']\ntimeout = '5m'", "timeout: must be at most 50"),
             ("kind = 'http'\nurl = 'ftp://h'", "url: must be an http"),
             ("kind = 'http'\nurl = 'http://h'\ntoken = 'hunter2'", "token: must be `env:NAME`"),
+            (
+                "kind = 'http'\nurl = 'http://h'\ntoken = 'env:STANDPIPE_UNSET'",
+                "token: the environment variable STANDPIPE_UNSET",
+            ),
             ("kind = 'table'", "data: is missing"),
             ("kind = 'mtls'", "ca_key: is missing"),
             ("kind = 'table'\ndata = {}\nrotate_every = 'soon'", "rotate_every: must be"),

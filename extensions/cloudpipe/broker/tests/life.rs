@@ -1,9 +1,11 @@
 //! The flows of the protocol's own documents.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use super::super::core::PIPE_BYTES;
-use super::house::House;
+use super::house::{House, SETTINGS, settings};
 
 #[tokio::test]
 async fn the_manual_flow_hands_data_from_one_end_to_the_other() {
@@ -166,4 +168,30 @@ async fn a_list_longer_than_a_page_is_whole() {
             list.as_array().unwrap().iter().map(|pipe| pipe["id"].as_str().unwrap()).collect();
         assert_eq!((ids.len(), ids[0], ids[249]), (250, "p000", "p249"), "{line}");
     }
+}
+
+/// The order of the blueprint diagram: the consumer is bound before anybody can tell it of the provider's end.
+#[tokio::test]
+async fn an_identity_for_an_end_that_is_not_known_yet_is_pending() {
+    let source = "[adapter.\"auth:oidc\".need]\nsource = { kind = \"oidc\", subject = \"app\" }\n";
+    let text = SETTINGS.replace("[resource.frontend]\n", "[resource.frontend]\ndata = { NAME = \"shop\" }\n");
+    let house = House::open(settings(&format!("{text}{source}")), Arc::default()).await;
+    let binding = json!({"id": "db", "adapters": ["auth:oidc"]});
+    let answer = house.expect(202, "POST /frontend/needs/database", binding).await;
+    assert_eq!(answer["this"]["data"], json!({"NAME": "shop"}));
+    house.expect(202, "POST /frontend/pipes/db/rotate", Value::Null).await;
+    let data =
+        async || house.expect(200, "GET /frontend/pipes/db", Value::Null).await["this"]["data"].clone();
+    let told =
+        async |other: Value| house.expect(202, "PATCH /frontend/pipes/db", json!({"other": other})).await;
+    told(json!({"issuer": "https://i"})).await;
+    assert_eq!(data().await, json!({"NAME": "shop"}));
+    told(json!({"uri": "https://o/pipes/1"})).await;
+    let known =
+        json!({"NAME": "shop", "AUD": "https://o/pipes/1", "ISS": "http://standpipe.test", "SUB": "app"});
+    assert_eq!(data().await, known);
+    let wrong = json!({"this": {"data": {"SUB": 5}}});
+    assert_eq!(house.expect(400, "PATCH /frontend/pipes/db", wrong).await["path"], "this.data.SUB");
+    told(json!({"uri": null})).await;
+    assert_eq!(data().await, json!({"NAME": "shop"}));
 }
