@@ -53,12 +53,16 @@ impl As<'_> {
 
 /// All bytes of an answer but the names of the call and the day, and with one name for what was asked for.
 fn bytes(answer: &Answer, name: &str) -> String {
-    let head = answer.head.lines().filter(|line| !line.starts_with("date: ")).collect::<Vec<_>>().join("\n");
+    // This process's random name in Via may hold any short word.
+    let named =
+        |line: &str| if line.starts_with("via: ") { line.to_owned() } else { line.replace(name, "NAME") };
+    let lines = answer.head.lines().filter(|line| !line.starts_with("date: ")).map(named);
+    let head = lines.collect::<Vec<_>>().join("\n");
     let mut body = answer.body.clone();
     if let Some(at) = body.find("\"call\":\"") {
         body.replace_range(at + 8..at + 40, "CALL");
     }
-    format!("{head}\n\n{body}").replace(name, "NAME")
+    format!("{head}\n\n{}", body.replace(name, "NAME"))
 }
 
 /// Both answers are the same, to the byte, and have this status. Names must be of one length.
